@@ -1,0 +1,51 @@
+//! Everything, as the document that `make bench` keeps.
+
+use std::process::{Command, ExitStatus};
+
+use clap::Args;
+
+use crate::facts;
+
+/// There is nothing to choose.
+#[derive(Args)]
+pub(crate) struct Options {}
+
+/// The sections: title, subcommand, and what a reader has to know.
+const SECTIONS: [(&str, &str, &str); 4] = [
+    (
+        "Core and store",
+        "cell",
+        "The orchestrator in this process, without sockets: tasks placed, durable and answered, their payloads made.",
+    ),
+    (
+        "Server",
+        "server",
+        "The release binary, its data on the disk named above. RunTask goes over one kept HTTP/1.1 connection, signed, to one agent that acknowledges orders and runs nothing; it is interleaved with its floor, a durable write of 1 KiB on the same disk.",
+    ),
+    ("Agent", "agent", "The release binary on the real Engine, connected to a server."),
+    (
+        "RunTask to RUNNING",
+        "overhead",
+        "What a client waits for, beside the Engine's own create and start of a container with the same configuration; pairs are interleaved, the image is there already.",
+    ),
+];
+
+/// Each section runs in a process of its own: none inherits the memory or the threads of another.
+pub(crate) fn run(_options: &Options) {
+    println!("# Benchmarks\n");
+    println!(
+        "Written by `make bench`. Medians stand with their 95 % confidence interval. Machines are shared and noisy: compare a figure with its floor or peer, which was measured in the same run, before comparing it with another run.\n"
+    );
+    println!("{}", facts::machine());
+    for (title, subcommand, about) in SECTIONS {
+        println!("\n## {title}\n\n{about} Load before: {}.\n", facts::load());
+        eprintln!("measuring: {subcommand}");
+        let ended = section(subcommand);
+        assert!(ended.success(), "the benchmark {subcommand} failed ({ended}); see above");
+    }
+}
+
+fn section(subcommand: &str) -> ExitStatus {
+    let own = std::env::current_exe().expect("this program has a path");
+    Command::new(own).arg(subcommand).status().expect("this program starts")
+}

@@ -1,0 +1,52 @@
+//! Longshore's benchmarks. Each prints its figure beside a floor or a peer measured in the same run, because machines
+//! are shared and noisy: what counts is the ratio.
+//!
+//! `make bench` runs them all; `cargo run --release -p longshore-bench -- --help` lists them. `cell` runs the
+//! orchestrator inside this process; the others start the release binary and look at it from outside, as a client, an
+//! agent or the kernel does.
+
+mod agent;
+mod all;
+mod cell;
+mod client;
+mod docker;
+mod facts;
+mod fake_agent;
+mod floor;
+mod overhead;
+mod process;
+mod server;
+mod spawn;
+mod stats;
+mod steps;
+
+use clap::Parser;
+
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
+/// What to measure.
+#[derive(Parser)]
+#[command(about = "Longshore's benchmarks: figures with their floors, as Markdown")]
+enum Bench {
+    /// Places tasks on instances through the real runner and store, without sockets.
+    Cell(cell::Options),
+    /// The server alone: its start, its memory, and RunTask one after the other beside the disk's own fsync.
+    Server(server::Options),
+    /// The agent alone: memory and CPU while it is connected and has nothing to do.
+    Agent(agent::Options),
+    /// RunTask until RUNNING beside the Docker Engine's own create and start.
+    Overhead(overhead::Options),
+    /// Everything, as one Markdown document.
+    All(all::Options),
+}
+
+fn main() {
+    match Bench::parse() {
+        Bench::Cell(options) => cell::run(&options),
+        Bench::Server(options) => server::run(&options),
+        Bench::Agent(options) => agent::run(&options),
+        Bench::Overhead(options) => overhead::run(&options),
+        Bench::All(options) => all::run(&options),
+    }
+}

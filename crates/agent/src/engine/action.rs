@@ -1,0 +1,122 @@
+//! What the engine asks for. The shell performs actions in their order: a `Save` is durable before the next one begins.
+//! Actions that talk to Docker or the control plane may run side by side once begun; each is answered by one [`super::Input`].
+
+use longshore_agent_protocol::acs;
+use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
+use serde_json::Value;
+
+use super::input::ContainerKey;
+use super::task::TaskRecord;
+
+/// One thing for the shell to do. Doing one twice is harmless.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Action {
+    /// Keep the record, in place of the task's earlier one.
+    Save {
+        /// All that must survive the agent.
+        record: Box<TaskRecord>,
+        /// Whether the following actions must wait until it is on disk. If false, what changed is known to Docker or the control
+        /// plane as well, so that losing it costs no more than a duplicate report.
+        durable: bool,
+    },
+    /// Drop the task's record.
+    Forget {
+        /// The task.
+        task_arn: String,
+    },
+    /// Keep the timeline of the last manifest; given to [`super::Engine::restore`] at the next start.
+    SaveTimeline(i64),
+    /// Send it over the ACS session, if there is one.
+    Reply(acs::AgentMessage),
+    /// Look for the image on this host → [`super::Input::ImageInspected`].
+    InspectImage {
+        /// The container that needs it.
+        container: ContainerKey,
+        /// The image, as the task definition spells it.
+        image: String,
+    },
+    /// Pull the image, once, from its registry → [`super::Input::ImagePulled`].
+    PullImage {
+        /// The container that needs it.
+        container: ContainerKey,
+        /// The image, as the task definition spells it.
+        image: String,
+    },
+    /// Create the container → [`super::Input::Created`].
+    Create {
+        /// The container.
+        container: ContainerKey,
+        /// Name and settings.
+        spec: Box<ContainerSpec>,
+        /// How long Docker may take.
+        timeout_ms: i64,
+    },
+    /// Start the container → [`super::Input::Started`].
+    Start {
+        /// The container.
+        container: ContainerKey,
+        /// Docker id.
+        docker_id: String,
+        /// How long Docker may take.
+        timeout_ms: i64,
+    },
+    /// Send the container its stop signal, kill it after `grace_s` → [`super::Input::Stopped`].
+    Stop {
+        /// The container.
+        container: ContainerKey,
+        /// Docker id, or the name where the id is not known.
+        target: String,
+        /// Seconds between signal and kill. Docker answers only after it, so the call needs a longer time-out.
+        grace_s: i64,
+    },
+    /// Ask Docker about the container → [`super::Input::Inspected`].
+    Inspect {
+        /// The container.
+        container: ContainerKey,
+        /// Docker id, or the name where the id is not known.
+        target: String,
+    },
+    /// Remove the container with its anonymous volumes, killing it should it run → [`super::Input::Removed`].
+    Remove {
+        /// The container.
+        container: ContainerKey,
+        /// Docker id, or the name where the id is not known.
+        target: String,
+    },
+    /// Submit a state change → [`super::Input::Submitted`]. Never more than one per task at a time.
+    Submit {
+        /// The task.
+        task_arn: String,
+        /// The request.
+        change: Box<SubmitTaskStateChangeRequest>,
+    },
+    /// Tell the operator.
+    Log {
+        /// How bad it is.
+        level: LogLevel,
+        /// The task it is about; empty when about none.
+        task_arn: String,
+        /// What to say.
+        message: String,
+    },
+}
+
+/// How bad a log line is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogLevel {
+    /// Normal course.
+    Info,
+    /// Something that an operator may want to look at.
+    Warn,
+}
+
+/// A container to create, in the Docker Engine API's vocabulary.
+#[derive(Clone, Debug, PartialEq)]
+pub struct ContainerSpec {
+    /// The container's name: the same for every attempt, so that a second one finds the first one's container.
+    pub name: String,
+    /// Version of the Docker API that the settings ask for, such as `1.25`.
+    pub api_version: Option<String>,
+    /// Body of the create call: a container configuration with its `HostConfig`.
+    pub body: Value,
+}

@@ -1,0 +1,237 @@
+//! A payload's container in Docker's vocabulary: name, labels, settings.
+
+use std::collections::BTreeMap;
+
+use aws_lc_rs::digest;
+use longshore_agent_protocol::acs;
+use serde_json::{Map, Value, json};
+
+use super::action::ContainerSpec;
+use super::ports;
+use super::{EngineConfig, PortBinding};
+
+/// Docker refuses fewer, and takes 0 for its default of 1024.
+const MIN_CPU_SHARES: i64 = 2;
+/// Linux refuses more.
+const MAX_CPU_SHARES: i64 = 262_144;
+/// ECS's floor of a memory limit.
+const MIN_MEMORY_BYTES: i64 = 4 << 20;
+
+const LABELS: &str = "com.amazonaws.ecs";
+/// Which of the instances that share a Docker Engine a container belongs to.
+const LABEL_INSTANCE: &str = "longshore.container-instance-arn";
+
+/// The name of a container's Docker container: the same whenever and by whomever it is computed.
+pub(crate) fn docker_name(task: &acs::Task, container: &str) -> String {
+    let kept = |text: &str, also: char| -> String {
+        text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == also).collect()
+    };
+    let family = kept(task.family.as_deref().unwrap_or_default(), '_');
+    let version = kept(task.version.as_deref().unwrap_or_default(), '-');
+    let hash = digest::digest(&digest::SHA256, format!("{}\0{container}", task.arn).as_bytes());
+    let unique = hex::encode(&hash.as_ref()[..10]);
+    format!("ecs-{family}-{version}-{}-{unique}", kept(container, '-'))
+}
+
+/// The network mode in force.
+pub(crate) fn network_mode(task: &acs::Task) -> &str {
+    task.network_mode.as_deref().filter(|mode| !mode.is_empty()).unwrap_or("bridge")
+}
+
+/// The port bindings that are known without asking Docker.
+pub(crate) fn known_bindings(task: &acs::Task, container: &acs::Container) -> Option<Vec<PortBinding>> {
+    match network_mode(task) {
+        "host" => Some(ports::host_bindings(&ports::published(container).unwrap_or_default())),
+        "bridge" if !container.port_mappings.is_empty() => None,
+        _ => Some(Vec::new()),
+    }
+}
+
+/// Memory that admission counts for a container, in MiB: the reservation where there is one.
+pub(crate) fn counted_memory_mib(container: &acs::Container) -> i64 {
+    let host_config = container.docker_config.as_ref().and_then(|config| config.host_config.as_deref());
+    let reservation = host_config
+        .and_then(|text| serde_json::from_str::<Value>(text).ok())
+        .and_then(|host_config| host_config.get("MemoryReservation").and_then(Value::as_i64))
+        .filter(|bytes| *bytes > 0);
+    reservation.map_or(container.memory.max(0), |bytes| bytes >> 20)
+}
+
+/// The container to create; an error names what is wrong with the payload.
+pub(crate) fn container_spec(
+    config: &EngineConfig,
+    task: &acs::Task,
+    container: &acs::Container,
+) -> Result<ContainerSpec, String> {
+    let wrong = |field: &str, why: String| format!("container {}: {field} {why}", container.name);
+    let docker = container.docker_config.clone().unwrap_or_default();
+    let mut host_config = computed_host_config(config, task, container)?;
+    if let Some(over) = overlay(docker.host_config.as_deref()).map_err(|why| wrong("dockerConfig.hostConfig", why))? {
+        merge_members(&mut host_config, over);
+    }
+    // The engine alone decides whether a container comes back or goes away.
+    host_config.insert("AutoRemove".to_owned(), json!(false));
+    host_config.insert("RestartPolicy".to_owned(), json!({ "Name": "no", "MaximumRetryCount": 0 }));
+    let driver = host_config.get("LogConfig").and_then(|log| log.get("Type")).and_then(Value::as_str);
+    if driver == Some("awsfirelens") {
+        return Err(wrong(
+            "logConfiguration",
+            "names the log driver awsfirelens, which this agent does not support".to_owned(),
+        ));
+    }
+
+    let mut body = computed_config(config, task, container)?;
+    if let Some(over) = overlay(docker.config.as_deref()).map_err(|why| wrong("dockerConfig.config", why))? {
+        merge_members(&mut body, over);
+    }
+    if container.health_check_type.as_deref().is_some_and(|check| check.eq_ignore_ascii_case("docker"))
+        && !body.get("Healthcheck").is_some_and(Value::is_object)
+    {
+        return Err("DockerClientConfigError: docker health check is nil while container health check type is DOCKER"
+            .to_owned());
+    }
+    force_labels(&mut body, config, task, container);
+    body.insert("HostConfig".to_owned(), Value::Object(host_config));
+    Ok(ContainerSpec {
+        name: docker_name(task, &container.name),
+        api_version: docker.version.filter(|version| !version.is_empty()),
+        body: Value::Object(body),
+    })
+}
+
+fn computed_config(
+    config: &EngineConfig,
+    task: &acs::Task,
+    container: &acs::Container,
+) -> Result<Map<String, Value>, String> {
+    let mut body = Map::new();
+    body.insert("Image".to_owned(), json!(container.image));
+    let environment: Vec<String> =
+        container.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    body.insert("Env".to_owned(), json!(environment));
+    if let Some(command) = overridden_command(container)?.or_else(|| container.command.clone()) {
+        body.insert("Cmd".to_owned(), json!(command));
+    }
+    if let Some(entry_point) = &container.entry_point {
+        body.insert("Entrypoint".to_owned(), json!(entry_point));
+    }
+    if network_mode(task) == "bridge" {
+        let ports = ports::published(container)?;
+        let (exposed, _) = ports::docker_ports(&ports, config.dynamic_host_port_range);
+        body.insert("ExposedPorts".to_owned(), exposed);
+    }
+    Ok(body)
+}
+
+fn computed_host_config(
+    config: &EngineConfig,
+    task: &acs::Task,
+    container: &acs::Container,
+) -> Result<Map<String, Value>, String> {
+    let mut host = Map::new();
+    let mode = network_mode(task);
+    host.insert("NetworkMode".to_owned(), json!(mode));
+    host.insert("CpuShares".to_owned(), json!(container.cpu.clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)));
+    if let Some(bytes) = memory_limit_bytes(task, container) {
+        host.insert("Memory".to_owned(), json!(bytes));
+    }
+    // Several containers would need a cgroup of the task, one is the task.
+    if let Some(vcpus) = task.cpu.filter(|vcpus| *vcpus > 0.0) {
+        host.insert("NanoCpus".to_owned(), json!((vcpus * 1e9).round() as i64));
+    }
+    if mode == "bridge" {
+        let ports = ports::published(container)?;
+        let (_, bindings) = ports::docker_ports(&ports, config.dynamic_host_port_range);
+        host.insert("PortBindings".to_owned(), bindings);
+    }
+    if !container.links.is_empty() {
+        let link = |link: &String| {
+            let (name, alias) = link.split_once(':').unwrap_or((link, link));
+            format!("{}:{alias}", docker_name(task, name))
+        };
+        host.insert("Links".to_owned(), json!(container.links.iter().map(link).collect::<Vec<_>>()));
+    }
+    for (name, mode) in [("PidMode", &task.pid_mode), ("IpcMode", &task.ipc_mode)] {
+        if let Some(mode) = mode.as_deref().filter(|mode| !mode.is_empty()) {
+            host.insert(name.to_owned(), json!(mode));
+        }
+    }
+    Ok(host)
+}
+
+fn memory_limit_bytes(task: &acs::Task, container: &acs::Container) -> Option<i64> {
+    let own = Some(container.memory).filter(|mib| *mib > 0);
+    let of_task = task.memory.filter(|mib| *mib > 0);
+    let mib = match (own, of_task) {
+        (Some(own), Some(of_task)) => own.min(of_task),
+        (own, of_task) => own.or(of_task)?,
+    };
+    Some(mib.saturating_mul(1 << 20).max(MIN_MEMORY_BYTES))
+}
+
+/// The command of the container's `overrides`, the only part of them that agents act upon.
+fn overridden_command(container: &acs::Container) -> Result<Option<Vec<String>>, String> {
+    let Some(text) = container.overrides.as_deref().filter(|text| !text.trim().is_empty()) else {
+        return Ok(None);
+    };
+    let bad = |why: String| format!("container {}: overrides {why}", container.name);
+    let overrides: Value = serde_json::from_str(text).map_err(|error| bad(format!("is not JSON: {error}")))?;
+    match overrides.get("command") {
+        None | Some(Value::Null) => Ok(None),
+        Some(command) => serde_json::from_value(command.clone())
+            .map(Some)
+            .map_err(|error| bad(format!("has a command that is not a list of strings: {error}"))),
+    }
+}
+
+fn force_labels(body: &mut Map<String, Value>, config: &EngineConfig, task: &acs::Task, container: &acs::Container) {
+    let forced = BTreeMap::from([
+        (format!("{LABELS}.task-arn"), task.arn.as_str()),
+        (format!("{LABELS}.container-name"), container.name.as_str()),
+        (format!("{LABELS}.task-definition-family"), task.family.as_deref().unwrap_or_default()),
+        (format!("{LABELS}.task-definition-version"), task.version.as_deref().unwrap_or_default()),
+        (format!("{LABELS}.cluster"), config.cluster.as_str()),
+        (LABEL_INSTANCE.to_owned(), config.container_instance_arn.as_str()),
+    ]);
+    let mut labels = match body.remove("Labels") {
+        Some(Value::Object(labels)) => labels,
+        _ => Map::new(),
+    };
+    labels.extend(forced.into_iter().map(|(name, value)| (name, json!(value))));
+    body.insert("Labels".to_owned(), Value::Object(labels));
+}
+
+/// The JSON text of a `dockerConfig` member; empty or `null` is nothing.
+fn overlay(text: Option<&str>) -> Result<Option<Map<String, Value>>, String> {
+    match text.map(str::trim).filter(|text| !text.is_empty()) {
+        None => Ok(None),
+        Some(text) => match serde_json::from_str(text) {
+            Ok(Value::Object(members)) => Ok(Some(members)),
+            Ok(Value::Null) => Ok(None),
+            Ok(_) => Err("is not a JSON object".to_owned()),
+            Err(error) => Err(format!("is not JSON: {error}")),
+        },
+    }
+}
+
+/// Decodes `over` onto `base` as Go does: scalars and lists replace, objects merge key by key, `null` changes nothing. Docker's own
+/// member names match without regard to case; what is below them may be a user's (labels, sysctls) and matches exactly.
+fn merge_members(base: &mut Map<String, Value>, over: Map<String, Value>) {
+    for (key, value) in over {
+        let have = base.keys().find(|have| have.eq_ignore_ascii_case(&key)).cloned();
+        merge(base.entry(have.unwrap_or(key)).or_insert(Value::Null), value);
+    }
+    base.retain(|_, value| !value.is_null());
+}
+
+fn merge(base: &mut Value, over: Value) {
+    match (base, over) {
+        (_, Value::Null) => {}
+        (Value::Object(base), Value::Object(over)) => {
+            for (key, value) in over {
+                merge(base.entry(key).or_insert(Value::Null), value);
+            }
+        }
+        (base, over) => *base = over,
+    }
+}

@@ -1,0 +1,252 @@
+//! The container runtime as the agent needs it, and nothing more.
+//!
+//! [`Docker`] is the narrow door; [`HttpDocker`](http::HttpDocker) goes through it to a Docker Engine, the tests' fake
+//! to a table in memory. A driver performs one call and says what happened. It decides nothing: when to pull, create or
+//! stop is the pure engine's business, in what order the shell's.
+
+#[cfg(test)]
+pub(crate) mod contract;
+#[cfg(test)]
+pub(crate) mod fake;
+pub(crate) mod http;
+mod wire;
+
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::time::Duration;
+
+use thiserror::Error;
+use tokio::sync::mpsc;
+
+/// Which container instance a container belongs to: several may share one Engine.
+pub(crate) const LABEL_INSTANCE: &str = "longshore.container-instance-arn";
+/// Which task a container belongs to.
+pub(crate) const LABEL_TASK: &str = "com.amazonaws.ecs.task-arn";
+/// Which container of the task it is.
+pub(crate) const LABEL_CONTAINER: &str = "com.amazonaws.ecs.container-name";
+
+/// Why a call to the Engine did not do what it should.
+#[derive(Debug, Clone, Error, PartialEq, Eq)]
+pub(crate) enum DockerError {
+    /// The Engine knows no such image or container.
+    #[error("{0}")]
+    NotFound(String),
+    /// The name is taken, or the container is in the wrong state.
+    #[error("{0}")]
+    Conflict(String),
+    /// The Engine understood and refused, or failed.
+    #[error("{message}")]
+    Refused {
+        /// HTTP status.
+        status: u16,
+        /// The Engine's words.
+        message: String,
+    },
+    /// No answer in time.
+    #[error("no answer from the Engine to {call} within {}s", limit.as_secs())]
+    Timeout {
+        /// Which call.
+        call: &'static str,
+        /// How long we waited.
+        limit: Duration,
+    },
+    /// The Engine cannot be reached, or hung up.
+    #[error("the Docker Engine at {endpoint} cannot be reached: {cause}")]
+    Unavailable {
+        /// Where we tried.
+        endpoint: String,
+        /// What the system said.
+        cause: String,
+    },
+    /// The answer is not what the Engine API promises.
+    #[error("the Engine's answer to {call} makes no sense: {detail}")]
+    Protocol {
+        /// Which call.
+        call: &'static str,
+        /// What is wrong with it.
+        detail: String,
+    },
+}
+
+/// The Engine we talk to.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct EngineVersion {
+    /// `20.10.24`
+    pub(crate) version: String,
+    /// The API version in use.
+    pub(crate) api: ApiVersion,
+    /// The newest the Engine has.
+    pub(crate) max_api: ApiVersion,
+}
+
+/// A version of the Engine API; ordered by number, not by text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) struct ApiVersion {
+    pub(crate) major: u32,
+    pub(crate) minor: u32,
+}
+
+/// A local image.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Image {
+    /// `sha256:…`, the configuration's digest.
+    pub(crate) id: String,
+    /// `sha256:…`, the registry's digest; absent for images that were never in a registry.
+    pub(crate) digest: Option<String>,
+}
+
+/// Limits on a pull.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct PullLimits {
+    pub(crate) total: Duration,
+    pub(crate) inactivity: Duration,
+}
+
+/// A container as the Engine sees it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    /// Without the leading slash.
+    pub(crate) name: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) image_id: String,
+    pub(crate) phase: Phase,
+    /// What the Engine noted about a failed start.
+    pub(crate) error: String,
+    pub(crate) oom_killed: bool,
+    pub(crate) started_at_ms: Option<i64>,
+    pub(crate) finished_at_ms: Option<i64>,
+    pub(crate) ports: Vec<PublishedPort>,
+    /// Absent without a health check.
+    pub(crate) health: Option<Health>,
+}
+
+/// What the health check says.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Health {
+    /// `healthy`, `unhealthy`, `starting`.
+    pub(crate) status: String,
+    /// What the last check printed.
+    pub(crate) output: Option<String>,
+}
+
+/// A container in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Listed {
+    pub(crate) id: String,
+    pub(crate) labels: BTreeMap<String, String>,
+    pub(crate) running: bool,
+}
+
+/// Where a container is in its life.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Phase {
+    /// Made, never started.
+    Created,
+    /// Its process exists (running, paused, being restarted).
+    Running,
+    /// Its process ended.
+    Exited {
+        /// The process's own code, 128+n after signal n.
+        exit_code: i32,
+    },
+}
+
+/// A container port that the host forwards.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct PublishedPort {
+    pub(crate) container_port: u16,
+    /// `tcp`, `udp`, `sctp`.
+    pub(crate) protocol: String,
+    pub(crate) host_ip: String,
+    pub(crate) host_port: u16,
+}
+
+/// Something happened to one of our containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ContainerEvent {
+    pub(crate) id: String,
+    /// From its labels.
+    pub(crate) instance_arn: String,
+    /// From its labels.
+    pub(crate) task_arn: String,
+    /// From its labels: the name in the task definition.
+    pub(crate) container_name: String,
+    pub(crate) kind: EventKind,
+}
+
+/// What happened.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum EventKind {
+    /// The process ended.
+    Died {
+        /// 128+n after signal n.
+        exit_code: i32,
+    },
+    /// A health check changed its mind: `healthy`, `unhealthy`, `starting`.
+    Health(String),
+}
+
+/// The calls the agent makes.
+pub(crate) trait Docker: Send + Sync + 'static {
+    /// Asks who is there; also the ping.
+    fn version(&self) -> impl Future<Output = Result<EngineVersion, DockerError>> + Send;
+
+    /// The local image of that name.
+    fn inspect_image(&self, name: &str) -> impl Future<Output = Result<Image, DockerError>> + Send;
+
+    /// Fetches an image.
+    fn pull(&self, name: &str, limits: PullLimits) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// Creates a container from a body in the Engine API's vocabulary; the answer is its id.
+    fn create(
+        &self,
+        name: &str,
+        body: &serde_json::Value,
+        limit: Duration,
+    ) -> impl Future<Output = Result<String, DockerError>> + Send;
+
+    /// Starts a container; one that runs already is fine.
+    fn start(&self, id: &str, limit: Duration) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// Stops a container: its stop signal, then SIGKILL after `grace`. One that is stopped already is fine. Returns when
+    /// the process is gone.
+    fn stop(&self, id: &str, grace: Duration) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// How a container is doing, by id or name.
+    fn inspect(&self, id_or_name: &str) -> impl Future<Output = Result<Container, DockerError>> + Send;
+
+    /// Removes a container with its anonymous volumes.
+    fn remove(&self, id: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// All containers, running or not, that carry the label (`key` or `key=value`).
+    fn list(&self, label: &str) -> impl Future<Output = Result<Vec<Listed>, DockerError>> + Send;
+
+    /// Events of containers that carry [`LABEL_INSTANCE`], from now on. The channel closes when the stream ends;
+    /// whoever listens then subscribes anew and looks at everything, for what happened in between is not told.
+    fn events(&self) -> impl Future<Output = Result<mpsc::Receiver<ContainerEvent>, DockerError>> + Send;
+}
+
+impl ApiVersion {
+    pub(crate) const fn new(major: u32, minor: u32) -> Self {
+        Self { major, minor }
+    }
+
+    pub(crate) fn parse(text: &str) -> Option<Self> {
+        let (major, minor) = text.split_once('.')?;
+        Some(Self::new(major.parse().ok()?, minor.parse().ok()?))
+    }
+}
+
+impl std::fmt::Display for ApiVersion {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}.{}", self.major, self.minor)
+    }
+}
+
+impl DockerError {
+    /// Whether the same call may work when the Engine is back.
+    pub(crate) fn is_transient(&self) -> bool {
+        matches!(self, Self::Unavailable { .. })
+    }
+}

@@ -1,0 +1,428 @@
+//! [`Docker`] over the Engine's HTTP API.
+//!
+//! A client of our own, for ten calls: the bodies of `create` come ready-made in the Engine's vocabulary and must reach it
+//! untouched, each call needs its own time limit, and the errors must carry the Engine's words. Every call opens its own
+//! connection (a unix socket costs some tens of microseconds), so an Engine that was restarted is never met with a stale
+//! one.
+
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+
+use bytes::{Bytes, BytesMut};
+use http::{Method, Request, Response, StatusCode};
+use http_body_util::{BodyExt, Full, Limited};
+use hyper::body::Incoming;
+use hyper_util::rt::TokioIo;
+use serde::de::DeserializeOwned;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::{TcpStream, UnixStream};
+use tokio::sync::mpsc;
+use tokio::time::timeout;
+use tracing::{debug, warn};
+
+use super::wire;
+use super::{
+    ApiVersion, Container, ContainerEvent, Docker, DockerError, EngineVersion, Image, LABEL_INSTANCE, Listed,
+    PullLimits,
+};
+
+/// The newest API this client was written against; an Engine that has it gets it, so that its answers mean what we know.
+const NEWEST_API: ApiVersion = ApiVersion::new(1, 44);
+/// Health checks in `create` need it, and no supported Engine is older.
+const OLDEST_API: ApiVersion = ApiVersion::new(1, 24);
+/// For calls that only look.
+const QUICK: Duration = Duration::from_secs(30);
+/// Removing may have to delete much.
+const REMOVE: Duration = Duration::from_secs(120);
+/// How much longer than its grace a `stop` may take.
+const STOP_MARGIN: Duration = Duration::from_secs(120);
+/// An inspect is some kilobytes, a list of thousands of containers some megabytes.
+const MAX_BODY_BYTES: usize = 64 << 20;
+/// One line of a stream.
+const MAX_LINE_BYTES: usize = 1 << 20;
+/// Events that may wait for the listener; more, and the Engine waits (it drops a listener that never reads).
+const EVENT_QUEUE: usize = 1024;
+/// The events that tell something; everything else the agent knows from its own calls. Exec noise stays with the Engine.
+const EVENT_ACTIONS: [&str; 2] = ["die", "health_status"];
+
+/// The Engine behind a unix socket or a TCP port.
+pub(crate) struct HttpDocker {
+    endpoint: Endpoint,
+    /// `/v1.41`, once negotiated; forgotten when the Engine goes away, as it may come back as another version.
+    prefix: RwLock<Option<Arc<str>>>,
+}
+
+enum Endpoint {
+    Unix(PathBuf),
+    Tcp(String),
+}
+
+impl HttpDocker {
+    /// `docker_host` as `DOCKER_HOST` has it: `unix:///path` or `tcp://host:port`.
+    pub(crate) fn new(docker_host: &str) -> Self {
+        let endpoint = match docker_host.strip_prefix("tcp://") {
+            Some(address) => Endpoint::Tcp(address.trim_end_matches('/').to_owned()),
+            None => Endpoint::Unix(docker_host.strip_prefix("unix://").unwrap_or(docker_host).into()),
+        };
+        Self { endpoint, prefix: RwLock::new(None) }
+    }
+
+    fn unavailable(&self, cause: impl std::fmt::Display) -> DockerError {
+        *self.prefix.write().unwrap_or_else(PoisonError::into_inner) = None;
+        let endpoint = match &self.endpoint {
+            Endpoint::Unix(path) => path.display().to_string(),
+            Endpoint::Tcp(address) => address.clone(),
+        };
+        DockerError::Unavailable { endpoint, cause: cause.to_string() }
+    }
+
+    /// Sends one request on a connection of its own and waits for the head of the answer.
+    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, DockerError> {
+        let mut request = Request::builder().method(method).uri(path).header("host", "docker");
+        if body.is_some() {
+            request = request.header("content-type", "application/json");
+        }
+        let request = request
+            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .map_err(|error| DockerError::Protocol { call: "a request", detail: error.to_string() })?;
+        match &self.endpoint {
+            Endpoint::Unix(socket) => {
+                let stream = UnixStream::connect(socket).await.map_err(|error| self.unavailable(error))?;
+                self.exchange(stream, request).await
+            }
+            Endpoint::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(|error| self.unavailable(error))?;
+                self.exchange(stream, request).await
+            }
+        }
+    }
+
+    async fn exchange<S>(&self, stream: S, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, DockerError>
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
+        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
+            .await
+            .map_err(|error| self.unavailable(error))?;
+        // Ends by itself: with the answer's body, or when the caller gives up and drops it.
+        tokio::spawn(async move {
+            if let Err(error) = connection.await {
+                debug!(%error, "connection to the Engine ended");
+            }
+        });
+        sender.send_request(request).await.map_err(|error| self.unavailable(error))
+    }
+
+    /// The version prefix for paths, negotiated at need.
+    async fn prefix(&self) -> Result<Arc<str>, DockerError> {
+        let known = self.prefix.read().unwrap_or_else(PoisonError::into_inner).clone();
+        match known {
+            Some(prefix) => Ok(prefix),
+            None => {
+                let version = self.version().await?;
+                Ok(format!("/v{}", version.api).into())
+            }
+        }
+    }
+
+    /// One call: the answer's head within `limit`, its error as [`DockerError`].
+    async fn open(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<Response<Incoming>, DockerError> {
+        let work = async {
+            let path = format!("{}{path}", self.prefix().await?);
+            let response = self.send(method, &path, body).await?;
+            let status = response.status();
+            if status.is_success() || status == StatusCode::NOT_MODIFIED {
+                return Ok(response);
+            }
+            Err(refusal(status, self.collect(response).await?))
+        };
+        timeout(limit, work).await.unwrap_or(Err(DockerError::Timeout { call, limit }))
+    }
+
+    async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, DockerError> {
+        match Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await {
+            Ok(collected) => Ok(collected.to_bytes()),
+            Err(error) => Err(self.unavailable(error)),
+        }
+    }
+
+    /// One call whose answer is a JSON document.
+    async fn fetch<T: DeserializeOwned>(
+        &self,
+        call: &'static str,
+        method: Method,
+        path: &str,
+        body: Option<Vec<u8>>,
+        limit: Duration,
+    ) -> Result<T, DockerError> {
+        let work = async {
+            let response = self.open(call, method, path, body, limit).await?;
+            parse(call, &self.collect(response).await?)
+        };
+        timeout(limit, work).await.unwrap_or(Err(DockerError::Timeout { call, limit }))
+    }
+
+    /// One call whose answer says nothing beyond its status.
+    async fn order(&self, call: &'static str, method: Method, path: &str, limit: Duration) -> Result<(), DockerError> {
+        let response = self.open(call, method, path, None, limit).await?;
+        timeout(limit, self.collect(response)).await.unwrap_or(Err(DockerError::Timeout { call, limit })).map(drop)
+    }
+}
+
+impl Docker for HttpDocker {
+    async fn version(&self) -> Result<EngineVersion, DockerError> {
+        const CALL: &str = "version";
+        let work = async {
+            // The one path that every Engine has without a version in it.
+            let response = self.send(Method::GET, "/version", None).await?;
+            let status = response.status();
+            let body = self.collect(response).await?;
+            if !status.is_success() {
+                return Err(refusal(status, body));
+            }
+            parse::<wire::Version>(CALL, &body)
+        };
+        let version = timeout(QUICK, work).await.unwrap_or(Err(DockerError::Timeout { call: CALL, limit: QUICK }))?;
+        let number = |text: &str| {
+            ApiVersion::parse(text)
+                .ok_or_else(|| DockerError::Protocol { call: CALL, detail: format!("API version {text:?}") })
+        };
+        let (min, max) = (number(&version.min_api_version)?, number(&version.api_version)?);
+        if min > NEWEST_API || max < OLDEST_API {
+            return Err(DockerError::Refused {
+                status: 400,
+                message: format!(
+                    "Docker Engine {} speaks API {min} to {max}, this agent {OLDEST_API} to {NEWEST_API}: \
+                     install an Engine, or an agent, that meets the other",
+                    version.version
+                ),
+            });
+        }
+        let api = max.min(NEWEST_API);
+        *self.prefix.write().unwrap_or_else(PoisonError::into_inner) = Some(format!("/v{api}").into());
+        Ok(EngineVersion { version: version.version, api, max_api: max })
+    }
+
+    async fn inspect_image(&self, name: &str) -> Result<Image, DockerError> {
+        let path = format!("/images/{}/json", encode(name));
+        self.fetch::<wire::ImageInspect>("inspect image", Method::GET, &path, None, QUICK).await.map(Image::from)
+    }
+
+    async fn pull(&self, name: &str, limits: PullLimits) -> Result<(), DockerError> {
+        const CALL: &str = "pull";
+        let (image, tag) = split_reference(name);
+        let path = format!("/images/create?fromImage={}&tag={}", encode(image), encode(tag));
+        let work = async {
+            let response = self.open(CALL, Method::POST, &path, None, limits.inactivity).await?;
+            let mut lines = Lines::new(response.into_body());
+            loop {
+                let line = timeout(limits.inactivity, lines.next())
+                    .await
+                    .map_err(|_| DockerError::Timeout { call: CALL, limit: limits.inactivity })?
+                    .map_err(|cause| self.unavailable(cause))?;
+                let Some(line) = line else { return Ok(()) };
+                let progress: wire::PullProgress = parse(CALL, &line)?;
+                if let Some(message) = progress.error {
+                    return Err(DockerError::Refused { status: 500, message });
+                }
+            }
+        };
+        timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: CALL, limit: limits.total }))
+    }
+
+    async fn create(&self, name: &str, body: &serde_json::Value, limit: Duration) -> Result<String, DockerError> {
+        let path = format!("/containers/create?name={}", encode(name));
+        let body = body.to_string().into_bytes();
+        self.fetch::<wire::Created>("create", Method::POST, &path, Some(body), limit).await.map(|created| created.id)
+    }
+
+    async fn start(&self, id: &str, limit: Duration) -> Result<(), DockerError> {
+        let path = format!("/containers/{}/start", encode(id));
+        self.order("start", Method::POST, &path, limit).await
+    }
+
+    async fn stop(&self, id: &str, grace: Duration) -> Result<(), DockerError> {
+        let path = format!("/containers/{}/stop?t={}", encode(id), grace.as_secs());
+        self.order("stop", Method::POST, &path, grace + STOP_MARGIN).await
+    }
+
+    async fn inspect(&self, id_or_name: &str) -> Result<Container, DockerError> {
+        let path = format!("/containers/{}/json", encode(id_or_name));
+        self.fetch::<wire::ContainerInspect>("inspect", Method::GET, &path, None, QUICK).await.map(Container::from)
+    }
+
+    async fn remove(&self, id: &str) -> Result<(), DockerError> {
+        let path = format!("/containers/{}?v=true", encode(id));
+        self.order("remove", Method::DELETE, &path, REMOVE).await
+    }
+
+    async fn list(&self, label: &str) -> Result<Vec<Listed>, DockerError> {
+        let filters = serde_json::json!({ "label": [label] }).to_string();
+        let path = format!("/containers/json?all=true&filters={}", encode(&filters));
+        let listed: Vec<wire::Listed> = self.fetch("list", Method::GET, &path, None, QUICK).await?;
+        Ok(listed.into_iter().map(Listed::from).collect())
+    }
+
+    async fn events(&self) -> Result<mpsc::Receiver<ContainerEvent>, DockerError> {
+        let filters = serde_json::json!({
+            "type": ["container"],
+            "event": EVENT_ACTIONS,
+            "label": [LABEL_INSTANCE],
+        })
+        .to_string();
+        let path = format!("/events?filters={}", encode(&filters));
+        let response = self.open("events", Method::GET, &path, None, QUICK).await?;
+        let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
+        // Ends when the Engine hangs up or the receiver is dropped.
+        tokio::spawn(async move {
+            let mut lines = Lines::new(response.into_body());
+            loop {
+                let line = tokio::select! {
+                    line = lines.next() => line,
+                    () = sender.closed() => return,
+                };
+                match line {
+                    Ok(Some(line)) => match serde_json::from_slice::<wire::Event>(&line) {
+                        Ok(event) => {
+                            let Some(event) = event.into_ours() else {
+                                continue;
+                            };
+                            if sender.send(event).await.is_err() {
+                                return;
+                            }
+                        }
+                        Err(error) => warn!(%error, "an event of the Engine cannot be read"),
+                    },
+                    Ok(None) => return,
+                    Err(error) => {
+                        debug!(%error, "the event stream broke off");
+                        return;
+                    }
+                }
+            }
+        });
+        Ok(receiver)
+    }
+}
+
+/// The lines of a streamed body.
+struct Lines {
+    body: Incoming,
+    buffer: BytesMut,
+}
+
+impl Lines {
+    fn new(body: Incoming) -> Self {
+        Self { body, buffer: BytesMut::new() }
+    }
+
+    /// The next line that is not empty; `None` at the end. Safe to cancel: nothing read is lost.
+    async fn next(&mut self) -> Result<Option<Bytes>, String> {
+        loop {
+            while let Some(end) = self.buffer.iter().position(|byte| *byte == b'\n') {
+                let line = self.buffer.split_to(end + 1).freeze();
+                if !line.trim_ascii().is_empty() {
+                    return Ok(Some(line));
+                }
+            }
+            if self.buffer.len() > MAX_LINE_BYTES {
+                return Err(format!("a line longer than {MAX_LINE_BYTES} bytes"));
+            }
+            match self.body.frame().await {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.buffer.extend_from_slice(&data);
+                    }
+                }
+                Some(Err(error)) => return Err(error.to_string()),
+                None if self.buffer.trim_ascii().is_empty() => return Ok(None),
+                None => return Ok(Some(self.buffer.split().freeze())),
+            }
+        }
+    }
+}
+
+fn parse<T: DeserializeOwned>(call: &'static str, body: &[u8]) -> Result<T, DockerError> {
+    serde_json::from_slice(body).map_err(|error| DockerError::Protocol { call, detail: error.to_string() })
+}
+
+fn refusal(status: StatusCode, body: Bytes) -> DockerError {
+    let message = serde_json::from_slice::<wire::ErrorBody>(&body)
+        .map(|body| body.message)
+        .unwrap_or_else(|_| String::from_utf8_lossy(&body).trim().to_owned());
+    match status {
+        StatusCode::NOT_FOUND => DockerError::NotFound(message),
+        StatusCode::CONFLICT => DockerError::Conflict(message),
+        other => DockerError::Refused { status: other.as_u16(), message },
+    }
+}
+
+/// `repo[:tag]` or `repo@digest` as the Engine's pull wants it: without a tag it would fetch every tag there is.
+fn split_reference(name: &str) -> (&str, &str) {
+    if let Some((image, digest)) = name.split_once('@') {
+        return (image, digest);
+    }
+    // A colon before the last slash belongs to the registry's port.
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    match name[last..].find(':') {
+        Some(colon) => (&name[..last + colon], &name[last + colon + 1..]),
+        None => (name, "latest"),
+    }
+}
+
+/// Percent-encodes a path segment or query value; image names keep their slashes, as the Engine's routes expect.
+fn encode(text: &str) -> String {
+    let mut encoded = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'_' | b'.' | b'~' | b'/' | b':' | b'@' => {
+                encoded.push(char::from(byte));
+            }
+            other => {
+                encoded.push('%');
+                encoded.push_str(&hex::encode_upper([other]));
+            }
+        }
+    }
+    encoded
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn references_are_split_where_the_tag_begins() {
+        for (name, expected) in [
+            ("web", ("web", "latest")),
+            ("web:1", ("web", "1")),
+            ("host:5000/web", ("host:5000/web", "latest")),
+            ("host:5000/a/web:1", ("host:5000/a/web", "1")),
+            ("web@sha256:ab", ("web", "sha256:ab")),
+            ("host:5000/web@sha256:ab", ("host:5000/web", "sha256:ab")),
+        ] {
+            assert_eq!(split_reference(name), expected, "{name}");
+        }
+    }
+
+    #[test]
+    fn values_are_encoded() {
+        assert_eq!(encode("a/b:1 ü?&"), "a/b:1%20%C3%BC%3F%26");
+    }
+
+    #[tokio::test]
+    async fn an_engine_that_is_not_there_is_named() {
+        let docker = HttpDocker::new("unix:///nonexistent/docker.sock");
+        let error = docker.version().await.unwrap_err();
+        assert!(error.is_transient());
+        assert!(error.to_string().contains("/nonexistent/docker.sock"));
+    }
+}

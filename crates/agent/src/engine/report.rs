@@ -1,0 +1,144 @@
+//! What the control plane is told, and when.
+//!
+//! Reports are derived: the difference between what is known and what the control plane has accepted. So nothing is lost when the
+//! agent dies with reports unsent, and at most one is under way per task, in order: RUNNING before STOPPED, also when the task
+//! has ended by the time the first can be sent.
+
+use longshore_api::Timestamp;
+use longshore_api::ecs::types::{ContainerStateChange, SubmitTaskStateChangeRequest};
+
+use super::EngineConfig;
+use super::container::{ContainerRecord, Status};
+use super::ports;
+use super::task::TaskRecord;
+
+/// A container's change that goes with no change of its task waits this long for company.
+pub(crate) const FLUSH_MS: i64 = 10_000;
+/// Limits of the API; longer text is cut.
+const MAX_REASON: usize = 1024;
+const MAX_DIGEST: usize = 255;
+const MAX_RUNTIME_ID: usize = 255;
+
+/// A report under way: once accepted, this is what the control plane has.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Report {
+    /// None stands for PENDING.
+    pub(crate) status: Status,
+    /// Positions of containers, with the status reported; one may be in it twice.
+    pub(crate) containers: Vec<(usize, Status)>,
+}
+
+/// What is to be reported next.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Due {
+    Nothing,
+    Now(Report),
+    /// Container changes that wait for company.
+    Batched(Report),
+}
+
+/// What is to be reported next.
+pub(crate) fn due(task: &TaskRecord) -> Due {
+    let containers = || task.containers.iter().enumerate();
+    let bindings_missing = task.containers.iter().any(|c| c.started && c.bindings.is_none());
+    if task.reached_running && task.reported < Status::Running {
+        if bindings_missing {
+            return Due::Nothing;
+        }
+        let mut changes = changes(task);
+        if task.known == Status::Stopped {
+            changes.retain(|(_, status)| *status == Status::Running);
+        }
+        return Due::Now(Report { status: Status::Running, containers: changes });
+    }
+    if task.known == Status::Stopped {
+        if task.reported == Status::Stopped {
+            return Due::Nothing;
+        }
+        let unsent = containers().filter(|(_, c)| c.reported < Status::Stopped);
+        let containers = unsent.map(|(position, _)| (position, Status::Stopped)).collect();
+        return Due::Now(Report { status: Status::Stopped, containers });
+    }
+    let changes = changes(task);
+    if changes.is_empty() { Due::Nothing } else { Due::Batched(Report { status: task.reported, containers: changes }) }
+}
+
+/// Every change of a container that was not reported.
+fn changes(task: &TaskRecord) -> Vec<(usize, Status)> {
+    let mut changes = Vec::new();
+    for (position, container) in task.containers.iter().enumerate() {
+        if container.started && container.bindings.is_some() && container.reported < Status::Running {
+            changes.push((position, Status::Running));
+        }
+        if container.known == Status::Stopped && container.reported < Status::Stopped {
+            changes.push((position, Status::Stopped));
+        }
+    }
+    changes
+}
+
+/// The request that carries a report.
+pub(crate) fn request(config: &EngineConfig, task: &TaskRecord, report: &Report) -> SubmitTaskStateChangeRequest {
+    let containers = report.containers.iter().filter_map(|(position, status)| {
+        task.containers.get(*position).map(|container| container_change(config, container, *status))
+    });
+    let stopped = report.status == Status::Stopped;
+    SubmitTaskStateChangeRequest {
+        cluster: Some(config.cluster.clone()),
+        task: Some(task.definition.arn.clone()),
+        status: Some(match report.status {
+            Status::Stopped => "STOPPED".to_owned(),
+            Status::Running => "RUNNING".to_owned(),
+            Status::None | Status::Pulled | Status::Created => "PENDING".to_owned(),
+        }),
+        reason: Some(if stopped { cut(&task.reason, MAX_REASON) } else { String::new() }),
+        containers: Some(containers.collect()),
+        pull_started_at: task.pull_started_at,
+        pull_stopped_at: task.pull_stopped_at,
+        execution_stopped_at: task.execution_stopped_at.filter(|_| stopped),
+        ..SubmitTaskStateChangeRequest::default()
+    }
+}
+
+fn container_change(config: &EngineConfig, container: &ContainerRecord, status: Status) -> ContainerStateChange {
+    let stopped = status == Status::Stopped;
+    let bindings = container.bindings.as_deref().unwrap_or_default();
+    let bindings = ports::network_bindings(bindings, config.exclude_ipv6_port_binding);
+    ContainerStateChange {
+        container_name: Some(container.name.clone()),
+        image_digest: container.image_digest.as_deref().map(|digest| cut(digest, MAX_DIGEST)),
+        runtime_id: container.docker_id.as_deref().filter(|_| container.started).map(|id| cut(id, MAX_RUNTIME_ID)),
+        exit_code: container.exit_code.filter(|_| stopped),
+        network_bindings: (!bindings.is_empty()).then_some(bindings),
+        reason: container.reason.as_deref().filter(|_| stopped).map(|reason| cut(reason, MAX_REASON)),
+        status: Some(if stopped { "STOPPED" } else { "RUNNING" }.to_owned()),
+    }
+}
+
+/// The first `limit` bytes of `text`, without the half of a character.
+fn cut(text: &str, limit: usize) -> String {
+    text[..text.floor_char_boundary(limit)].to_owned()
+}
+
+/// The report was accepted, or refused for good: either way the control plane's view is settled.
+pub(crate) fn settle(task: &mut TaskRecord, report: &Report) {
+    task.reported = task.reported.max(report.status);
+    for (position, status) in &report.containers {
+        if let Some(container) = task.containers.get_mut(*position) {
+            container.reported = container.reported.max(*status);
+        }
+    }
+}
+
+/// The control plane asks again about a task that has stopped: STOPPED is due once more, with all containers.
+pub(crate) fn repeat_stopped(task: &mut TaskRecord) {
+    task.reported = Status::Running;
+    for container in &mut task.containers {
+        container.reported = Status::Running;
+    }
+}
+
+/// When a batch that became due at `since` is sent.
+pub(crate) fn flush_at(since: Timestamp) -> Timestamp {
+    since.plus_millis(FLUSH_MS)
+}

@@ -1,0 +1,533 @@
+//! One task: what is known and wanted of it, and what its containers, its report and its clean-up need next.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_agent_protocol::acs;
+use longshore_api::Timestamp;
+use serde::{Deserialize, Serialize};
+
+use super::action::{Action, LogLevel};
+use super::admission::Demand;
+use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, Work};
+use super::container_config::{container_spec, docker_name, known_bindings};
+use super::dependency::{self, Dependency};
+use super::input::{ContainerKey, FoundContainer};
+use super::report::{self, Due, Report};
+use super::support;
+use super::{EngineConfig, ImagePullBehavior};
+
+/// What is wanted of a task. Only ever turns from Running to Stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub enum Desired {
+    /// It is to run.
+    Running,
+    /// It is to stop.
+    Stopped,
+}
+
+/// All that the agent keeps of a task. Durable.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct TaskRecord {
+    /// The payload's task, without credentials; after clean-up only what names it.
+    pub definition: acs::Task,
+    /// Sequence number of the payload that brought it.
+    pub seq_num: i64,
+    /// When that was.
+    pub received_at: Timestamp,
+    /// What is wanted. Written by orders, and by the end of an essential container.
+    pub desired: Desired,
+    /// How far it has come: as far as its containers.
+    pub known: Status,
+    /// Whether its share of the host is taken. A task that was not admitted waits for its share.
+    pub admitted: bool,
+    /// Whether all its containers ever ran at once, or had ended after running.
+    pub reached_running: bool,
+    /// The containers, in the order of the definition.
+    pub containers: Vec<ContainerRecord>,
+    /// Why it stopped, if the agent has something to say about that.
+    pub reason: String,
+    /// When its first image pull began.
+    pub pull_started_at: Option<Timestamp>,
+    /// When its last image pull ended.
+    pub pull_stopped_at: Option<Timestamp>,
+    /// When its first essential container ended.
+    pub execution_stopped_at: Option<Timestamp>,
+    /// When it stopped.
+    pub stopped_at: Option<Timestamp>,
+    /// The status that the control plane has: None, Running or Stopped. Written from its answers.
+    pub reported: Status,
+    /// Whether its containers were removed; it is only remembered then.
+    pub cleaned: bool,
+}
+
+impl TaskRecord {
+    /// The task's ARN.
+    pub fn arn(&self) -> &str {
+        &self.definition.arn
+    }
+
+    /// The record as it is kept.
+    pub fn to_json(&self) -> Vec<u8> {
+        // Maps with string keys and plain values: writing them to memory cannot fail.
+        serde_json::to_vec(self).unwrap_or_default()
+    }
+
+    /// Reads a record that was kept.
+    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
+        serde_json::from_slice(bytes)
+    }
+}
+
+/// How urgently a task's record must be saved.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
+enum Save {
+    #[default]
+    No,
+    /// What changed could be found out again.
+    Soon,
+    /// Before anything else is done.
+    First,
+}
+
+/// What every task has to know about its surroundings.
+pub(crate) struct Context<'a> {
+    pub(crate) config: &'a EngineConfig,
+    pub(crate) now: Timestamp,
+    /// Images that tasks of this instance pulled.
+    pub(crate) pulled_images: &'a BTreeSet<String>,
+}
+
+/// A task with what is under way for it.
+#[derive(Clone, Debug)]
+pub(crate) struct Task {
+    pub(crate) record: TaskRecord,
+    pub(crate) demand: Demand,
+    pub(crate) work: Vec<Work>,
+    dependencies: Vec<Vec<Dependency>>,
+    outstanding: Option<Report>,
+    submit_not_before: Option<Timestamp>,
+    batched_since: Option<Timestamp>,
+    /// When time alone gives it something to do.
+    pub(crate) deadline: Option<Timestamp>,
+    save: Save,
+    /// How many of its containers had ended when the record was last saved.
+    ended_saved: usize,
+}
+
+/// Between submits of the same report, when one did not get through. The shell retries inside one submit, so this is the end of a
+/// long wait already.
+const SUBMIT_PAUSE_MS: i64 = 5_000;
+/// Between attempts to remove a container.
+const REMOVE_PAUSE_MS: i64 = 30_000;
+
+impl Task {
+    /// A task that a payload brought. One that cannot be run is a task that stops, and says why.
+    pub(crate) fn new(config: &EngineConfig, mut definition: acs::Task, seq_num: i64, now: Timestamp) -> Self {
+        let checked = support::check(config, &definition);
+        // Credentials are kept in memory only.
+        definition.role_credentials = None;
+        definition.execution_role_credentials = None;
+        let containers = definition.containers.iter().map(|container| ContainerRecord {
+            name: container.name.clone(),
+            docker_name: docker_name(&definition, &container.name),
+            essential: container.essential,
+            bindings: known_bindings(&definition, container),
+            ..ContainerRecord::default()
+        });
+        let record = TaskRecord {
+            containers: containers.collect(),
+            definition,
+            seq_num,
+            received_at: now,
+            desired: Desired::Running,
+            known: Status::None,
+            admitted: false,
+            reached_running: false,
+            reason: String::new(),
+            pull_started_at: None,
+            pull_stopped_at: None,
+            execution_stopped_at: None,
+            stopped_at: None,
+            reported: Status::None,
+            cleaned: false,
+        };
+        let mut task = Self::around(record);
+        task.save = Save::First;
+        if let Err(reason) = checked {
+            task.record.reason = reason;
+            task.record.desired = Desired::Stopped;
+        }
+        task
+    }
+
+    /// A task that is not known here and was ordered to stop.
+    pub(crate) fn unknown(config: &EngineConfig, definition: &acs::Task, seq_num: i64, now: Timestamp) -> Self {
+        let named = acs::Task {
+            arn: definition.arn.clone(),
+            task_cluster_arn: definition.task_cluster_arn.clone(),
+            ..acs::Task::default()
+        };
+        let mut task = Self::new(config, named, seq_num, now);
+        task.record.reason = "TaskStateError: Agent could not progress task's state to stopped".to_owned();
+        task
+    }
+
+    /// A task from its record. Until Docker was seen, nothing is done for its containers.
+    pub(crate) fn restored(record: TaskRecord) -> Self {
+        let mut task = Self::around(record);
+        for work in &mut task.work {
+            work.unverified = true;
+        }
+        task.ended_saved = task.ended();
+        task
+    }
+
+    fn around(record: TaskRecord) -> Self {
+        Self {
+            demand: Demand::of(&record.definition),
+            work: vec![Work::default(); record.containers.len()],
+            dependencies: dependency::resolve(&record.definition).unwrap_or_default(),
+            record,
+            outstanding: None,
+            submit_not_before: None,
+            batched_since: None,
+            deadline: None,
+            save: Save::No,
+            ended_saved: 0,
+        }
+    }
+
+    fn ended(&self) -> usize {
+        self.record.containers.iter().filter(|container| container.known == Status::Stopped).count()
+    }
+
+    /// The container's record and work, if it awaits the result of that step.
+    pub(crate) fn awaiting(&mut self, name: &str, step: Step) -> Option<(&mut ContainerRecord, &mut Work)> {
+        let position = self.record.containers.iter().position(|container| container.name == name)?;
+        let work = self.work.get_mut(position).filter(|work| work.in_flight == Some(step))?;
+        work.in_flight = None;
+        self.save = self.save.max(Save::Soon);
+        Some((self.record.containers.get_mut(position)?, work))
+    }
+
+    /// The container's record and work, if it has not ended.
+    pub(crate) fn living(&mut self, name: &str) -> Option<(&mut ContainerRecord, &mut Work)> {
+        let position = self.record.containers.iter().position(|container| container.name == name)?;
+        let container = self.record.containers.get_mut(position).filter(|c| c.known < Status::Stopped)?;
+        Some((container, self.work.get_mut(position)?))
+    }
+
+    /// The task is to stop.
+    pub(crate) fn stop(&mut self) {
+        if self.record.desired != Desired::Stopped {
+            self.record.desired = Desired::Stopped;
+            self.save = Save::First;
+        }
+    }
+
+    /// Its share of the host is taken.
+    pub(crate) fn admit(&mut self) {
+        self.record.admitted = true;
+        self.save = self.save.max(Save::Soon);
+    }
+
+    /// Whether it waits for its share of the host.
+    pub(crate) fn waits_for_admission(&self) -> bool {
+        !self.record.admitted && self.record.desired == Desired::Running && self.record.known < Status::Stopped
+    }
+
+    /// The control plane asks for a task that has stopped: it is told again.
+    pub(crate) fn repeat_stopped(&mut self) {
+        if self.record.known == Status::Stopped && self.record.reported == Status::Stopped && self.outstanding.is_none()
+        {
+            report::repeat_stopped(&mut self.record);
+            self.save = self.save.max(Save::Soon);
+        }
+    }
+
+    /// Docker can be asked again, and these containers exist: each that may is to be asked about.
+    pub(crate) fn docker_ready(&mut self, found: &BTreeMap<ContainerKey, FoundContainer>) {
+        for (container, work) in self.record.containers.iter_mut().zip(&mut self.work) {
+            work.unverified = false;
+            work.retry_at = None;
+            if container.known == Status::Stopped {
+                continue;
+            }
+            let key = ContainerKey { task_arn: self.record.definition.arn.clone(), name: container.name.clone() };
+            let found = found.get(&key);
+            if container.docker_id.is_none() {
+                container.docker_id = found.map(|found| found.docker_id.clone());
+            }
+            work.inspect_wanted |= found.is_some() || container.docker_id.is_some() || container.start_intended;
+        }
+    }
+
+    /// Images that were pulled for this task.
+    pub(crate) fn pulled_images(&self) -> Vec<String> {
+        let images = self.record.containers.iter().zip(&self.record.definition.containers);
+        images.filter(|(container, _)| container.image_pulled).map(|(_, definition)| definition.image.clone()).collect()
+    }
+
+    /// What became of the report under way.
+    pub(crate) fn submitted(&mut self, now: Timestamp, settled: bool) {
+        let Some(report) = self.outstanding.take() else {
+            return;
+        };
+        if settled {
+            report::settle(&mut self.record, &report);
+            self.submit_not_before = None;
+            self.save = self.save.max(Save::Soon);
+        } else {
+            self.submit_not_before = Some(now.plus_millis(SUBMIT_PAUSE_MS));
+        }
+    }
+
+    /// A container was removed, or not.
+    pub(crate) fn removed(&mut self, name: &str, now: Timestamp, gone: bool) {
+        if let Some((container, work)) = self.awaiting(name, Step::Remove) {
+            container.removed = gone;
+            work.retry_at = (!gone).then(|| now.plus_millis(REMOVE_PAUSE_MS));
+        }
+    }
+
+    /// Everything that can be done now. The record is saved before.
+    pub(crate) fn step(&mut self, context: &Context<'_>) -> Vec<Action> {
+        let mut actions = Vec::new();
+        self.deadline = None;
+        if !self.waits_for_admission() {
+            self.step_containers(context, &mut actions);
+        }
+        self.step_known(context);
+        self.step_report(context, &mut actions);
+        self.step_cleanup(context, &mut actions);
+        // That a container has ended must be on disk before anybody hears of it: it must never run again.
+        if self.ended() != self.ended_saved {
+            self.ended_saved = self.ended();
+            self.save = Save::First;
+        }
+        if self.save != Save::No {
+            let durable = self.save == Save::First;
+            self.save = Save::No;
+            actions.insert(0, Action::Save { record: Box::new(self.record.clone()), durable });
+        }
+        actions
+    }
+
+    fn step_containers(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
+        // One container's end may free or end others: go on until nothing moves.
+        let mut moved = true;
+        while moved {
+            moved = false;
+            for position in 0..self.record.containers.len() {
+                let next = self.next(context, position);
+                match next {
+                    Next::Wait(until) => self.wake_at(until),
+                    Next::Do(step) => self.perform(context, position, step, actions),
+                    Next::End { reason, exit_code } => {
+                        self.end(context.now, position, reason, exit_code);
+                        moved = true;
+                    }
+                }
+            }
+            moved |= self.apply_essential_rule();
+        }
+    }
+
+    fn next(&self, context: &Context<'_>, position: usize) -> Next {
+        let (Some(container), Some(work)) = (self.record.containers.get(position), self.work.get(position)) else {
+            return Next::Wait(None);
+        };
+        let own = self.dependencies.get(position).map(Vec::as_slice).unwrap_or_default();
+        let depends = |dependencies: &Vec<Dependency>| dependencies.iter().any(|dependency| dependency.on == position);
+        let dependents =
+            self.dependencies.iter().zip(&self.record.containers).filter(|(dependencies, _)| depends(dependencies));
+        let image = self.record.definition.containers.get(position).map(|container| container.image.as_str());
+        let around = Surroundings {
+            now: context.now,
+            stopping: self.record.desired == Desired::Stopped,
+            readiness: dependency::readiness(own, &self.record.containers, context.now),
+            dependents_down: dependents.into_iter().all(|(_, c)| c.known == Status::Stopped || !c.start_intended),
+            pull_dependents_upfront: context.config.pull_dependents_upfront,
+            pull_behavior: context.config.image_pull_behavior,
+            pulled_before: context.config.image_pull_behavior == ImagePullBehavior::Once
+                && image.is_some_and(|image| context.pulled_images.contains(image)),
+        };
+        container::next(container, work, &around)
+    }
+
+    fn end(&mut self, now: Timestamp, position: usize, reason: Option<String>, exit_code: Option<i32>) {
+        if let (Some(container), Some(work)) = (self.record.containers.get_mut(position), self.work.get_mut(position)) {
+            container::end(container, work, now, reason, exit_code);
+        }
+    }
+
+    /// The end of an essential container is the end of its task. Says whether that is news.
+    fn apply_essential_rule(&mut self) -> bool {
+        let ended = |container: &&ContainerRecord| container.essential && container.known == Status::Stopped;
+        let first_end = self.record.containers.iter().filter(ended).filter_map(|container| container.finished_at).min();
+        if self.record.execution_stopped_at.is_none() {
+            self.record.execution_stopped_at = first_end;
+        }
+        let news = first_end.is_some() && self.record.desired == Desired::Running;
+        if news {
+            self.stop();
+        }
+        news
+    }
+
+    fn perform(&mut self, context: &Context<'_>, position: usize, step: Step, actions: &mut Vec<Action>) {
+        let Some(definition) = self.record.definition.containers.get(position) else {
+            return;
+        };
+        let (Some(record), Some(work)) = (self.record.containers.get_mut(position), self.work.get_mut(position)) else {
+            return;
+        };
+        let container = ContainerKey { task_arn: self.record.definition.arn.clone(), name: record.name.clone() };
+        let action = match step {
+            Step::InspectImage => Action::InspectImage { container, image: definition.image.clone() },
+            Step::PullImage => {
+                self.record.pull_started_at.get_or_insert(context.now);
+                Action::PullImage { container, image: definition.image.clone() }
+            }
+            Step::Create => match container_spec(context.config, &self.record.definition, definition) {
+                Ok(spec) => {
+                    let timeout_ms = context.config.create_timeout_ms;
+                    Action::Create { container, spec: Box::new(spec), timeout_ms }
+                }
+                Err(why) => {
+                    work.failing = Some(format!("CannotCreateContainerError: {why}"));
+                    return self.wake_at(Some(context.now));
+                }
+            },
+            Step::Start => {
+                if !record.start_intended {
+                    record.start_intended = true;
+                    self.save = Save::First;
+                }
+                let docker_id = record.target();
+                Action::Start { container, docker_id, timeout_ms: context.config.start_timeout_ms }
+            }
+            Step::Stop => {
+                let grace_s = definition.stop_timeout.filter(|s| *s >= 0).unwrap_or(context.config.stop_timeout_s);
+                Action::Stop { container, target: record.target(), grace_s }
+            }
+            Step::Inspect => {
+                work.inspect_wanted = false;
+                Action::Inspect { container, target: record.target() }
+            }
+            Step::Remove => Action::Remove { container, target: record.target() },
+        };
+        work.in_flight = Some(step);
+        actions.push(action);
+    }
+
+    /// The task has come as far as the container that has come least far.
+    fn step_known(&mut self, context: &Context<'_>) {
+        let record = &mut self.record;
+        if record.known == Status::Stopped {
+            return;
+        }
+        let ended = record.containers.iter().all(|container| container.known == Status::Stopped);
+        let least = record.containers.iter().map(|container| container.known).min();
+        let all_ran = record.containers.iter().all(|container| container.started);
+        if least == Some(Status::Running) || (least == Some(Status::Stopped) && all_ran) {
+            record.reached_running = true;
+        }
+        let known = match least {
+            Some(Status::Stopped) | None if ended => Status::Stopped,
+            Some(least) => least,
+            None => Status::None,
+        };
+        if known > record.known {
+            record.known = known;
+            self.save = self.save.max(Save::Soon);
+            if known == Status::Stopped {
+                record.desired = Desired::Stopped;
+                record.stopped_at = Some(context.now);
+                self.save = Save::First;
+            }
+        }
+    }
+
+    fn step_report(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
+        if self.outstanding.is_some() {
+            return;
+        }
+        let (report, due_at) = match report::due(&self.record) {
+            Due::Nothing => {
+                self.batched_since = None;
+                return;
+            }
+            Due::Now(report) => (report, context.now),
+            Due::Batched(report) => {
+                let since = *self.batched_since.get_or_insert(context.now);
+                (report, report::flush_at(since))
+            }
+        };
+        let due_at = self.submit_not_before.map_or(due_at, |at| at.max(due_at));
+        if due_at > context.now {
+            return self.wake_at(Some(due_at));
+        }
+        self.batched_since = None;
+        let change = Box::new(report::request(context.config, &self.record, &report));
+        self.outstanding = Some(report);
+        actions.push(Action::Submit { task_arn: self.record.definition.arn.clone(), change });
+    }
+
+    /// Some time after the task has stopped, and once the control plane knows, its containers go.
+    fn step_cleanup(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
+        let record = &self.record;
+        let (Some(stopped_at), false) = (record.stopped_at, record.cleaned) else {
+            return;
+        };
+        if record.reported != Status::Stopped {
+            return;
+        }
+        let due_at = stopped_at.plus_millis(context.config.task_cleanup_wait_ms);
+        if due_at > context.now {
+            return self.wake_at(Some(due_at));
+        }
+        for position in 0..self.record.containers.len() {
+            let done = self.record.containers.get(position).is_none_or(|container| container.removed);
+            let Some(work) = self.work.get(position) else {
+                continue;
+            };
+            let retry_at = work.retry_at.filter(|at| *at > context.now);
+            match (done || work.in_flight.is_some(), retry_at) {
+                (true, _) => {}
+                (false, Some(at)) => self.wake_at(Some(at)),
+                (false, None) => self.perform(context, position, Step::Remove, actions),
+            }
+        }
+        if self.record.containers.iter().all(|container| container.removed) {
+            self.forget_details();
+            actions.push(Action::Log {
+                level: LogLevel::Info,
+                task_arn: self.record.definition.arn.clone(),
+                message: "removed the containers of the stopped task".to_owned(),
+            });
+        }
+    }
+
+    /// Only what is needed to say again that the task has stopped.
+    fn forget_details(&mut self) {
+        let full = std::mem::take(&mut self.record.definition);
+        self.record.definition = acs::Task {
+            arn: full.arn,
+            task_cluster_arn: full.task_cluster_arn,
+            family: full.family,
+            version: full.version,
+            ..acs::Task::default()
+        };
+        self.record.cleaned = true;
+        self.dependencies = Vec::new();
+        self.save = self.save.max(Save::Soon);
+    }
+
+    fn wake_at(&mut self, at: Option<Timestamp>) {
+        self.deadline = match (self.deadline, at) {
+            (Some(have), Some(at)) => Some(have.min(at)),
+            (have, at) => have.or(at),
+        };
+    }
+}

@@ -1,0 +1,348 @@
+//! The container agent: registers this machine as one or more container instances, takes orders from the control plane,
+//! drives Docker, reports what becomes of the tasks.
+//!
+//! It must not know the server: the two meet in `longshore_agent_protocol` and in the API's types. A control plane that
+//! speaks the agent protocol may be anybody's.
+//!
+//! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
+//! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
+//! the machine can do, `state` keeps what survives the process.
+
+mod api_client;
+mod backoff;
+mod config;
+pub mod engine;
+mod register;
+mod session;
+mod shell;
+mod state;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use thiserror::Error;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+pub use api_client::CallError;
+pub use config::{AgentConfig, ConfigError, Credentials};
+pub use register::RegisterError;
+pub use state::StateError;
+
+use api_client::{ApiClient, Signer, now};
+use engine::docker::http::HttpDocker;
+use engine::docker::{Docker, EngineVersion, PullLimits};
+use engine::{Engine, EngineConfig, HostResources, TaskRecord};
+use register::Host;
+use session::tcs::{RuntimeHealth, RuntimeStatus};
+use session::{Endpoints, Identity, acs, tcs};
+use shell::watcher::{self, Listeners};
+use shell::{CONCURRENT_SUBMITS, Instance, Shared};
+use state::{Change, Loaded, State};
+
+/// Messages of a session that may wait for the instance's loop; more, and the socket waits.
+const SESSION_QUEUE: usize = 64;
+/// Cleaned-up tasks an engine remembers: some hours of a busy instance, at about a hundred bytes each.
+const REMEMBERED_TASKS: usize = 1000;
+
+/// How the agent ended without an error.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Exit {
+    /// It was told to leave; state is saved, containers run on.
+    Clean,
+}
+
+/// Why the agent ended by itself.
+#[derive(Debug, Error)]
+pub enum AgentError {
+    /// The state file cannot be used.
+    #[error(transparent)]
+    State(#[from] StateError),
+    /// This machine could not be registered.
+    #[error(transparent)]
+    Register(#[from] RegisterError),
+    /// The control plane does not take this machine back.
+    #[error(
+        "{source}. The instance was registered before as {arn}; if the control plane has forgotten it for good, delete {state_dir} to join as a new one"
+    )]
+    Rejoin {
+        /// Why.
+        source: Box<RegisterError>,
+        /// As what it was registered.
+        arn: String,
+        /// Where that is saved.
+        state_dir: String,
+    },
+    /// The saved state belongs to another cluster.
+    #[error(
+        "ECS_CLUSTER is {configured:?}, but this data directory belongs to cluster {saved:?}: set ECS_CLUSTER back, or delete {state_dir} to join as a new instance"
+    )]
+    ClusterChanged {
+        /// Now.
+        configured: String,
+        /// Then.
+        saved: String,
+        /// Where that is saved.
+        state_dir: String,
+    },
+    /// A part of the agent ended that should never end.
+    #[error("the agent's {part} failed: {why}")]
+    Failed {
+        /// Which.
+        part: &'static str,
+        /// What is known.
+        why: String,
+    },
+}
+
+impl AgentError {
+    /// The process's exit code: 5 when starting again cannot help, else 1.
+    pub const fn exit_code(&self) -> u8 {
+        match self {
+            Self::ClusterChanged { .. } => 5,
+            // Only a refusal that lasts is told as one.
+            Self::Rejoin { .. } => 5,
+            Self::Register(error) => {
+                if error.is_terminal() {
+                    5
+                } else {
+                    1
+                }
+            }
+            Self::State(_) | Self::Failed { .. } => 1,
+        }
+    }
+}
+
+/// Runs the agent until `shutdown` is cancelled. Containers outlive it.
+pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<Exit, AgentError> {
+    if !config.unsupported.is_empty() {
+        warn!(
+            variables = config.unsupported.join(", "),
+            "these variables are set and not supported; they have no effect"
+        );
+    }
+    let dir = config.checkpoint.then_some(config.data_dir.as_path());
+    let (state, writer, loaded) = State::open(dir)?;
+    let outcome = tokio::select! {
+        outcome = serve(&config, &state, loaded) => outcome,
+        () = shutdown.cancelled() => Ok(Exit::Clean),
+    };
+    // Whatever `serve` had under way is dropped by now. A call to Docker that was cut off is made up for at the next start.
+    if let Err(panic) = tokio::task::spawn_blocking(move || writer.close()).await {
+        warn!(%panic, "the last changes may not be saved");
+    }
+    info!("left; containers run on");
+    outcome
+}
+
+/// Registers, connects, and drives tasks; ends only by failing.
+async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Exit, AgentError> {
+    check_cluster(config, &loaded)?;
+    let docker = HttpDocker::new(&config.docker_host);
+    let engine_version = wait_for_docker(&docker).await;
+    let host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
+    let resources = host.share(config)?;
+    state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
+    let signer = Arc::new(Signer::new(&config.credentials, &config.region));
+    let shared = Arc::new(Shared {
+        docker,
+        state: state.clone(),
+        api: ApiClient::new(&config.backend_host, signer),
+        submits: Semaphore::new(CONCURRENT_SUBMITS),
+        pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
+        docker_lost: Notify::new(),
+    });
+    let (health_sender, health) =
+        watch::channel(RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None });
+
+    let mut parts = Parts::default();
+    let mut listeners = Listeners::new();
+    let mut identities = loaded.identities;
+    for index in 0..config.instances {
+        let saved = identities.remove(&index).unwrap_or_default();
+        let arn = register_instance(config, &shared, &host, &engine_version, index, &saved).await?;
+        let identity = Arc::new(Identity {
+            cluster: config.cluster.clone(),
+            instance_arn: arn.clone(),
+            docker_version: engine_version.version.clone(),
+        });
+        let engine = restored_engine(config, &resources, &arn, &saved);
+        let inputs = parts.start_instance(config, &shared, index, identity, engine, health.clone());
+        listeners.insert(arn, inputs);
+    }
+    parts.start("view of Docker", watcher::run(shared, listeners, health_sender));
+    Err(parts.first_failure().await)
+}
+
+fn check_cluster(config: &AgentConfig, loaded: &Loaded) -> Result<(), AgentError> {
+    match &loaded.cluster {
+        Some(saved) if *saved != config.cluster => Err(AgentError::ClusterChanged {
+            configured: config.cluster.clone(),
+            saved: saved.clone(),
+            state_dir: config.data_dir.display().to_string(),
+        }),
+        _ => Ok(()),
+    }
+}
+
+/// Docker may come up after us.
+async fn wait_for_docker(docker: &impl Docker) -> EngineVersion {
+    let mut backoff = watcher::RECONNECT;
+    loop {
+        match docker.version().await {
+            Ok(version) => return version,
+            Err(error) => {
+                let pause = backoff.next();
+                warn!(%error, ?pause, "waiting for the Docker Engine");
+                sleep(pause).await;
+            }
+        }
+    }
+}
+
+/// Registers one instance and saves what it is called before anything relies on it.
+async fn register_instance(
+    config: &AgentConfig,
+    shared: &Shared<HttpDocker>,
+    host: &Host,
+    version: &EngineVersion,
+    index: u32,
+    saved: &state::Identity,
+) -> Result<String, AgentError> {
+    let known = saved.instance_arn.as_deref();
+    let arn =
+        register::register(&shared.api, config, host, version, index, known).await.map_err(|source| match known {
+            Some(arn) if source.is_terminal() => AgentError::Rejoin {
+                source: Box::new(source),
+                arn: arn.to_owned(),
+                state_dir: config.data_dir.display().to_string(),
+            },
+            _ => AgentError::Register(source),
+        })?;
+    info!(instance = arn, index, rejoined = known.is_some(), "registered");
+    let ticket = shared.state.write(vec![Change::InstanceArn { identity: index, arn: arn.clone() }]);
+    shared.state.durable(ticket).await;
+    Ok(arn)
+}
+
+fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, saved: &state::Identity) -> Engine {
+    let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+    let mut engine = Engine::new(EngineConfig {
+        cluster: config.cluster.clone(),
+        container_instance_arn: arn.to_owned(),
+        stop_timeout_s: millis(config.container_stop_timeout) / 1000,
+        create_timeout_ms: millis(config.container_create_timeout),
+        start_timeout_ms: millis(config.container_start_timeout),
+        task_cleanup_wait_ms: millis(config.task_cleanup_wait),
+        image_pull_behavior: config.image_pull_behavior,
+        pull_dependents_upfront: config.pull_dependents_upfront,
+        dynamic_host_port_range: config.dynamic_host_port_range,
+        exclude_ipv6_port_binding: config.exclude_ipv6_port_binding,
+        resources: resources.clone(),
+        remembered_tasks: REMEMBERED_TASKS,
+    });
+    engine.restore(records(&saved.tasks), saved.timeline);
+    engine
+}
+
+/// The saved records. One that cannot be read is left alone, with its containers: guessing would be worse.
+fn records(saved: &BTreeMap<String, Vec<u8>>) -> Vec<TaskRecord> {
+    saved
+        .iter()
+        .filter_map(|(arn, bytes)| match TaskRecord::from_json(bytes) {
+            Ok(record) => Some(record),
+            Err(error) => {
+                warn!(task = arn, %error, "the saved record of a task cannot be read; its containers are left alone");
+                None
+            }
+        })
+        .collect()
+}
+
+/// The tasks that make up the agent; all end when this is dropped.
+#[derive(Default)]
+struct Parts {
+    running: JoinSet<&'static str>,
+}
+
+impl Parts {
+    fn start(&mut self, name: &'static str, part: impl Future<Output = ()> + Send + 'static) {
+        self.running.spawn(async move {
+            part.await;
+            name
+        });
+    }
+
+    /// Starts an instance's loop and sessions; what Docker has to say to it goes to the returned sender.
+    fn start_instance(
+        &mut self,
+        config: &AgentConfig,
+        shared: &Arc<Shared<HttpDocker>>,
+        index: u32,
+        identity: Arc<Identity>,
+        engine: Engine,
+        runtime: watch::Receiver<RuntimeHealth>,
+    ) -> mpsc::UnboundedSender<engine::Input> {
+        let api = shared.api.clone();
+        let signer = api.signer().clone();
+        let endpoints = Arc::new(Endpoints::new(api, identity.clone()));
+        let (events, session_events) = mpsc::channel(SESSION_QUEUE);
+        let current_session = Arc::new(acs::CurrentSession::default());
+        let heartbeat = Arc::new(Notify::new());
+        let (live_tasks_sender, live_tasks) = watch::channel(0);
+        let inputs = mpsc::unbounded_channel();
+        let docker_news = inputs.0.clone();
+        self.start(
+            "ACS session",
+            acs::run(acs::Context {
+                identity: identity.clone(),
+                endpoints: endpoints.clone(),
+                signer: signer.clone(),
+                events,
+                current: current_session.clone(),
+                heartbeat: heartbeat.clone(),
+                timing: acs::Timing::official(),
+            }),
+        );
+        self.start(
+            "TCS session",
+            tcs::run(tcs::Context {
+                identity,
+                endpoints,
+                signer,
+                heartbeat,
+                live_tasks,
+                runtime,
+                metrics: !config.disable_metrics,
+                timing: tcs::Timing::official(),
+            }),
+        );
+        let instance = Instance {
+            shared: shared.clone(),
+            index,
+            engine,
+            session_events,
+            current_session,
+            inputs,
+            live_tasks: live_tasks_sender,
+        };
+        self.start("task loop", instance.run());
+        docker_news
+    }
+
+    /// None of the parts ends unless something is wrong.
+    async fn first_failure(&mut self) -> AgentError {
+        match self.running.join_next().await {
+            Some(Ok(part)) => AgentError::Failed { part, why: "it ended".into() },
+            Some(Err(panic)) => AgentError::Failed { part: "work", why: panic.to_string() },
+            None => AgentError::Failed { part: "work", why: "there is none".into() },
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,493 @@
+//! The ACS session: orders in, acknowledgements out.
+//!
+//! [`run`] dials, serves, hangs up and dials again until it is dropped. What arrives goes to the instance's loop with the
+//! session's number; an order of a session that is over is not obeyed, and an answer to it is not sent.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use futures_util::{SinkExt, StreamExt};
+use longshore_agent_protocol::acs::{AgentMessage, HeartbeatAckRequest, NackRequest, ServerMessage, UpdateMessage};
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio_tungstenite::WebSocketStream;
+use tokio_tungstenite::tungstenite::protocol::CloseFrame;
+use tokio_tungstenite::tungstenite::protocol::frame::coding::CloseCode;
+use tokio_tungstenite::tungstenite::{Error as WsError, Message};
+use tracing::{debug, info, warn};
+
+use super::dial::{DialError, dial};
+use super::{AGENT_HASH, AGENT_VERSION, Endpoints, Identity};
+use crate::api_client::Signer;
+use crate::backoff::{Backoff, jittered};
+
+/// Answers that may wait for the socket. The engine answers each message at most a few times.
+const OUTGOING: usize = 256;
+/// A session that lived this long was a good one: the next dial starts with the shortest pause.
+const GOOD_AFTER: Duration = Duration::from_secs(60);
+
+/// The clocks of a session; tests turn them faster.
+#[derive(Clone, Debug)]
+pub(crate) struct Timing {
+    /// Silence after which we hang up, and how much more at most.
+    pub(crate) silence: (Duration, Duration),
+    /// Age at which we hang up, and how much more at most.
+    pub(crate) age: (Duration, Duration),
+    /// For one frame to leave.
+    pub(crate) write: Duration,
+    /// Between dials.
+    pub(crate) backoff: Backoff,
+    /// After being told that the instance is inactive.
+    pub(crate) inactive: Duration,
+}
+
+impl Timing {
+    pub(crate) const fn official() -> Self {
+        Self {
+            silence: (Duration::from_secs(60), Duration::from_secs(60)),
+            age: (Duration::from_secs(30 * 60), Duration::from_secs(5 * 60)),
+            write: Duration::from_secs(3 * 60),
+            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(120), 1.5, 0.2),
+            inactive: Duration::from_secs(3600),
+        }
+    }
+}
+
+/// Which session is the current one; zero is none.
+#[derive(Default)]
+pub(crate) struct CurrentSession(AtomicU64);
+
+impl CurrentSession {
+    #[cfg(test)]
+    pub(crate) fn numbered(session: u64) -> Arc<Self> {
+        Arc::new(Self(AtomicU64::new(session)))
+    }
+
+    pub(crate) fn is(&self, session: u64) -> bool {
+        self.0.load(Ordering::Acquire) == session
+    }
+}
+
+/// What the instance's loop learns.
+#[derive(Debug)]
+pub(crate) enum Event {
+    /// A session began; answers to its messages go to `outgoing`.
+    Opened { outgoing: mpsc::Sender<AgentMessage> },
+    /// A message came.
+    Message { session: u64, message: Box<ServerMessage> },
+    /// The session is over.
+    Closed,
+    /// The control plane says the instance was deregistered.
+    Deregistered,
+}
+
+/// All that dialling and serving need.
+pub(crate) struct Context {
+    pub(crate) identity: Arc<Identity>,
+    pub(crate) endpoints: Arc<Endpoints>,
+    pub(crate) signer: Arc<Signer>,
+    pub(crate) events: mpsc::Sender<Event>,
+    pub(crate) current: Arc<CurrentSession>,
+    /// Rung at each heartbeat: time to look after one's own health.
+    pub(crate) heartbeat: Arc<Notify>,
+    pub(crate) timing: Timing,
+}
+
+/// How a session ended.
+enum End {
+    /// In an orderly way: dial again at once.
+    Orderly(String),
+    /// Otherwise: pause first.
+    Broken(String),
+    /// The instance's loop is gone.
+    Leaving,
+}
+
+/// Keeps a session open until dropped or until nobody reads the events.
+pub(crate) async fn run(context: Context) {
+    let mut backoff = context.timing.backoff.clone();
+    let mut number = 0;
+    loop {
+        // "Send me credentials" is for a process that has none: until the first session.
+        let pause = match connect(&context, number == 0).await {
+            Ok(mut socket) => {
+                number += 1;
+                let began = Instant::now();
+                let end = session(&context, number, &mut socket).await;
+                if began.elapsed() >= GOOD_AFTER {
+                    backoff.reset();
+                }
+                match end {
+                    End::Leaving => return,
+                    // One that ends as soon as it begins is treated like a refusal, or both sides would spin.
+                    End::Orderly(why) if began.elapsed() >= Duration::from_secs(1) => {
+                        info!(%why, "ACS session ended, dialling again");
+                        backoff.reset();
+                        Duration::ZERO
+                    }
+                    End::Orderly(why) | End::Broken(why) => {
+                        let pause = backoff.next();
+                        warn!(%why, ?pause, "ACS session ended");
+                        pause
+                    }
+                }
+            }
+            Err(error) => match pause_after(&context, &error, &mut backoff).await {
+                Some(pause) => pause,
+                None => return,
+            },
+        };
+        sleep(pause).await;
+    }
+}
+
+/// The pause that a failed dial asks for; `None` when nobody is interested any more.
+async fn pause_after(context: &Context, error: &DialError, backoff: &mut Backoff) -> Option<Duration> {
+    if error.is_inactive_instance() {
+        let pause = context.timing.inactive;
+        warn!(%error, ?pause, "the control plane has deregistered this instance");
+        return context.events.send(Event::Deregistered).await.is_ok().then_some(pause);
+    }
+    if let DialError::Refused { clock_corrected: true, .. } = error {
+        return Some(Duration::ZERO);
+    }
+    if let DialError::Unreachable { .. } = error {
+        context.endpoints.doubt();
+    }
+    let pause = backoff.next();
+    warn!(%error, ?pause, "cannot open the ACS session");
+    Some(pause)
+}
+
+async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<TcpStream>, DialError> {
+    let endpoints = context.endpoints.discover().await?;
+    let docker_version = format!("DockerVersion: {}", context.identity.docker_version);
+    let parameters = BTreeMap::from([
+        ("agentHash", AGENT_HASH),
+        ("agentVersion", AGENT_VERSION),
+        ("clusterArn", &context.identity.cluster),
+        ("containerInstanceArn", &context.identity.instance_arn),
+        ("dockerVersion", &docker_version),
+        ("protocolVersion", "2"),
+        ("sendCredentials", if first { "true" } else { "false" }),
+        ("seqNum", "1"),
+    ]);
+    let endpoint = endpoints.endpoint.as_deref().unwrap_or_default();
+    let dialled = dial(endpoint, &parameters, &context.signer).await?;
+    info!(endpoint, "ACS session open");
+    Ok(dialled.socket)
+}
+
+async fn session(context: &Context, number: u64, socket: &mut WebSocketStream<TcpStream>) -> End {
+    let (outgoing, answers) = mpsc::channel(OUTGOING);
+    context.current.0.store(number, Ordering::Release);
+    let end = if context.events.send(Event::Opened { outgoing }).await.is_err() {
+        End::Leaving
+    } else {
+        serve(context, number, socket, answers).await
+    };
+    context.current.0.store(0, Ordering::Release);
+    if context.events.send(Event::Closed).await.is_err() {
+        return End::Leaving;
+    }
+    end
+}
+
+async fn serve(
+    context: &Context,
+    number: u64,
+    socket: &mut WebSocketStream<TcpStream>,
+    mut answers: mpsc::Receiver<AgentMessage>,
+) -> End {
+    let timing = &context.timing;
+    let expiry = Instant::now() + jittered(timing.age.0, timing.age.1);
+    let mut silence = Instant::now() + jittered(timing.silence.0, timing.silence.1);
+    loop {
+        tokio::select! {
+            frame = socket.next() => {
+                let text = match frame {
+                    Some(Ok(Message::Text(text))) => text,
+                    Some(Ok(Message::Close(frame))) => return end_of(frame),
+                    Some(Ok(_)) => continue,
+                    Some(Err(error)) => return end_of_error(&error),
+                    None => return End::Orderly("the connection was closed".into()),
+                };
+                match ServerMessage::decode(&text) {
+                    Ok(Some(message)) => {
+                        silence = Instant::now() + jittered(timing.silence.0, timing.silence.1);
+                        if let Some(end) = take(context, number, socket, message).await {
+                            return end;
+                        }
+                    }
+                    Ok(None) => debug!("a message of an unknown type was ignored"),
+                    Err(error) => warn!(%error, "an ACS message cannot be read"),
+                }
+            }
+            Some(answer) = answers.recv() => {
+                if let Some(end) = send(timing, socket, &answer).await {
+                    return end;
+                }
+            }
+            () = sleep_until(silence) => return End::Broken("the control plane fell silent".into()),
+            () = sleep_until(expiry) => {
+                let frame = CloseFrame {
+                    code: CloseCode::Normal,
+                    reason: "ConnectionExpired: Reconnect to continue".into(),
+                };
+                let _ = timeout(timing.write, socket.close(Some(frame))).await;
+                return End::Orderly("it was old enough".into());
+            }
+        }
+    }
+}
+
+/// Passes a message on, or answers it where the answer is always the same.
+async fn take(
+    context: &Context,
+    number: u64,
+    socket: &mut WebSocketStream<TcpStream>,
+    message: ServerMessage,
+) -> Option<End> {
+    let answer = match message {
+        ServerMessage::Heartbeat(heartbeat) => {
+            context.heartbeat.notify_one();
+            AgentMessage::HeartbeatAck(HeartbeatAckRequest { message_id: heartbeat.message_id })
+        }
+        ServerMessage::StageUpdate(update) | ServerMessage::PerformUpdate(update) => {
+            AgentMessage::Nack(no_updates(context, update))
+        }
+        message => {
+            let event = Event::Message { session: number, message: Box::new(message) };
+            return context.events.send(event).await.is_err().then_some(End::Leaving);
+        }
+    };
+    send(&context.timing, socket, &answer).await
+}
+
+fn no_updates(context: &Context, update: UpdateMessage) -> NackRequest {
+    NackRequest {
+        cluster: update.cluster_arn,
+        container_instance: context.identity.instance_arn.clone(),
+        message_id: update.message_id,
+        reason: "Updates are disabled".into(),
+    }
+}
+
+async fn send(timing: &Timing, socket: &mut WebSocketStream<TcpStream>, message: &AgentMessage) -> Option<End> {
+    match timeout(timing.write, socket.send(Message::text(message.encode()))).await {
+        Ok(Ok(())) => None,
+        Ok(Err(error)) => Some(end_of_error(&error)),
+        Err(_) => Some(End::Broken("the control plane takes nothing".into())),
+    }
+}
+
+/// Codes with which a server says "come again"; any other is a reason to pause.
+fn end_of(frame: Option<CloseFrame>) -> End {
+    match frame {
+        None => End::Orderly("closed without a code".into()),
+        Some(frame) => {
+            let why = format!("closed with {}: {}", u16::from(frame.code), frame.reason);
+            match u16::from(frame.code) {
+                1000 | 1001 | 1005 | 1006 | 1011 => End::Orderly(why),
+                _ => End::Broken(why),
+            }
+        }
+    }
+}
+
+fn end_of_error(error: &WsError) -> End {
+    let why = error.to_string();
+    match error {
+        // A vanished peer is an end of file in the protocol's eyes, 1006.
+        WsError::ConnectionClosed | WsError::AlreadyClosed | WsError::Io(_) => End::Orderly(why),
+        WsError::Protocol(tokio_tungstenite::tungstenite::error::ProtocolError::ResetWithoutClosingHandshake) => {
+            End::Orderly(why)
+        }
+        _ => End::Broken(why),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_agent_protocol::acs::{HeartbeatMessage, PayloadMessage};
+    use tokio::task::JoinHandle;
+
+    use super::*;
+    use crate::session::fake_server::{FakeServer, Session};
+
+    struct Agent {
+        events: mpsc::Receiver<Event>,
+        current: Arc<CurrentSession>,
+        heartbeat: Arc<Notify>,
+        task: JoinHandle<()>,
+    }
+
+    impl Drop for Agent {
+        fn drop(&mut self) {
+            self.task.abort();
+        }
+    }
+
+    fn fast() -> Timing {
+        let pause = Duration::from_millis(5);
+        Timing { backoff: Backoff::new(pause, pause, 1.0, 0.0), ..Timing::official() }
+    }
+
+    fn start(server: &FakeServer, timing: Timing) -> Agent {
+        let identity = Arc::new(Identity {
+            cluster: "c".into(),
+            instance_arn: "arn:aws:ecs:r:1:container-instance/c/i".into(),
+            docker_version: "20.10.24".into(),
+        });
+        let api = server.client();
+        let (sender, events) = mpsc::channel(16);
+        let current = Arc::new(CurrentSession::default());
+        let heartbeat = Arc::new(Notify::new());
+        let context = Context {
+            endpoints: Arc::new(Endpoints::new(api.clone(), identity.clone())),
+            identity,
+            signer: api.signer().clone(),
+            events: sender,
+            current: current.clone(),
+            heartbeat: heartbeat.clone(),
+            timing,
+        };
+        Agent { events, current, heartbeat, task: tokio::spawn(run(context)) }
+    }
+
+    async fn opened(agent: &mut Agent) -> mpsc::Sender<AgentMessage> {
+        loop {
+            if let Event::Opened { outgoing } = agent.events.recv().await.unwrap() {
+                return outgoing;
+            }
+        }
+    }
+
+    fn heartbeat(id: &str) -> ServerMessage {
+        ServerMessage::Heartbeat(HeartbeatMessage { message_id: id.into(), healthy: true })
+    }
+
+    async fn answers_heartbeat(session: &mut Session) {
+        session.send(&heartbeat("h")).await;
+        let expected = AgentMessage::HeartbeatAck(HeartbeatAckRequest { message_id: "h".into() });
+        assert_eq!(session.receive().await, expected);
+    }
+
+    #[tokio::test]
+    async fn dials_as_the_protocol_has_it_and_answers_heartbeats() {
+        let mut server = FakeServer::with_endpoints().await;
+        let mut agent = start(&server, fast());
+        let mut session = server.session("/acs/").await;
+        assert_eq!(
+            session.target,
+            format!(
+                "/acs/ws?agentHash=00000000&agentVersion={AGENT_VERSION}&clusterArn=c\
+                 &containerInstanceArn=arn%3Aaws%3Aecs%3Ar%3A1%3Acontainer-instance%2Fc%2Fi\
+                 &dockerVersion=DockerVersion%3A+20.10.24&protocolVersion=2&sendCredentials=true&seqNum=1"
+            )
+        );
+        opened(&mut agent).await;
+        answers_heartbeat(&mut session).await;
+        agent.heartbeat.notified().await;
+    }
+
+    #[tokio::test]
+    async fn passes_orders_on_and_answers_back_and_refuses_updates() {
+        let mut server = FakeServer::with_endpoints().await;
+        let mut agent = start(&server, fast());
+        let mut session = server.session("/acs/").await;
+        let outgoing = opened(&mut agent).await;
+
+        session.send_text(r#"{"type":"Unheard","message":{}}"#).await;
+        session.send_text("not JSON").await;
+        let payload = ServerMessage::Payload(PayloadMessage { message_id: "p".into(), ..PayloadMessage::default() });
+        session.send(&payload).await;
+        let Some(Event::Message { session: 1, message }) = agent.events.recv().await else {
+            panic!("no message of the first session");
+        };
+        assert_eq!(*message, payload);
+
+        let nack = AgentMessage::Nack(NackRequest::default());
+        outgoing.send(nack.clone()).await.unwrap();
+        assert_eq!(session.receive().await, nack);
+        session.send_text(r#"{"type":"PerformUpdateMessage","message":{"messageId":"u","clusterArn":"C"}}"#).await;
+        let AgentMessage::Nack(nack) = session.receive().await else {
+            panic!("updates are not refused");
+        };
+        assert_eq!((nack.message_id.as_str(), nack.cluster.as_str()), ("u", "C"));
+    }
+
+    #[tokio::test]
+    async fn a_lost_session_is_replaced_and_no_longer_current() {
+        let mut server = FakeServer::with_endpoints().await;
+        let mut agent = start(&server, fast());
+        let first = server.session("/acs/").await;
+        let outgoing = opened(&mut agent).await;
+        assert!(agent.current.is(1));
+        drop(first);
+        let mut second = server.session("/acs/").await;
+        assert!(second.target.contains("sendCredentials=false"));
+        assert!(matches!(agent.events.recv().await, Some(Event::Closed)));
+        opened(&mut agent).await;
+        assert!(agent.current.is(2) && outgoing.is_closed());
+        answers_heartbeat(&mut second).await;
+    }
+
+    #[tokio::test]
+    async fn silence_ends_a_session() {
+        let mut server = FakeServer::with_endpoints().await;
+        let short = (Duration::from_millis(50), Duration::ZERO);
+        let mut timing = fast();
+        timing.silence = short;
+        let _agent = start(&server, timing);
+        let mut first = server.session("/acs/").await;
+        assert_eq!(first.text().await, None);
+        server.session("/acs/").await;
+    }
+
+    #[tokio::test]
+    async fn age_ends_a_session_in_good_order() {
+        let mut server = FakeServer::with_endpoints().await;
+        let mut timing = fast();
+        timing.age = (Duration::from_millis(50), Duration::ZERO);
+        let _agent = start(&server, timing);
+        let mut first = server.session("/acs/").await;
+        let frame = first.socket.recv().await.unwrap().unwrap();
+        let axum::extract::ws::Message::Close(Some(frame)) = frame else {
+            panic!("not closed in order: {frame:?}");
+        };
+        assert_eq!(frame.code, 1000);
+        server.session("/acs/").await;
+    }
+
+    #[tokio::test]
+    async fn a_deregistered_instance_says_so_and_waits_long() {
+        let mut server = FakeServer::with_endpoints().await;
+        server.refuse_session(400, r#"{"InactiveInstanceException":"gone"}"#);
+        let mut agent = start(&server, fast());
+        assert!(matches!(agent.events.recv().await, Some(Event::Deregistered)));
+        let soon = timeout(Duration::from_millis(100), server.session("/acs/")).await;
+        assert!(soon.is_err());
+    }
+
+    #[tokio::test]
+    async fn any_other_refusal_is_followed_by_another_dial() {
+        let mut server = FakeServer::with_endpoints().await;
+        server.refuse_session(400, r#"{"InvalidClusterException":"no"}"#);
+        server.refuse_session(502, "<html>");
+        let _agent = start(&server, fast());
+        server.session("/acs/").await;
+    }
+
+    #[tokio::test]
+    async fn a_wrong_clock_is_corrected() {
+        let mut server = FakeServer::with_endpoints().await;
+        server.set_clock_ahead_ms(3_600_000);
+        let _agent = start(&server, Timing::official());
+        server.session("/acs/").await;
+        assert!(server.call("DiscoverPollEndpoint").await["cluster"] == "c");
+    }
+}

@@ -1,0 +1,308 @@
+//! The loop around an instance's engine: feeds it what happens, performs what it asks for.
+//!
+//! One task runs the loop; it never waits for Docker or the control plane. Each action that takes time runs beside it and
+//! comes back as an input, so a slow pull holds up nothing but its own container.
+//!
+//! # What is durable before what
+//!
+//! A kill at any instant must neither lose a task whose order was acknowledged nor run a container twice. So these wait
+//! until every earlier `Save { durable: true }` is on disk:
+//! - replies to the control plane: what is acknowledged is known after a restart, what is not is sent again;
+//! - creating, starting, stopping and removing containers: a container of ours always has a record, and a container is gone
+//!   only when the record says why;
+//! - submitting state changes: what the control plane believes is what a restarted agent knows.
+//!
+//! Looking at images and containers, and pulling, do not wait: they change nothing that anybody relies on, and the disk
+//! works meanwhile. Other saves (a container was created, started …) wait for nobody: names are deterministic and labels
+//! tell whose a container is, so a restarted engine finds in Docker what its record lacks.
+
+mod convert;
+pub(crate) mod watcher;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
+use longshore_api::Timestamp;
+use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
+use tokio::sync::{Notify, Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
+use tokio::time::sleep;
+use tracing::{error, info, warn};
+
+use crate::api_client::{ApiClient, CallError, now};
+use crate::engine::docker::{Docker, DockerError, PullLimits};
+use crate::engine::{Action, Engine, Input, LogLevel, Status, SubmitOutcome, TaskRecord};
+use crate::session::acs;
+use crate::state::{Change, State, Ticket};
+
+/// State changes under way at once, for the whole process.
+pub(crate) const CONCURRENT_SUBMITS: usize = 10;
+/// The loop looks at the clock at least this often: a wall clock that was set must not leave a deadline hanging.
+const LONGEST_SLEEP: Duration = Duration::from_secs(60);
+
+/// What all instances of the process share.
+pub(crate) struct Shared<D> {
+    pub(crate) docker: D,
+    pub(crate) state: State,
+    pub(crate) api: ApiClient,
+    pub(crate) submits: Semaphore,
+    pub(crate) pull_limits: PullLimits,
+    /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
+    pub(crate) docker_lost: Notify,
+}
+
+/// One container instance: its engine and what connects it to the world.
+pub(crate) struct Instance<D> {
+    pub(crate) shared: Arc<Shared<D>>,
+    pub(crate) index: u32,
+    pub(crate) engine: Engine,
+    pub(crate) session_events: mpsc::Receiver<acs::Event>,
+    pub(crate) current_session: Arc<acs::CurrentSession>,
+    /// Results of actions and news from Docker.
+    pub(crate) inputs: (mpsc::UnboundedSender<Input>, mpsc::UnboundedReceiver<Input>),
+    /// How many tasks are not stopped, for telemetry.
+    pub(crate) live_tasks: watch::Sender<usize>,
+}
+
+/// The parts of a running loop that actions touch.
+struct Performer<D> {
+    shared: Arc<Shared<D>>,
+    index: u32,
+    results: mpsc::UnboundedSender<Input>,
+    /// The current session, if there is one.
+    session: Option<mpsc::Sender<AgentMessage>>,
+    /// The last save that others wait for.
+    barrier: Ticket,
+    /// Actions under way; dropped with the loop.
+    under_way: JoinSet<()>,
+}
+
+impl<D: Docker> Instance<D> {
+    /// Runs until dropped, or until the ACS session's task is gone.
+    pub(crate) async fn run(mut self) {
+        let mut performer = Performer {
+            shared: self.shared.clone(),
+            index: self.index,
+            results: self.inputs.0.clone(),
+            session: None,
+            barrier: Ticket::default(),
+            under_way: JoinSet::new(),
+        };
+        loop {
+            let pause = pause_until(self.engine.next_deadline());
+            let input = tokio::select! {
+                Some(input) = self.inputs.1.recv() => input,
+                event = self.session_events.recv() => match event {
+                    None => return,
+                    Some(event) => match self.order(event, &mut performer) {
+                        Some(input) => input,
+                        None => continue,
+                    },
+                },
+                Some(ended) = performer.under_way.join_next() => {
+                    if let Err(panic) = ended {
+                        error!(%panic, "an action of the agent panicked");
+                    }
+                    continue;
+                }
+                () = sleep(pause) => Input::Tick,
+            };
+            for action in self.engine.handle(now(), input) {
+                performer.perform(action);
+            }
+            let live = self.engine.tasks().filter(|task| is_live(task)).count();
+            self.live_tasks.send_if_modified(|known| std::mem::replace(known, live) != live);
+        }
+    }
+
+    /// What a session event means for the engine.
+    fn order(&self, event: acs::Event, performer: &mut Performer<D>) -> Option<Input> {
+        match event {
+            acs::Event::Opened { outgoing } => {
+                performer.session = Some(outgoing);
+                None
+            }
+            acs::Event::Closed | acs::Event::Deregistered => {
+                performer.session = None;
+                None
+            }
+            // It waited in our queue while its session ended: nobody stands behind it any more.
+            acs::Event::Message { session, .. } if !self.current_session.is(session) => None,
+            acs::Event::Message { message, .. } => match *message {
+                ServerMessage::Payload(payload) => Some(Input::Payload(payload)),
+                ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
+                ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
+                other => {
+                    warn!(message = other.type_name(), "this agent does not act on such messages");
+                    None
+                }
+            },
+        }
+    }
+}
+
+fn is_live(task: &TaskRecord) -> bool {
+    task.known < Status::Stopped
+}
+
+fn pause_until(deadline: Option<Timestamp>) -> Duration {
+    let Some(deadline) = deadline else {
+        return LONGEST_SLEEP;
+    };
+    let millis = u64::try_from(deadline.since(now())).unwrap_or(0);
+    Duration::from_millis(millis).min(LONGEST_SLEEP)
+}
+
+impl<D: Docker> Performer<D> {
+    fn perform(&mut self, action: Action) {
+        match action {
+            Action::Save { record, durable } => self.save(&record, durable),
+            Action::Forget { task_arn } => {
+                self.write(Change::DropTask { identity: self.index, arn: task_arn });
+            }
+            Action::SaveTimeline(timeline) => {
+                self.barrier = self.write(Change::Timeline { identity: self.index, timeline });
+            }
+            Action::Log { level, task_arn, message } => match level {
+                LogLevel::Info => info!(task = task_arn, "{message}"),
+                LogLevel::Warn => warn!(task = task_arn, "{message}"),
+            },
+            Action::Reply(message) => self.reply(message),
+            Action::Submit { task_arn, change } => {
+                let shared = self.shared.clone();
+                self.begin(true, async move { submit(&shared, task_arn, &change).await });
+            }
+            other => self.begin_docker(other),
+        }
+    }
+
+    fn write(&self, change: Change) -> Ticket {
+        self.shared.state.write(vec![change])
+    }
+
+    fn save(&mut self, record: &TaskRecord, durable: bool) {
+        let ticket = self.write(Change::PutTask {
+            identity: self.index,
+            arn: record.arn().to_owned(),
+            record: record.to_json(),
+        });
+        if durable {
+            self.barrier = ticket;
+        }
+    }
+
+    fn reply(&mut self, message: AgentMessage) {
+        // An answer belongs to the session whose message it answers; without one the control plane asks again.
+        let Some(session) = self.session.clone() else {
+            return;
+        };
+        let (state, barrier) = (self.shared.state.clone(), self.barrier);
+        self.under_way.spawn(async move {
+            state.durable(barrier).await;
+            let _ = session.send(message).await;
+        });
+    }
+
+    /// Runs `work` beside the loop, if asked for after the saves before it; its result becomes an input.
+    fn begin(&mut self, after_saves: bool, work: impl Future<Output = Input> + Send + 'static) {
+        let (state, barrier) = (self.shared.state.clone(), self.barrier);
+        let results = self.results.clone();
+        self.under_way.spawn(async move {
+            if after_saves {
+                state.durable(barrier).await;
+            }
+            // The receiver lives as long as this task's set.
+            let _ = results.send(work.await);
+        });
+    }
+
+    fn begin_docker(&mut self, action: Action) {
+        let after_saves =
+            !matches!(action, Action::InspectImage { .. } | Action::PullImage { .. } | Action::Inspect { .. });
+        let shared = self.shared.clone();
+        self.begin(after_saves, async move { docker_action(&shared, action).await });
+    }
+}
+
+/// Performs an action that goes to Docker; the others were taken care of.
+async fn docker_action<D: Docker>(shared: &Shared<D>, action: Action) -> Input {
+    let docker = &shared.docker;
+    let millis = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
+    match action {
+        Action::InspectImage { container, image } => {
+            let result = noticing(shared, docker.inspect_image(&image).await);
+            Input::ImageInspected { container, result: convert::image_inspected(result) }
+        }
+        Action::PullImage { container, image } => {
+            let result = match docker.pull(&image, shared.pull_limits).await {
+                Ok(()) => docker.inspect_image(&image).await,
+                Err(error) => Err(error),
+            };
+            Input::ImagePulled {
+                container,
+                result: noticing(shared, result).map(convert::image).map_err(convert::pull_error),
+            }
+        }
+        Action::Create { container, spec, timeout_ms } => {
+            let result = docker.create(&spec.name, &spec.body, millis(timeout_ms)).await;
+            Input::Created { container, result: noticing(shared, result).map_err(convert::create_error) }
+        }
+        Action::Start { container, docker_id, timeout_ms } => {
+            let result = docker.start(&docker_id, millis(timeout_ms)).await;
+            Input::Started { container, result: noticing(shared, result).map_err(convert::error) }
+        }
+        Action::Stop { container, target, grace_s } => {
+            let grace = Duration::from_secs(u64::try_from(grace_s).unwrap_or(0));
+            let result = docker.stop(&target, grace).await;
+            Input::Stopped { container, result: noticing(shared, result).map_err(convert::error) }
+        }
+        Action::Inspect { container, target } => {
+            let result = docker.inspect(&target).await;
+            Input::Inspected {
+                container,
+                result: noticing(shared, result).map(convert::inspection).map_err(convert::error),
+            }
+        }
+        Action::Remove { container, target } => {
+            let result = docker.remove(&target).await;
+            Input::Removed { container, result: noticing(shared, result).map_err(convert::error) }
+        }
+        Action::Save { .. }
+        | Action::Forget { .. }
+        | Action::SaveTimeline(_)
+        | Action::Reply(_)
+        | Action::Submit { .. }
+        | Action::Log { .. } => Input::Tick,
+    }
+}
+
+/// Tells the watcher when a call found Docker gone: the engine waits for it to come back.
+fn noticing<D, T>(shared: &Shared<D>, result: Result<T, DockerError>) -> Result<T, DockerError> {
+    if result.as_ref().is_err_and(DockerError::is_transient) {
+        shared.docker_lost.notify_one();
+    }
+    result
+}
+
+async fn submit<D>(shared: &Shared<D>, task_arn: String, change: &SubmitTaskStateChangeRequest) -> Input {
+    let body = change.to_json();
+    // The semaphore is never closed.
+    let _permit = shared.submits.acquire().await;
+    let outcome = match shared.api.call("SubmitTaskStateChange", body).await {
+        Ok(_) => SubmitOutcome::Accepted,
+        Err(error) => {
+            let dropped = error.code() == "InvalidParameterException";
+            warn!(task = task_arn, %error, dropped, "a state change was not accepted");
+            refused(error, dropped)
+        }
+    };
+    Input::Submitted { task_arn, outcome }
+}
+
+fn refused(error: CallError, dropped: bool) -> SubmitOutcome {
+    if dropped { SubmitOutcome::Dropped(error.to_string()) } else { SubmitOutcome::Failed(error.to_string()) }
+}
+
+#[cfg(test)]
+mod tests;

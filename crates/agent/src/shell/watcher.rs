@@ -1,0 +1,118 @@
+//! Watches Docker for all instances of the process: its events, its coming and going.
+//!
+//! After every (re)connection the watcher subscribes to events first and lists all containers then, so nothing falls between
+//! the two; what happened while nobody listened is in the list.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{mpsc, watch};
+use tokio::time::sleep;
+use tracing::{info, warn};
+
+use super::{Shared, convert};
+use crate::api_client::now;
+use crate::backoff::Backoff;
+use crate::engine::docker::{
+    ContainerEvent, Docker, DockerError, EventKind, LABEL_CONTAINER, LABEL_INSTANCE, LABEL_TASK, Listed,
+};
+use crate::engine::{ContainerKey, FoundContainer, Health, Input};
+use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
+
+/// Docker restarts in a second or two; an Engine that stays away is asked every few seconds.
+pub(crate) const RECONNECT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), 2.0, 0.2);
+/// A call found Docker gone although events still flow: look again after this long, once for all calls that did.
+const SECOND_LOOK: Duration = Duration::from_millis(250);
+
+/// By container instance ARN, who wants to know.
+pub(crate) type Listeners = BTreeMap<String, mpsc::UnboundedSender<Input>>;
+
+/// Watches until dropped.
+pub(crate) async fn run<D: Docker>(shared: Arc<Shared<D>>, listeners: Listeners, health: watch::Sender<RuntimeHealth>) {
+    let mut backoff = RECONNECT;
+    loop {
+        let Err(error) = listen(&shared, &listeners, &health, &mut backoff).await;
+        set(&health, RuntimeStatus::Impaired, Some(error.to_string()));
+        let pause = backoff.next();
+        warn!(%error, ?pause, "lost the Docker Engine; containers run on, looking for it again");
+        sleep(pause).await;
+    }
+}
+
+async fn listen<D: Docker>(
+    shared: &Shared<D>,
+    listeners: &Listeners,
+    health: &watch::Sender<RuntimeHealth>,
+    backoff: &mut Backoff,
+) -> Result<std::convert::Infallible, DockerError> {
+    let version = shared.docker.version().await?;
+    let mut events = shared.docker.events().await?;
+    announce(shared, listeners).await?;
+    backoff.reset();
+    set(health, RuntimeStatus::Ok, None);
+    info!(version = version.version, api = %version.api, "watching the Docker Engine");
+    loop {
+        tokio::select! {
+            event = events.recv() => match event {
+                Some(event) => forward(listeners, event),
+                None => return Err(DockerError::Unavailable {
+                    endpoint: "its event stream".into(),
+                    cause: "the stream ended".into(),
+                }),
+            },
+            () = shared.docker_lost.notified() => {
+                sleep(SECOND_LOOK).await;
+                announce(shared, listeners).await?;
+            }
+        }
+    }
+}
+
+fn set(health: &watch::Sender<RuntimeHealth>, status: RuntimeStatus, reason: Option<String>) {
+    health.send_if_modified(|known| {
+        let changed = known.status != status;
+        if changed {
+            *known = RuntimeHealth { status, since: now(), reason };
+        }
+        changed
+    });
+}
+
+/// Tells every instance that Docker is there, and which containers of its are.
+async fn announce<D: Docker>(shared: &Shared<D>, listeners: &Listeners) -> Result<(), DockerError> {
+    let mut by_instance: BTreeMap<String, Vec<FoundContainer>> = BTreeMap::new();
+    for listed in shared.docker.list(LABEL_INSTANCE).await? {
+        if let Some((instance, found)) = found(listed) {
+            by_instance.entry(instance).or_default().push(found);
+        }
+    }
+    for (instance, listener) in listeners {
+        let found = by_instance.remove(instance).unwrap_or_default();
+        // A listener that is gone is leaving; so are we.
+        let _ = listener.send(Input::DockerReady { found });
+    }
+    Ok(())
+}
+
+fn found(mut listed: Listed) -> Option<(String, FoundContainer)> {
+    let instance = listed.labels.remove(LABEL_INSTANCE)?;
+    let container =
+        ContainerKey { task_arn: listed.labels.remove(LABEL_TASK)?, name: listed.labels.remove(LABEL_CONTAINER)? };
+    let found = FoundContainer { container, docker_id: listed.id, running: listed.running };
+    Some((instance, found))
+}
+
+fn forward(listeners: &Listeners, event: ContainerEvent) {
+    let Some(listener) = listeners.get(&event.instance_arn) else {
+        return;
+    };
+    let container = ContainerKey { task_arn: event.task_arn, name: event.container_name };
+    let input = match event.kind {
+        EventKind::Died { exit_code } => Input::Died { container, exit_code },
+        EventKind::Health(status) => {
+            Input::HealthChanged { container, health: Health { status: convert::health_status(&status), output: None } }
+        }
+    };
+    let _ = listener.send(input);
+}

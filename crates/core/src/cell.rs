@@ -1,0 +1,393 @@
+//! The cell: commands in; replies, changes and effects out.
+//!
+//! [`Cell::apply`] is the whole of it: a plain function of the state, the command, the time and the entropy. It does
+//! no IO and awaits nothing. Commands that answer an API request are found under the noun they are about.
+
+use std::sync::Arc;
+
+use longshore_agent_protocol::acs;
+use longshore_api::ecs::{self, Request, Response, error};
+use longshore_api::{ApiError, Timestamp};
+
+use crate::config::CellConfig;
+use crate::entity::{Entity, Task};
+use crate::entropy::Entropy;
+use crate::ids::{InstanceKey, SessionId, TaskKey};
+use crate::instance::session::{self, SessionRefusal, Sessions};
+use crate::principal::Principal;
+use crate::read::ReadModel;
+use crate::tables::{Change, Tables};
+use crate::task::status::DesiredStatus;
+use crate::{cluster, instance, task, task_definition};
+
+mod check;
+
+pub use check::Violation;
+
+/// Something for the cell to do.
+#[derive(Clone, Debug)]
+pub enum Command {
+    /// A request of the API, verified and typed by the edge.
+    Api {
+        /// Who signed it.
+        principal: Principal,
+        /// What it asks.
+        request: Request,
+    },
+    /// An agent opened a session.
+    SessionOpened {
+        /// The ARN it gave.
+        instance_arn: String,
+        /// The session, unique in this process.
+        session: SessionId,
+        /// Who signed the handshake.
+        principal: Principal,
+        /// The versions it named.
+        agent: AgentInfo,
+    },
+    /// A session ended, for whatever reason.
+    SessionClosed {
+        /// Whose it was.
+        instance: InstanceKey,
+        /// Which it was.
+        session: SessionId,
+    },
+    /// An agent asks which tasks that the manifest lacks it may stop.
+    StopCandidates {
+        /// Who asks.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// The manifest's message id.
+        message_id: String,
+        /// Task ARNs.
+        candidates: Vec<String>,
+    },
+    /// Time has passed.
+    Tick,
+}
+
+/// What an agent says of itself when it connects.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct AgentInfo {
+    /// Its version, for example `1.105.1`.
+    pub agent_version: String,
+    /// Its build.
+    pub agent_hash: String,
+    /// As sent, for example `DockerVersion: 20.10.24`.
+    pub docker_version: String,
+}
+
+/// The answer to a command.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Reply {
+    /// To an API request.
+    Api(Result<Response, ApiError>),
+    /// To a session that was opened.
+    Session(Result<InstanceKey, SessionRefusal>),
+    /// To everything else.
+    None,
+}
+
+/// Something to do once the state that led to it is durable. Doing it twice is harmless.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Effect {
+    /// Order a task to run.
+    Start {
+        /// Where.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// `seqNum` and message id.
+        sequence: u64,
+        /// What.
+        task: TaskKey,
+    },
+    /// Order a task to stop.
+    Stop {
+        /// Where.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// `seqNum` and message id.
+        sequence: u64,
+        /// What.
+        task: TaskKey,
+    },
+    /// Say which tasks the instance is to have.
+    Manifest {
+        /// Whom.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// `timeline` and message id.
+        sequence: u64,
+        /// All tasks there that are not STOPPED.
+        tasks: Vec<(TaskKey, DesiredStatus)>,
+    },
+    /// Confirm which stop candidates are to be stopped.
+    ConfirmStops {
+        /// Whom.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// The manifest's message id.
+        message_id: String,
+        /// Task ARNs.
+        tasks: Vec<String>,
+    },
+    /// Close a session.
+    Close {
+        /// Whose.
+        instance: InstanceKey,
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// Why a session is closed. The agent returns at once after either.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum CloseReason {
+    /// A newer session of the same instance counts.
+    Replaced,
+    /// The state was taken back or loaded anew: what was sent is derived again from it.
+    StateReset,
+}
+
+/// An effect in the agent protocol's words.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Delivery {
+    /// Send a message.
+    Send {
+        /// To whom.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// What; boxed because payloads are large.
+        message: Box<acs::ServerMessage>,
+    },
+    /// Close a session.
+    Close {
+        /// Whose.
+        instance: InstanceKey,
+        /// Which.
+        session: SessionId,
+        /// Why.
+        reason: CloseReason,
+    },
+}
+
+/// A command's changes, to be made durable together.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Group {
+    /// The commit number: greater than that of every earlier group.
+    pub number: u64,
+    /// In order; empty when only the number is to move.
+    pub changes: Vec<Change>,
+}
+
+/// What came of a command.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The answer, to be given once `group` and everything before it is durable.
+    pub reply: Reply,
+    /// The changes, if any.
+    pub group: Option<Group>,
+    /// To be performed once `group` is durable.
+    pub effects: Vec<Effect>,
+}
+
+/// All orchestration state, and the one function that changes it.
+#[derive(Clone, Debug)]
+pub struct Cell {
+    config: Arc<CellConfig>,
+    tables: Tables,
+    /// Volatile.
+    sessions: Sessions,
+    /// The commit number given out last.
+    sequence: u64,
+}
+
+/// One command under way: what handlers may touch.
+pub(crate) struct Turn<'a> {
+    pub(crate) config: &'a CellConfig,
+    pub(crate) tables: &'a mut Tables,
+    pub(crate) sessions: &'a mut Sessions,
+    pub(crate) now: Timestamp,
+    pub(crate) entropy: Entropy,
+    pub(crate) effects: Vec<Effect>,
+    sequence: &'a mut u64,
+}
+
+impl Turn<'_> {
+    /// The next commit number. Messages to agents and new clusters are numbered with it.
+    pub(crate) fn next_sequence(&mut self) -> u64 {
+        *self.sequence += 1;
+        *self.sequence
+    }
+
+    /// Orders a task to run, if its agent is connected; else it is ordered when the agent connects.
+    pub(crate) fn send_start(&mut self, task: &Task) {
+        let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        if let Some(session) = self.sessions.get(instance) {
+            let sequence = self.next_sequence();
+            self.effects.push(Effect::Start { instance, session, sequence, task: task.key });
+        }
+    }
+
+    /// Orders a task to stop, if its agent is connected; else it is ordered when the agent connects.
+    pub(crate) fn send_stop(&mut self, task: &Task) {
+        let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        if let Some(session) = self.sessions.get(instance) {
+            let sequence = self.next_sequence();
+            self.effects.push(Effect::Stop { instance, session, sequence, task: task.key });
+        }
+    }
+}
+
+impl Cell {
+    /// A cell without entities.
+    pub fn new(config: CellConfig) -> Self {
+        let config = Arc::new(config);
+        Self { tables: Tables::new(config.clone()), config, sessions: Sessions::default(), sequence: 0 }
+    }
+
+    /// Puts in an entity from the store. Only before the first command.
+    pub fn load(&mut self, entity: Entity) {
+        self.tables.load(entity);
+    }
+
+    /// Ends loading: `sequence` is the last commit number that the store holds.
+    pub fn loaded(&mut self, sequence: u64) {
+        self.sequence = sequence;
+    }
+
+    /// The commit number given out last.
+    pub fn sequence(&self) -> u64 {
+        self.sequence
+    }
+
+    /// The configuration.
+    pub fn config(&self) -> &Arc<CellConfig> {
+        &self.config
+    }
+
+    /// Every entity: what a store that holds this state holds. For checkers and tools, not for requests.
+    pub fn entities(&self) -> impl Iterator<Item = Entity> {
+        self.tables.entities()
+    }
+
+    /// A snapshot of now.
+    pub fn snapshot(&mut self) -> ReadModel {
+        self.tables.publish()
+    }
+
+    /// When the next [`Command::Tick`] has something to do; `None` when nothing is due ever.
+    pub fn next_deadline(&self) -> Option<Timestamp> {
+        task::retention::next_due(&self.tables, self.config.retention)
+    }
+
+    /// Whether a command could change durable state; one that could not is safe while the store cannot be written.
+    pub fn may_write(command: &Command) -> bool {
+        match command {
+            Command::Api { .. } | Command::SessionOpened { .. } | Command::Tick => true,
+            Command::SessionClosed { .. } | Command::StopCandidates { .. } => false,
+        }
+    }
+
+    /// Applies a command.
+    pub fn apply(&mut self, now: Timestamp, entropy: Entropy, command: Command) -> Outcome {
+        let before = self.sequence;
+        let mut turn = Turn {
+            config: &self.config,
+            tables: &mut self.tables,
+            sessions: &mut self.sessions,
+            now,
+            entropy,
+            effects: Vec::new(),
+            sequence: &mut self.sequence,
+        };
+        let reply = perform(&mut turn, command);
+        let effects = std::mem::take(&mut turn.effects);
+        let changes = self.tables.take_changes();
+        // A handler that refuses has changed nothing; should one have, it is as if it had not.
+        if let Reply::Api(Err(_)) = reply {
+            changes.iter().rev().for_each(|change| self.tables.revert(change));
+            self.sequence = before;
+            return Outcome { reply, group: None, effects: Vec::new() };
+        }
+        if !changes.is_empty() && self.sequence == before {
+            self.sequence += 1;
+        }
+        let group = (self.sequence > before).then_some(Group { number: self.sequence, changes });
+        Outcome { reply, group, effects }
+    }
+
+    /// Takes groups back that will never be durable, newest first, and with them the numbers they had. Sessions are
+    /// closed: what agents were told is derived anew when they return.
+    pub fn revert<'a>(&mut self, groups: impl DoubleEndedIterator<Item = &'a Group>, sequence: u64) -> Vec<Effect> {
+        for group in groups.rev() {
+            group.changes.iter().rev().for_each(|change| self.tables.revert(change));
+        }
+        self.sequence = sequence;
+        self.reset_sessions()
+    }
+
+    /// Forgets all sessions; the effects close them.
+    pub fn reset_sessions(&mut self) -> Vec<Effect> {
+        let closed = self.sessions.close_all(CloseReason::StateReset);
+        for effect in &closed {
+            if let Effect::Close { instance, .. } = effect {
+                self.tables.set_session(*instance, None);
+            }
+        }
+        closed
+    }
+}
+
+fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
+    match command {
+        Command::Api { principal, request } => Reply::Api(request_of(turn, &principal, &request)),
+        Command::SessionOpened { instance_arn, session, principal, agent } => {
+            Reply::Session(session::opened(turn, &principal, &instance_arn, session, &agent))
+        }
+        Command::SessionClosed { instance, session } => {
+            session::closed(turn, instance, session);
+            Reply::None
+        }
+        Command::StopCandidates { instance, session, message_id, candidates } => {
+            session::confirm_stops(turn, instance, session, message_id, candidates);
+            Reply::None
+        }
+        Command::Tick => {
+            task::retention::expire(turn);
+            Reply::None
+        }
+    }
+}
+
+/// Every operation that changes something. Those that only read are answered by [`ReadModel::answer`].
+fn request_of(turn: &mut Turn<'_>, principal: &Principal, request: &Request) -> Result<Response, ApiError> {
+    match request {
+        Request::CreateCluster(request) => cluster::create(turn, request),
+        Request::DeleteCluster(request) => cluster::delete(turn, request),
+        Request::RegisterTaskDefinition(request) => task_definition::operations::register(turn, principal, request),
+        Request::DeregisterTaskDefinition(request) => task_definition::operations::deregister(turn, request),
+        Request::RegisterContainerInstance(request) => instance::register::register(turn, principal, request),
+        Request::RunTask(request) => task::run::run(turn, request),
+        Request::StopTask(request) => task::stop::stop(turn, request),
+        Request::SubmitTaskStateChange(request) => task::report::submit_task(turn, principal, request),
+        Request::SubmitContainerStateChange(request) => task::report::submit_container(turn, principal, request),
+        Request::SubmitAttachmentStateChanges(request) => task::report::submit_attachments(request),
+        // A read that came this way is answered from the state it would meet.
+        other => turn.tables.view().answer(other).unwrap_or_else(|| Err(unimplemented(other.operation()))),
+    }
+}
+
+/// The answer of an operation that does not work yet: it never pretends.
+fn unimplemented(operation: ecs::Operation) -> ApiError {
+    let name = operation.name();
+    ApiError::new(error::UNSUPPORTED_FEATURE_EXCEPTION, format!("Longshore does not implement {name} yet."))
+}

@@ -1,0 +1,132 @@
+//! The invariants of the state, recounted from the entities alone (DESIGN §7.1).
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+
+use super::Cell;
+use crate::ids::{ClusterId, InstanceKey, TaskId};
+use crate::placement::pool::{PortBook, Slot, ports_held};
+use crate::read::Counters;
+use crate::resources::HostPort;
+use crate::task::status::{DesiredStatus, TaskStatus};
+
+/// An invariant that does not hold. A bug, or a damaged store.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Violation(String);
+
+impl fmt::Display for Violation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl Cell {
+    /// Recounts everything derived and states every invariant. Costs time in the size of the state; run after each
+    /// simulated step and at start-up.
+    ///
+    /// # Errors
+    /// The first violation found.
+    pub fn check(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let mut counters: BTreeMap<ClusterId, Counters> = BTreeMap::new();
+        let mut held: BTreeMap<InstanceKey, Held> = BTreeMap::new();
+        for task in view.tasks.values() {
+            *counters.entry(task.key.cluster).or_default().of(task.known) += 1;
+            let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+            if task.known == TaskStatus::Stopped {
+                ensure(task.stop.is_some(), || format!("{:?} is STOPPED without a reason", task.key))?;
+                ensure(task.desired == DesiredStatus::Stopped, || format!("{:?} is STOPPED and wanted", task.key))?;
+                ensure(task.life.stopped_at.is_some(), || format!("{:?} is STOPPED at no time", task.key))?;
+                continue;
+            }
+            ensure(view.instances.contains_key(&instance), || format!("{:?} is on no instance", task.key))?;
+            held.entry(instance).or_default().add(task);
+        }
+        for (cluster, expected) in &counters {
+            let known = view.counters.get(cluster).copied().unwrap_or_default();
+            let known = Counters { instances: expected.instances, ..known };
+            ensure(known == *expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
+        }
+        self.check_pool(&held)
+    }
+
+    fn check_pool(&self, held: &BTreeMap<InstanceKey, Held>) -> Result<(), Violation> {
+        let pool = self.tables.pool();
+        let mut books: BTreeMap<&str, PortBook> = BTreeMap::new();
+        for slot in pool.slots() {
+            let key = slot.instance.key;
+            let nothing = Held::default();
+            let expected = held.get(&key).unwrap_or(&nothing);
+            check_slot(slot, expected)?;
+            let connected = self.sessions.get(key).is_some();
+            ensure(slot.connected == connected, || format!("{key:?} says connected: {}", slot.connected))?;
+            let book = books.entry(slot.host()).or_default();
+            for port in slot.instance.reserved_ports.iter().chain(&expected.ports) {
+                *book.entry(*port).or_insert(0) += 1;
+            }
+        }
+        books.retain(|_, book| !book.is_empty());
+        let known: BTreeMap<&str, PortBook> =
+            pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
+        ensure(known == books, || "a port book differs from its recount".to_owned())?;
+        self.check_fixed_ports()
+    }
+
+    /// No two tasks of one host hold the same fixed port.
+    fn check_fixed_ports(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let mut taken: BTreeSet<(&str, HostPort)> = BTreeSet::new();
+        for task in view.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
+            let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+            let Some(slot) = self.tables.pool().slot(instance) else { continue };
+            for &port in &task.host_ports {
+                ensure(taken.insert((slot.host(), port)), || {
+                    format!("host port {port} of {} was given twice", slot.host())
+                })?;
+            }
+        }
+        Ok(())
+    }
+}
+
+/// What the tasks of an instance hold, recounted.
+#[derive(Default)]
+struct Held {
+    cpu: i64,
+    memory: i64,
+    pending: u32,
+    running: u32,
+    tasks: BTreeSet<TaskId>,
+    ports: Vec<HostPort>,
+}
+
+impl Held {
+    fn add(&mut self, task: &crate::entity::Task) {
+        self.cpu += i64::from(task.cpu.0);
+        self.memory += i64::from(task.memory.0);
+        match task.known {
+            TaskStatus::Running => self.running += 1,
+            TaskStatus::Pending | TaskStatus::Stopped => self.pending += 1,
+        }
+        self.tasks.insert(task.key.id);
+        self.ports.extend(ports_held(task));
+    }
+}
+
+fn check_slot(slot: &Slot, held: &Held) -> Result<(), Violation> {
+    let key = slot.instance.key;
+    let (cpu, memory) = (i64::from(slot.instance.cpu.0), i64::from(slot.instance.memory.0));
+    ensure(slot.cpu_free == cpu - held.cpu, || format!("{key:?}: CPU free {} is no recount", slot.cpu_free))?;
+    ensure(slot.memory_free == memory - held.memory, || {
+        format!("{key:?}: memory free {} is no recount", slot.memory_free)
+    })?;
+    ensure((slot.pending, slot.running) == (held.pending, held.running), || format!("{key:?}: task counts differ"))?;
+    ensure(slot.tasks == held.tasks, || format!("{key:?}: its tasks differ"))
+}
+
+fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {
+    match holds {
+        true => Ok(()),
+        false => Err(Violation(otherwise())),
+    }
+}

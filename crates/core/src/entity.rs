@@ -1,0 +1,386 @@
+//! The durable entities, and how each is written to the store.
+//!
+//! An entity is stored whole, as JSON, under a key whose first byte names its kind. Reservations, counters and
+//! indexes are never stored: [`crate::tables`] derives them from these.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_api::Timestamp;
+use longshore_api::ecs::types;
+use serde::{Deserialize, Serialize};
+
+use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
+use crate::resources::{CpuUnits, HostPort, MemoryMib};
+use crate::task::status::{DesiredStatus, TaskStatus};
+
+/// A cluster. Durable; written by the operations of [`crate::cluster`] alone.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Cluster {
+    /// Internal identity.
+    pub id: ClusterId,
+    /// The name in its ARN.
+    pub name: Arc<str>,
+    /// Deleted clusters stay describable as INACTIVE until their name is used again.
+    pub active: bool,
+    /// Tags given at creation.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<types::Tag>,
+}
+
+/// A revision of a task definition. Durable; written by register and deregister.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Definition {
+    /// Family and revision.
+    pub key: DefinitionKey,
+    /// The document as Describe answers it, with status and times.
+    pub document: Arc<types::TaskDefinition>,
+    /// Tags given at registration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<types::Tag>,
+}
+
+/// A family's counter: revisions are never reused, not even after deletion. Durable.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Family {
+    /// The family name.
+    pub name: Arc<str>,
+    /// The highest revision ever registered.
+    pub last_revision: i32,
+}
+
+/// A container instance. Durable; written when it registers or its attributes, agent or status change, and never
+/// because a task was placed on it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Instance {
+    /// Cluster and id.
+    pub key: InstanceKey,
+    /// The access key that registered it: sessions and reports are accepted from no other.
+    pub principal: Arc<str>,
+    /// CPU units offered.
+    pub cpu: CpuUnits,
+    /// Memory offered, in MiB.
+    pub memory: MemoryMib,
+    /// Host ports that tasks cannot have (the agent's `PORTS` and `PORTS_UDP`).
+    pub reserved_ports: Vec<HostPort>,
+    /// Attributes, by name; an empty value is an attribute without one.
+    pub attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    /// Tags sent at registration.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<types::Tag>,
+    /// Versions of agent and Docker, from registration or the last session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub version_info: Option<types::VersionInfo>,
+    /// When it registered first.
+    pub registered_at: Timestamp,
+    /// Grows with every change.
+    pub version: i64,
+}
+
+/// A task. Durable; its existence, until STOPPED, is the reservation of what it needs.
+///
+/// Writers: `desired` RunTask and StopTask; `known`, `containers` and the times between `created_at` and
+/// `stopped_at` the reports of the agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Task {
+    /// Cluster and id.
+    pub key: TaskKey,
+    /// The only instance it is ever placed on.
+    pub instance: InstanceId,
+    /// What it was made from.
+    pub definition: DefinitionKey,
+    /// `family:<family>` unless the caller says otherwise.
+    pub group: Arc<str>,
+    /// The caller's mark.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub started_by: Option<Arc<str>>,
+    /// EC2 or EXTERNAL as asked for, EC2 when nothing was.
+    pub launch_type: types::LaunchType,
+    /// What the caller overrode, verbatim.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub overrides: Option<Arc<types::TaskOverride>>,
+    /// CPU units reserved.
+    pub cpu: CpuUnits,
+    /// Memory reserved, in MiB.
+    pub memory: MemoryMib,
+    /// Fixed host ports reserved.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub host_ports: Vec<HostPort>,
+    /// What we want.
+    pub desired: DesiredStatus,
+    /// What the agent said last.
+    pub known: TaskStatus,
+    /// One per container of the definition, in its order.
+    pub containers: Vec<TaskContainer>,
+    /// Tags, given or propagated.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub tags: Vec<types::Tag>,
+    /// When RunTask made it.
+    pub created_at: Timestamp,
+    /// The rest of its life line.
+    #[serde(default, skip_serializing_if = "Life::is_empty")]
+    pub life: Life,
+    /// Why it stopped or is to stop.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub stop: Option<Stop>,
+    /// Grows with every change.
+    pub version: i64,
+}
+
+/// The times of a task after its creation.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Life {
+    /// The agent was heard of for the first time.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub connectivity_at: Option<Timestamp>,
+    /// First image pull began.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_started_at: Option<Timestamp>,
+    /// Last image pull ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pull_stopped_at: Option<Timestamp>,
+    /// RUNNING was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub started_at: Option<Timestamp>,
+    /// The order to stop was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopping_at: Option<Timestamp>,
+    /// The first essential container ended.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub execution_stopped_at: Option<Timestamp>,
+    /// STOPPED was reported.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub stopped_at: Option<Timestamp>,
+}
+
+impl Life {
+    fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+}
+
+/// Why a task stopped.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Stop {
+    /// ECS's code.
+    pub code: types::TaskStopCode,
+    /// ECS's sentence, or the caller's.
+    pub reason: Arc<str>,
+}
+
+/// A container of a task, as reported.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct TaskContainer {
+    /// What the agent said last.
+    #[serde(default, rename = "s")]
+    pub status: TaskStatus,
+    /// Everything known once it was created; boxed because a task that waits has none of it.
+    #[serde(default, rename = "d", skip_serializing_if = "Option::is_none")]
+    pub detail: Option<Box<ContainerDetail>>,
+}
+
+/// What an agent reports of a container beyond its status.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ContainerDetail {
+    /// The process's exit code.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub exit_code: Option<i32>,
+    /// `<ErrorName>: <detail>`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<Arc<str>>,
+    /// Docker's id.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub runtime_id: Option<Arc<str>>,
+    /// The digest that was pulled.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_digest: Option<Arc<str>>,
+    /// Published ports.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub network_bindings: Vec<types::NetworkBinding>,
+}
+
+/// The remembered answer to a client token. Durable until it expires.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Token {
+    /// Which operation, in which cluster, by which token.
+    pub key: TokenKey,
+    /// The request it came with, so that another one is told apart exactly.
+    pub request: Arc<str>,
+    /// What it made, in order.
+    pub made: Made,
+    /// When it is forgotten.
+    pub expires_at: Timestamp,
+}
+
+/// A client token in its scope.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct TokenKey {
+    /// The operation's wire name.
+    pub operation: Arc<str>,
+    /// The cluster.
+    pub cluster: ClusterId,
+    /// The token as the client sent it.
+    pub token: Arc<str>,
+}
+
+/// What a command with a client token made.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub enum Made {
+    /// Tasks of RunTask, and the failures it answered.
+    Tasks {
+        /// The tasks, in the order of the answer.
+        tasks: Vec<TaskId>,
+        /// The failures, verbatim.
+        failures: Vec<types::Failure>,
+    },
+    /// The instance of RegisterContainerInstance.
+    Instance(InstanceId),
+}
+
+/// The identity of any entity.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EntityKey {
+    /// By name.
+    Cluster(Arc<str>),
+    /// By family and revision.
+    Definition(DefinitionKey),
+    /// By name.
+    Family(Arc<str>),
+    /// By cluster and id.
+    Instance(InstanceKey),
+    /// By cluster and id.
+    Task(TaskKey),
+    /// By operation, cluster and token.
+    Token(TokenKey),
+}
+
+/// Any entity, shared between the writer, the snapshots and the commit under way.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Entity {
+    /// A cluster.
+    Cluster(Arc<Cluster>),
+    /// A task definition.
+    Definition(Arc<Definition>),
+    /// A family counter.
+    Family(Arc<Family>),
+    /// A container instance.
+    Instance(Arc<Instance>),
+    /// A task.
+    Task(Arc<Task>),
+    /// A client token.
+    Token(Arc<Token>),
+}
+
+impl Entity {
+    /// Where it is kept.
+    pub fn key(&self) -> EntityKey {
+        match self {
+            Self::Cluster(cluster) => EntityKey::Cluster(cluster.name.clone()),
+            Self::Definition(definition) => EntityKey::Definition(definition.key.clone()),
+            Self::Family(family) => EntityKey::Family(family.name.clone()),
+            Self::Instance(instance) => EntityKey::Instance(instance.key),
+            Self::Task(task) => EntityKey::Task(task.key),
+            Self::Token(token) => EntityKey::Token(token.key.clone()),
+        }
+    }
+
+    /// The value as stored. Fails only if a map key were no string, which no entity has.
+    pub fn encode(&self) -> Result<Vec<u8>, serde_json::Error> {
+        match self {
+            Self::Cluster(entity) => serde_json::to_vec(entity),
+            Self::Definition(entity) => serde_json::to_vec(entity),
+            Self::Family(entity) => serde_json::to_vec(entity),
+            Self::Instance(entity) => serde_json::to_vec(entity),
+            Self::Task(entity) => serde_json::to_vec(entity),
+            Self::Token(entity) => serde_json::to_vec(entity),
+        }
+    }
+
+    /// Reads a stored entity back.
+    ///
+    /// # Errors
+    /// A key of no known kind, a value that is not of that kind, or one whose own key differs.
+    pub fn decode(key: &[u8], value: &[u8]) -> Result<Self, DecodeError> {
+        let (kind, _) = key.split_first().ok_or(DecodeError::UnknownKind { kind: 0 })?;
+        let entity = match kind {
+            b'c' => Self::Cluster(Arc::new(parse(key, value)?)),
+            b'd' => Self::Definition(Arc::new(parse(key, value)?)),
+            b'f' => Self::Family(Arc::new(parse(key, value)?)),
+            b'i' => Self::Instance(Arc::new(parse(key, value)?)),
+            b't' => Self::Task(Arc::new(parse(key, value)?)),
+            b'k' => Self::Token(Arc::new(parse(key, value)?)),
+            &kind => return Err(DecodeError::UnknownKind { kind }),
+        };
+        match entity.key().encode() == key {
+            true => Ok(entity),
+            false => Err(DecodeError::Misplaced { key: printable(key) }),
+        }
+    }
+}
+
+fn parse<'de, T: Deserialize<'de>>(key: &[u8], value: &'de [u8]) -> Result<T, DecodeError> {
+    serde_json::from_slice(value).map_err(|source| DecodeError::Value { key: printable(key), source })
+}
+
+fn printable(key: &[u8]) -> String {
+    key.escape_ascii().to_string()
+}
+
+impl EntityKey {
+    /// The key as stored: entities of one kind, and tasks of one cluster, lie together and in order.
+    pub fn encode(&self) -> Vec<u8> {
+        let mut key = Vec::with_capacity(32);
+        match self {
+            Self::Cluster(name) => put(&mut key, b'c', &[name.as_bytes()]),
+            Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
+            Self::Definition(DefinitionKey { family, revision }) => {
+                put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);
+            }
+            Self::Instance(InstanceKey { cluster, id }) => {
+                put(&mut key, b'i', &[&cluster.0.to_be_bytes(), &id.0.to_be_bytes()]);
+            }
+            Self::Task(TaskKey { cluster, id }) => {
+                put(&mut key, b't', &[&cluster.0.to_be_bytes(), &id.0.to_be_bytes()]);
+            }
+            Self::Token(TokenKey { operation, cluster, token }) => {
+                let parts: [&[u8]; 4] = [&cluster.0.to_be_bytes(), operation.as_bytes(), b"\0", token.as_bytes()];
+                put(&mut key, b'k', &parts);
+            }
+        }
+        key
+    }
+}
+
+fn put(key: &mut Vec<u8>, kind: u8, parts: &[&[u8]]) {
+    key.push(kind);
+    for part in parts {
+        key.extend_from_slice(part);
+    }
+}
+
+/// A stored record that cannot be read back.
+#[derive(Debug, thiserror::Error)]
+pub enum DecodeError {
+    /// No entity has such a key.
+    #[error("a record of unknown kind {kind:#04x}: was this store written by a newer longshore?")]
+    UnknownKind {
+        /// The first byte of the key.
+        kind: u8,
+    },
+    /// The value does not say what the key promises.
+    #[error("the record {key} is not readable: run `longshore store check`")]
+    Value {
+        /// The key, escaped.
+        key: String,
+        /// What the reader met.
+        source: serde_json::Error,
+    },
+    /// The value belongs to another key.
+    #[error("the record {key} lies under a key that is not its own: run `longshore store check`")]
+    Misplaced {
+        /// The key, escaped.
+        key: String,
+    },
+}

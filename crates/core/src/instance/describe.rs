@@ -1,0 +1,161 @@
+//! DescribeContainerInstances and ListContainerInstances.
+
+use longshore_api::ApiError;
+use longshore_api::ecs::{Response, types};
+
+use crate::cluster::missing;
+use crate::entity::{Cluster, Instance};
+use crate::ids::{InstanceId, InstanceKey};
+use crate::limits;
+use crate::names;
+use crate::read::{Page, ReadModel, Usage, bad_token, page};
+use crate::resources::{HostPort, Protocol};
+use crate::unsupported::refuse;
+
+/// DescribeContainerInstances.
+pub(crate) fn describe(
+    view: &ReadModel,
+    request: &types::DescribeContainerInstancesRequest,
+) -> Result<Response, ApiError> {
+    let cluster = view.cluster(request.cluster.as_deref())?;
+    let given = &request.container_instances;
+    if given.is_empty() || given.len() > limits::DESCRIBE {
+        return Err(ApiError::invalid_parameter(match given.is_empty() {
+            true => "Container instance cannot be empty.".to_owned(),
+            false => format!("Container instances can have at most {} items.", limits::DESCRIBE),
+        }));
+    }
+    let include = request.include.as_deref().unwrap_or_default();
+    let health = types::ContainerInstanceField::ContainerInstanceHealth;
+    refuse("DescribeContainerInstances", &[("include CONTAINER_INSTANCE_HEALTH", include.contains(&health))])?;
+    let with_tags = include.contains(&types::ContainerInstanceField::Tags);
+    let mut found = Vec::new();
+    let mut failures = Vec::new();
+    for given in given {
+        let id = names::instance(&view.config, cluster, given)?;
+        match id.and_then(|id| view.instances.get(&InstanceKey { cluster: cluster.id, id })) {
+            Some(instance) => found.push(document(view, cluster, instance, with_tags)),
+            None => failures.push(missing(match given.starts_with("arn:") {
+                true => given.clone(),
+                false => view.config.scope.container_instance(&cluster.name, given),
+            })),
+        }
+    }
+    let (container_instances, failures) = (Some(found), Some(failures));
+    Ok(types::DescribeContainerInstancesResponse { container_instances, failures }.into())
+}
+
+/// ListContainerInstances, in the order of registration.
+pub(crate) fn list(view: &ReadModel, request: &types::ListContainerInstancesRequest) -> Result<Response, ApiError> {
+    let filter = request.filter.as_deref().is_some_and(|filter| !filter.is_empty());
+    refuse("ListContainerInstances", &[("filter", filter)])?;
+    let cluster = view.cluster(request.cluster.as_deref())?;
+    let after = match request.next_token.as_deref() {
+        None => InstanceId(0),
+        Some(token) => token.parse().map_err(|_| bad_token())?,
+    };
+    let from = InstanceKey { cluster: cluster.id, id: InstanceId(after.0.saturating_add(1)) };
+    let to = InstanceKey { cluster: cluster.id, id: InstanceId(u128::MAX) };
+    // Every registered instance is ACTIVE; the other states come with draining and deregistration.
+    let active = matches!(request.status, None | Some(types::ContainerInstanceStatus::Active));
+    let ids = view.instances.range(from..=to).map(|(key, _)| key.id).filter(|_| active);
+    let Page { items, next } = page(ids, request.max_results, InstanceId::to_string);
+    let arns = items.into_iter().map(|id| view.config.instance_arn(&cluster.name, id)).collect();
+    Ok(types::ListContainerInstancesResponse { container_instance_arns: Some(arns), next_token: next }.into())
+}
+
+/// The instance as the API shows it.
+pub(crate) fn document(
+    view: &ReadModel,
+    cluster: &Cluster,
+    instance: &Instance,
+    with_tags: bool,
+) -> types::ContainerInstance {
+    let fresh = fresh_usage(instance);
+    let usage = view.usage.get(&instance.key).unwrap_or(&fresh);
+    let count = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
+    types::ContainerInstance {
+        container_instance_arn: Some(view.config.instance_arn(&cluster.name, instance.key.id)),
+        version: Some(instance.version),
+        version_info: Some(instance.version_info.clone().unwrap_or_default()),
+        registered_resources: Some(resources(
+            i64::from(instance.cpu.0),
+            i64::from(instance.memory.0),
+            &instance.reserved_ports,
+        )),
+        remaining_resources: Some(resources(usage.cpu_free, usage.memory_free, &used_ports(instance, usage))),
+        status: Some("ACTIVE".to_owned()),
+        agent_connected: Some(usage.connected),
+        running_tasks_count: count(usage.running),
+        pending_tasks_count: count(usage.pending),
+        attributes: Some(instance.attributes.iter().map(attribute).collect()),
+        registered_at: Some(instance.registered_at),
+        attachments: Some(Vec::new()),
+        tags: Some(if with_tags { instance.tags.clone() } else { Vec::new() }),
+        ..types::ContainerInstance::default()
+    }
+}
+
+/// An instance that was registered a moment ago, before the first publication.
+fn fresh_usage(instance: &Instance) -> Usage {
+    Usage {
+        cpu_free: i64::from(instance.cpu.0),
+        memory_free: i64::from(instance.memory.0),
+        ports: [].into(),
+        pending: 0,
+        running: 0,
+        connected: false,
+    }
+}
+
+fn attribute(
+    (name, value): (&std::sync::Arc<str>, &Option<std::sync::Arc<str>>),
+) -> types::Attribute {
+    types::Attribute {
+        name: name.to_string(),
+        value: value.as_deref().map(str::to_owned),
+        target_type: None,
+        target_id: None,
+    }
+}
+
+fn used_ports(instance: &Instance, usage: &Usage) -> Vec<HostPort> {
+    let mut ports: Vec<HostPort> = instance.reserved_ports.iter().chain(usage.ports.iter()).copied().collect();
+    ports.sort_unstable();
+    ports.dedup();
+    ports
+}
+
+/// The four resources that ECS knows. PORTS lists the ports that are taken.
+fn resources(cpu: i64, memory: i64, ports: &[HostPort]) -> Vec<types::Resource> {
+    vec![
+        number("CPU", cpu),
+        number("MEMORY", memory),
+        set("PORTS", ports, Protocol::Tcp),
+        set("PORTS_UDP", ports, Protocol::Udp),
+    ]
+}
+
+fn number(name: &str, value: i64) -> types::Resource {
+    types::Resource {
+        integer_value: Some(i32::try_from(value).unwrap_or(i32::MAX)),
+        ..resource(name, "INTEGER")
+    }
+}
+
+fn set(name: &str, ports: &[HostPort], protocol: Protocol) -> types::Resource {
+    let listed = ports.iter().filter(|port| port.protocol == protocol).map(|port| port.port.to_string());
+    types::Resource { string_set_value: Some(listed.collect()), ..resource(name, "STRINGSET") }
+}
+
+/// ECS always answers the numbers that a resource does not have as zero.
+fn resource(name: &str, kind: &str) -> types::Resource {
+    types::Resource {
+        name: Some(name.to_owned()),
+        r#type: Some(kind.to_owned()),
+        double_value: Some(0.0),
+        long_value: Some(0),
+        integer_value: Some(0),
+        string_set_value: None,
+    }
+}

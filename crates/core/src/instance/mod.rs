@@ -1,0 +1,7 @@
+//! Container instances: registration, sessions, DescribeContainerInstances and ListContainerInstances.
+
+pub(crate) mod describe;
+pub(crate) mod register;
+pub(crate) mod session;
+
+pub use session::SessionRefusal;

@@ -1,0 +1,183 @@
+//! RegisterContainerInstance: an agent comes for the first time, or comes back.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_api::ApiError;
+use longshore_api::ecs::{Response, error, types};
+
+use crate::cell::Turn;
+use crate::entity::{Cluster, Entity, Instance, Made};
+use crate::idempotency::{self, Seen};
+use crate::ids::{InstanceId, InstanceKey};
+use crate::instance::describe::document;
+use crate::limits;
+use crate::names;
+use crate::principal::Principal;
+use crate::resources::{CpuUnits, HostPort, MemoryMib, Protocol};
+use crate::tags;
+
+/// The attribute that the control plane adds when the agent does not send it.
+const ZONE: &str = "ecs.availability-zone";
+
+/// RegisterContainerInstance. With an ARN it updates that instance in place; its tasks stay.
+pub(crate) fn register(
+    turn: &mut Turn<'_>,
+    principal: &Principal,
+    request: &types::RegisterContainerInstanceRequest,
+) -> Result<Response, ApiError> {
+    let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
+    let offer = Offer::read(turn, request)?;
+    idempotency::check_length(request.client_token.as_deref())?;
+    let token = request.client_token.as_deref();
+    // A token names one start of one agent: what it sends along may have changed by a retry, and does not matter.
+    let seen = idempotency::look_up(turn, "RegisterContainerInstance", cluster.id, token, Vec::new)?;
+    let known = match (request.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()), &seen) {
+        (Some(arn), _) => Some(returning(turn, principal, &cluster, arn)?),
+        (None, Seen::Repeated(Made::Instance(id))) => {
+            let key = InstanceKey { cluster: cluster.id, id: *id };
+            turn.tables.view().instances.get(&key).filter(|known| known.principal == principal.access_key_id).cloned()
+        }
+        (None, _) => None,
+    };
+    let instance = match known {
+        Some(known) => update(turn, &known, offer),
+        None => add(turn, principal, &cluster, offer)?,
+    };
+    if let Seen::Fresh(fresh) = seen {
+        idempotency::remember(turn, fresh, Made::Instance(instance.key.id));
+    }
+    let view = turn.tables.view();
+    let container_instance = Some(document(view, &cluster, &instance, true));
+    Ok(types::RegisterContainerInstanceResponse { container_instance }.into())
+}
+
+/// What an agent offers, read from its request.
+struct Offer {
+    cpu: CpuUnits,
+    memory: MemoryMib,
+    reserved_ports: Vec<HostPort>,
+    attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    tags: Vec<types::Tag>,
+    version_info: Option<types::VersionInfo>,
+}
+
+impl Offer {
+    fn read(turn: &Turn<'_>, request: &types::RegisterContainerInstanceRequest) -> Result<Self, ApiError> {
+        if request.platform_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
+            crate::unsupported::refuse("RegisterContainerInstance", &[("platformDevices", true)])?;
+        }
+        let resources = request.total_resources.as_deref().unwrap_or_default();
+        let mut reserved_ports = ports(resources, "PORTS", Protocol::Tcp)?;
+        reserved_ports.extend(ports(resources, "PORTS_UDP", Protocol::Udp)?);
+        reserved_ports.sort_unstable();
+        reserved_ports.dedup();
+        Ok(Self {
+            cpu: CpuUnits(integer(resources, "CPU")?),
+            memory: MemoryMib(integer(resources, "MEMORY")?),
+            reserved_ports,
+            attributes: attributes(turn, request.attributes.as_deref().unwrap_or_default())?,
+            tags: tags::check(request.tags.as_deref())?,
+            version_info: request.version_info.clone(),
+        })
+    }
+}
+
+fn find<'a>(resources: &'a [types::Resource], name: &str) -> Option<&'a types::Resource> {
+    resources.iter().find(|resource| resource.name.as_deref() == Some(name))
+}
+
+fn integer(resources: &[types::Resource], name: &str) -> Result<u32, ApiError> {
+    let value = find(resources, name).and_then(|resource| resource.integer_value);
+    value.and_then(|value| u32::try_from(value).ok()).ok_or_else(|| {
+        ApiError::client(format!("totalResources must have {name} with an integerValue of 0 or more; it is {value:?}."))
+    })
+}
+
+fn ports(resources: &[types::Resource], name: &str, protocol: Protocol) -> Result<Vec<HostPort>, ApiError> {
+    let listed = find(resources, name).and_then(|resource| resource.string_set_value.as_deref()).unwrap_or_default();
+    let parse = |text: &String| match text.parse() {
+        Ok(port @ 1..) => Ok(HostPort { port, protocol }),
+        _ => Err(ApiError::client(format!("totalResources {name} has {text:?}, which is no port from 1 to 65535."))),
+    };
+    listed.iter().map(parse).collect()
+}
+
+fn attributes(turn: &Turn<'_>, sent: &[types::Attribute]) -> Result<BTreeMap<Arc<str>, Option<Arc<str>>>, ApiError> {
+    if sent.len() > limits::ATTRIBUTES {
+        let message = format!("attributes can have at most {} items; {} were sent.", limits::ATTRIBUTES, sent.len());
+        return Err(ApiError::client(message));
+    }
+    let mut attributes = BTreeMap::new();
+    for attribute in sent {
+        if attribute.name.is_empty() || attribute.name.len() > 128 {
+            return Err(ApiError::client(format!("The attribute name {:?} must have 1 to 128 characters.", attribute.name)));
+        }
+        if attribute.value.as_ref().is_some_and(|value| value.len() > 128) {
+            return Err(ApiError::client(format!("The value of attribute {} has more than 128 characters.", attribute.name)));
+        }
+        attributes.insert(attribute.name.as_str().into(), attribute.value.as_deref().map(Arc::from));
+    }
+    attributes.entry(ZONE.into()).or_insert_with(|| Some(turn.config.zone.clone()));
+    Ok(attributes)
+}
+
+/// The instance that comes back: it must exist, in this cluster, and be registered by the same key.
+fn returning(turn: &Turn<'_>, principal: &Principal, cluster: &Cluster, arn: &str) -> Result<Arc<Instance>, ApiError> {
+    let id = names::instance(turn.config, cluster, arn)?;
+    let known = id
+        .and_then(|id| turn.tables.view().instances.get(&InstanceKey { cluster: cluster.id, id }))
+        .ok_or_else(|| ApiError::client(format!("The container instance {arn} is not registered in this cluster.")))?;
+    match known.principal == principal.access_key_id {
+        true => Ok(known.clone()),
+        false => Err(ApiError::new(
+            error::ACCESS_DENIED_EXCEPTION,
+            format!("The container instance {arn} was registered by another access key."),
+        )),
+    }
+}
+
+fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Offer) -> Result<Arc<Instance>, ApiError> {
+    if turn.tables.pool().count(cluster.id) >= limits::INSTANCES_PER_CLUSTER {
+        let most = limits::INSTANCES_PER_CLUSTER;
+        let message = format!("The cluster has reached its limit of {most} container instances.");
+        return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
+    }
+    let id = InstanceId::generate(turn.now, &mut turn.entropy);
+    let instance = Arc::new(Instance {
+        key: InstanceKey { cluster: cluster.id, id },
+        principal: principal.access_key_id.clone(),
+        cpu: offer.cpu,
+        memory: offer.memory,
+        reserved_ports: offer.reserved_ports,
+        attributes: offer.attributes,
+        tags: offer.tags,
+        version_info: offer.version_info,
+        registered_at: turn.now,
+        version: 1,
+    });
+    turn.tables.put(Entity::Instance(instance.clone()));
+    Ok(instance)
+}
+
+/// Agents send their custom attributes and tags only the first time, so what is not sent again stays.
+fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Arc<Instance> {
+    let mut attributes = known.attributes.clone();
+    attributes.extend(offer.attributes);
+    let mut next = Instance {
+        cpu: offer.cpu,
+        memory: offer.memory,
+        reserved_ports: offer.reserved_ports,
+        attributes,
+        tags: if offer.tags.is_empty() { known.tags.clone() } else { offer.tags },
+        version_info: offer.version_info.or_else(|| known.version_info.clone()),
+        ..Instance::clone(known)
+    };
+    if next == **known {
+        return known.clone();
+    }
+    next.version += 1;
+    let next = Arc::new(next);
+    turn.tables.put(Entity::Instance(next.clone()));
+    next
+}

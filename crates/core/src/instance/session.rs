@@ -1,0 +1,168 @@
+//! Sessions of agents: who is connected, and what an agent is told when it connects.
+//!
+//! Sessions are volatile. What is sent is always derived from the entities: after a reconnect the manifest and
+//! everything that the agent has not reported on goes out again, and agents take it twice without harm.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use longshore_api::ecs::types;
+
+use crate::cell::{AgentInfo, CloseReason, Effect, Turn};
+use crate::entity::{Entity, Instance};
+use crate::ids::{InstanceKey, SessionId, TaskId, TaskKey};
+use crate::names;
+use crate::principal::Principal;
+use crate::read::ReadModel;
+use crate::task::status::{DesiredStatus, TaskStatus};
+
+/// Why a session is refused. Agents know these names (AGENT-PROTOCOL §2.1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SessionRefusal {
+    /// The ARN is of no instance here.
+    #[error("the container instance is not registered here")]
+    InvalidInstance,
+    /// The cluster does not exist.
+    #[error("the cluster does not exist")]
+    InvalidCluster,
+    /// Another access key registered the instance.
+    #[error("the container instance was registered by another access key")]
+    AccessDenied,
+    /// The state cannot be written at the moment.
+    #[error("the control plane cannot take sessions at the moment: try again")]
+    Unavailable,
+}
+
+impl SessionRefusal {
+    /// The name in the body of the refusal.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::InvalidInstance => "InvalidInstanceException",
+            Self::InvalidCluster => "InvalidClusterException",
+            Self::AccessDenied => "AccessDeniedException",
+            Self::Unavailable => "ServerException",
+        }
+    }
+}
+
+/// The sessions that are open, by instance.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Sessions {
+    open: BTreeMap<InstanceKey, SessionId>,
+}
+
+impl Sessions {
+    pub(crate) fn get(&self, instance: InstanceKey) -> Option<SessionId> {
+        self.open.get(&instance).copied()
+    }
+
+    /// Forgets every session and answers the orders to close them.
+    pub(crate) fn close_all(&mut self, reason: CloseReason) -> Vec<Effect> {
+        let open = std::mem::take(&mut self.open);
+        open.into_iter().map(|(instance, session)| Effect::Close { instance, session, reason }).collect()
+    }
+
+}
+
+/// An agent opened a session. The newest one of an instance counts; the one before it is closed.
+pub(crate) fn opened(
+    turn: &mut Turn<'_>,
+    principal: &Principal,
+    arn: &str,
+    session: SessionId,
+    agent: &AgentInfo,
+) -> Result<InstanceKey, SessionRefusal> {
+    let instance = turn.tables.view().admit(principal, arn)?.clone();
+    let key = instance.key;
+    if let Some(older) = turn.sessions.open.insert(key, session) {
+        turn.effects.push(Effect::Close { instance: key, session: older, reason: CloseReason::Replaced });
+    }
+    turn.tables.set_session(key, Some(session));
+    note_versions(turn, &instance, agent);
+    tell(turn, key, session);
+    Ok(key)
+}
+
+/// A session ended. An older one than the current says nothing about the agent.
+pub(crate) fn closed(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
+    if turn.sessions.get(instance) == Some(session) {
+        turn.sessions.open.remove(&instance);
+        turn.tables.set_session(instance, None);
+    }
+}
+
+/// An agent asks which of the tasks that the manifest does not want it may stop: those that we do not want either.
+pub(crate) fn confirm_stops(
+    turn: &mut Turn<'_>,
+    instance: InstanceKey,
+    session: SessionId,
+    message_id: String,
+    candidates: Vec<String>,
+) {
+    if turn.sessions.get(instance) != Some(session) {
+        return;
+    }
+    let wanted = |arn: &String| {
+        let named = names::task_arn_parts(turn.config, arn);
+        let task =
+            named.and_then(|(_, id)| turn.tables.view().tasks.get(&TaskKey { cluster: instance.cluster, id }));
+        task.is_some_and(|task| {
+            task.instance == instance.id && task.desired == DesiredStatus::Running && task.known != TaskStatus::Stopped
+        })
+    };
+    let tasks: Vec<String> = candidates.into_iter().filter(|arn| !wanted(arn)).collect();
+    turn.effects.push(Effect::ConfirmStops { instance, session, message_id, tasks });
+}
+
+impl ReadModel {
+    /// The instance that a session or a telemetry stream claims to be of.
+    ///
+    /// # Errors
+    /// Why the claim is refused; only the access key that registered an instance speaks for it.
+    pub fn admit(&self, principal: &Principal, arn: &str) -> Result<&Arc<Instance>, SessionRefusal> {
+        let (cluster, id) =
+            names::instance_arn_parts(&self.config, arn).ok_or(SessionRefusal::InvalidInstance)?;
+        let cluster =
+            self.clusters.get(&*cluster).filter(|cluster| cluster.active).ok_or(SessionRefusal::InvalidCluster)?;
+        let key = InstanceKey { cluster: cluster.id, id };
+        let instance = self.instances.get(&key).ok_or(SessionRefusal::InvalidInstance)?;
+        match instance.principal == principal.access_key_id {
+            true => Ok(instance),
+            false => Err(SessionRefusal::AccessDenied),
+        }
+    }
+}
+
+/// Agents name their versions when they connect; the official one does not when it registers.
+fn note_versions(turn: &mut Turn<'_>, instance: &Arc<Instance>, agent: &AgentInfo) {
+    let version_info = Some(types::VersionInfo {
+        agent_version: Some(agent.agent_version.clone()),
+        agent_hash: Some(agent.agent_hash.clone()),
+        docker_version: Some(agent.docker_version.clone()),
+    });
+    if instance.version_info != version_info {
+        let next = Instance { version_info, version: instance.version + 1, ..Instance::clone(instance) };
+        turn.tables.put(Entity::Instance(Arc::new(next)));
+    }
+}
+
+/// Sends the manifest, then every order that the agent has not carried out.
+fn tell(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
+    let Some(slot) = turn.tables.pool().slot(instance) else { return };
+    let tasks: Vec<TaskId> = slot.tasks.iter().copied().collect();
+    let view = turn.tables.view();
+    let tasks: Vec<_> =
+        tasks.iter().filter_map(|&id| view.tasks.get(&TaskKey { cluster: instance.cluster, id })).cloned().collect();
+    let listed = tasks.iter().map(|task| (task.key, task.desired)).collect();
+    let sequence = turn.next_sequence();
+    turn.effects.push(Effect::Manifest { instance, session, sequence, tasks: listed });
+    for task in &tasks {
+        match (task.desired, task.known) {
+            // A task that ever ran is never ordered to start again: one ARN, one copy.
+            (DesiredStatus::Running, TaskStatus::Pending) => turn.send_start(task),
+            (DesiredStatus::Stopped, TaskStatus::Pending | TaskStatus::Running) => turn.send_stop(task),
+            (DesiredStatus::Running, TaskStatus::Running | TaskStatus::Stopped)
+            | (DesiredStatus::Stopped, TaskStatus::Stopped) => {}
+        }
+    }
+}

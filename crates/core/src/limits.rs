@@ -1,0 +1,50 @@
+//! Every limit of the cell, with the quota it mirrors or the sum behind it.
+
+/// Clusters that are ACTIVE at once. ECS's quota is 10,000 per region and account.
+pub const CLUSTERS: usize = 10_000;
+/// Container instances per cluster. ECS's quota is 5,000; one cell is built for more machines than that.
+pub const INSTANCES_PER_CLUSTER: usize = 100_000;
+/// Tasks, running and stopped, in one cell: a million running ones and their retained predecessors; about 1 KB each.
+pub const TASKS: usize = 2_000_000;
+/// Revisions of one family. ECS's quota.
+pub const REVISIONS_PER_FAMILY: i32 = 1_000_000;
+/// Names or ARNs in one Describe call (DescribeTasks, DescribeClusters, DescribeContainerInstances).
+pub const DESCRIBE: usize = 100;
+/// Entries in one page of a listing, the default and the maximum.
+pub const PAGE: usize = 100;
+/// Copies that one RunTask starts.
+pub const RUN_TASK_COUNT: i32 = 10;
+/// Failures reported by one RunTask: enough to read; a cluster of thousands would refuse thousands of times.
+pub const RUN_TASK_FAILURES: usize = 100;
+/// Random probes before the pool is scanned: with half the instances full, 32 misses in a row are one in four billion.
+pub const PLACEMENT_PROBES: usize = 32;
+/// Characters of a client token of RunTask.
+pub const CLIENT_TOKEN: usize = 64;
+/// How long a client token is remembered, in milliseconds: a day.
+pub const CLIENT_TOKEN_LIFE_MS: i64 = 24 * 3_600_000;
+/// Client tokens remembered at once, about 1 KB each. Further ones are throttled until old ones expire.
+pub const CLIENT_TOKENS: usize = 200_000;
+/// Characters of `startedBy`. ECS documents 128.
+pub const STARTED_BY: usize = 128;
+/// Characters of a `group`. ECS has no figure; the length of a family with its prefix.
+pub const GROUP: usize = 262;
+/// Tags of one resource, and the lengths of key and value.
+pub const TAGS: usize = 50;
+/// Characters of a tag's key.
+pub const TAG_KEY: usize = 128;
+/// Characters of a tag's value.
+pub const TAG_VALUE: usize = 256;
+/// Characters kept of a reason that a caller or an agent gives (StopTask and the agent protocol name 1,024).
+pub const REASON: usize = 1_024;
+/// Attributes of one instance: what agents send is about 60, plus custom ones.
+pub const ATTRIBUTES: usize = 200;
+/// Containers named in one SubmitTaskStateChange: ten per definition, and a batch may name each several times.
+pub const REPORTED_CONTAINERS: usize = 100;
+/// Network bindings of one container that are kept. The agent protocol names 100.
+pub const BINDINGS: usize = 100;
+/// Stopped tasks or tokens removed by one tick, so that a tick stays far below a commit's size.
+pub const EXPIRED_PER_TICK: usize = 50;
+/// Groups in one batch: bounds the latency that the last of them sees.
+pub const GROUPS_PER_BATCH: usize = 2_048;
+/// Changes in one group (DESIGN §2.3: the smallest engine's transaction has 128 operations).
+pub const CHANGES_PER_GROUP: usize = 100;

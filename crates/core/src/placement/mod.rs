@@ -1,0 +1,25 @@
+//! Placement: which instance runs a task, and why another does not.
+//!
+//! [`pool`] holds what is free on every instance. By default the scheduler draws at random, each fitting instance
+//! as likely as any other.
+
+pub(crate) mod pool;
+mod refusal;
+
+pub use refusal::Refusal;
+
+use crate::resources::{CpuUnits, HostPort, MemoryMib};
+use crate::task_definition::RequiredAttribute;
+
+/// What a task needs of an instance.
+#[derive(Clone, Copy, Debug)]
+pub struct Need<'a> {
+    /// CPU units.
+    pub cpu: CpuUnits,
+    /// Memory, in MiB.
+    pub memory: MemoryMib,
+    /// Fixed host ports.
+    pub host_ports: &'a [HostPort],
+    /// Attributes the instance must have.
+    pub requires: &'a [RequiredAttribute],
+}

@@ -1,0 +1,312 @@
+//! What is free where. Private to the writer, plain and mutable, derived from instances and tasks.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use crate::entity::{Instance, Task};
+use crate::entropy::Entropy;
+use crate::ids::{ClusterId, InstanceKey, TaskId};
+use crate::limits;
+use crate::placement::{Need, Refusal};
+use crate::resources::{HostPort, Protocol};
+use crate::task::status::TaskStatus;
+
+/// The attribute by which our agent names the machine it runs on.
+pub(crate) const HOST_ID: &str = "longshore.host-id";
+
+/// Every instance's free resources, and the port book of every host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Pool {
+    slots: Vec<Slot>,
+    by_key: BTreeMap<InstanceKey, usize>,
+    by_cluster: BTreeMap<ClusterId, Vec<usize>>,
+    hosts: BTreeMap<Arc<str>, PortBook>,
+    dirty: BTreeSet<usize>,
+}
+
+/// One instance: what it offers less what its tasks hold.
+#[derive(Clone, Debug)]
+pub(crate) struct Slot {
+    pub(crate) instance: Arc<Instance>,
+    pub(crate) connected: bool,
+    pub(crate) cpu_free: i64,
+    pub(crate) memory_free: i64,
+    pub(crate) pending: u32,
+    pub(crate) running: u32,
+    /// Tasks that are not STOPPED.
+    pub(crate) tasks: BTreeSet<TaskId>,
+    /// Ports held by tasks of this instance, with how many hold each.
+    pub(crate) ports: PortBook,
+    host: Arc<str>,
+}
+
+/// Host ports in use. A count, because a port that Docker chose may meet one that a task has reserved and not bound yet.
+pub(crate) type PortBook = BTreeMap<HostPort, u32>;
+
+impl Pool {
+    /// An instance came, changed, or went.
+    pub(crate) fn instance_changed(&mut self, old: Option<&Arc<Instance>>, new: Option<&Arc<Instance>>) {
+        match (old, new) {
+            (None, Some(instance)) => self.add(instance),
+            (Some(old), Some(new)) => self.update(old, new),
+            (Some(old), None) => self.remove(old),
+            (None, None) => {}
+        }
+    }
+
+    fn add(&mut self, instance: &Arc<Instance>) {
+        let host = host_of(instance);
+        self.book_take(&host, &instance.reserved_ports);
+        let index = self.slots.len();
+        self.slots.push(Slot {
+            instance: instance.clone(),
+            connected: false,
+            cpu_free: i64::from(instance.cpu.0),
+            memory_free: i64::from(instance.memory.0),
+            pending: 0,
+            running: 0,
+            tasks: BTreeSet::new(),
+            ports: PortBook::new(),
+            host,
+        });
+        self.by_key.insert(instance.key, index);
+        self.by_cluster.entry(instance.key.cluster).or_default().push(index);
+        self.dirty.insert(index);
+    }
+
+    fn update(&mut self, old: &Arc<Instance>, new: &Arc<Instance>) {
+        let Some(&index) = self.by_key.get(&new.key) else { return };
+        let slot = &mut self.slots[index];
+        slot.cpu_free += i64::from(new.cpu.0) - i64::from(old.cpu.0);
+        slot.memory_free += i64::from(new.memory.0) - i64::from(old.memory.0);
+        slot.instance = new.clone();
+        let held: Vec<HostPort> = counted(&slot.ports);
+        let from = std::mem::replace(&mut slot.host, host_of(new));
+        let to = slot.host.clone();
+        self.book_release(&from, &old.reserved_ports);
+        self.book_release(&from, &held);
+        self.book_take(&to, &held);
+        self.book_take(&to, &new.reserved_ports);
+        self.dirty.insert(index);
+    }
+
+    /// The last slot moves into the place of the one that goes.
+    fn remove(&mut self, old: &Arc<Instance>) {
+        let Some(index) = self.by_key.remove(&old.key) else { return };
+        if let Some(members) = self.by_cluster.get_mut(&old.key.cluster) {
+            members.retain(|&member| member != index);
+        }
+        let slot = self.slots.swap_remove(index);
+        self.book_release(&slot.host, &slot.instance.reserved_ports);
+        let moved_from = self.slots.len();
+        if let Some(moved) = self.slots.get(index) {
+            let key = moved.instance.key;
+            self.by_key.insert(key, index);
+            let members = self.by_cluster.entry(key.cluster).or_default();
+            members.iter_mut().filter(|member| **member == moved_from).for_each(|member| *member = index);
+            self.dirty.insert(index);
+        }
+        self.dirty.remove(&moved_from);
+    }
+
+    /// A task came, changed, or went: what it held is given back and what it holds now is taken.
+    pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let Some(task) = new.or(old) else { return };
+        let key = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        let Some(&index) = self.by_key.get(&key) else { return };
+        let slot = &mut self.slots[index];
+        let host = slot.host.clone();
+        let released = old.map(|old| slot.give_back(old)).unwrap_or_default();
+        let taken = new.map(|new| slot.reserve(new)).unwrap_or_default();
+        self.book_release(&host, &released);
+        self.book_take(&host, &taken);
+        self.dirty.insert(index);
+    }
+
+    fn book_take(&mut self, host: &Arc<str>, ports: &[HostPort]) {
+        if !ports.is_empty() {
+            take(self.hosts.entry(host.clone()).or_default(), ports);
+        }
+    }
+
+    fn book_release(&mut self, host: &Arc<str>, ports: &[HostPort]) {
+        if let Some(book) = self.hosts.get_mut(host).filter(|_| !ports.is_empty()) {
+            release(book, ports);
+            if book.is_empty() {
+                self.hosts.remove(host);
+            }
+        }
+    }
+
+    /// The agent of an instance came or went.
+    pub(crate) fn set_connected(&mut self, key: InstanceKey, connected: bool) {
+        if let Some(&index) = self.by_key.get(&key) {
+            self.slots[index].connected = connected;
+            self.dirty.insert(index);
+        }
+    }
+
+    /// An instance drawn at random among those of the cluster that fit, each as likely as any other.
+    pub(crate) fn draw(&self, cluster: ClusterId, need: Need<'_>, entropy: &mut Entropy) -> Option<&Slot> {
+        let members = self.by_cluster.get(&cluster)?;
+        for _ in 0..limits::PLACEMENT_PROBES.min(members.len()) {
+            let slot = &self.slots[members[entropy.below(members.len())]];
+            if self.fits(slot, need).is_ok() {
+                return Some(slot);
+            }
+        }
+        let fitting: Vec<usize> =
+            members.iter().copied().filter(|&member| self.fits(&self.slots[member], need).is_ok()).collect();
+        fitting.get(entropy.below(fitting.len())).map(|&index| &self.slots[index])
+    }
+
+    /// Whether the instance can take the task, and if not, the first reason in ECS's order.
+    pub(crate) fn fits(&self, slot: &Slot, need: Need<'_>) -> Result<(), Refusal> {
+        if !slot.connected {
+            return Err(Refusal::Agent);
+        }
+        if i64::from(need.cpu.0) > slot.cpu_free {
+            return Err(Refusal::Cpu { missing: i64::from(need.cpu.0) - slot.cpu_free });
+        }
+        if i64::from(need.memory.0) > slot.memory_free {
+            return Err(Refusal::Memory { missing: i64::from(need.memory.0) - slot.memory_free });
+        }
+        if let Some(book) = self.hosts.get(&slot.host).filter(|_| !need.host_ports.is_empty())
+            && let Some(&port) = need.host_ports.iter().find(|port| book.contains_key(port))
+        {
+            return Err(Refusal::Port { port });
+        }
+        match need.requires.iter().find(|required| !has(&slot.instance, required)) {
+            Some(missing) => Err(Refusal::Attribute { name: missing.name.to_string() }),
+            None => Ok(()),
+        }
+    }
+
+    /// The instances of a cluster, in the order they came.
+    pub(crate) fn members(&self, cluster: ClusterId) -> impl Iterator<Item = &Slot> {
+        self.by_cluster.get(&cluster).into_iter().flatten().map(|&index| &self.slots[index])
+    }
+
+    /// How many instances a cluster has.
+    pub(crate) fn count(&self, cluster: ClusterId) -> usize {
+        self.by_cluster.get(&cluster).map_or(0, Vec::len)
+    }
+
+    /// One instance.
+    pub(crate) fn slot(&self, key: InstanceKey) -> Option<&Slot> {
+        self.by_key.get(&key).map(|&index| &self.slots[index])
+    }
+
+    /// Every instance.
+    pub(crate) fn slots(&self) -> &[Slot] {
+        &self.slots
+    }
+
+    /// The port books, by host.
+    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, PortBook> {
+        &self.hosts
+    }
+
+    /// The instances that changed since the last call.
+    pub(crate) fn take_dirty(&mut self) -> impl Iterator<Item = &Slot> {
+        let dirty = std::mem::take(&mut self.dirty);
+        dirty.into_iter().filter_map(|index| self.slots.get(index))
+    }
+}
+
+impl Slot {
+    /// Whose port book it uses.
+    pub(crate) fn host(&self) -> &str {
+        &self.host
+    }
+
+    /// Takes what the task needs; answers its ports for the host's book.
+    fn reserve(&mut self, task: &Task) -> Vec<HostPort> {
+        if task.known == TaskStatus::Stopped {
+            return Vec::new();
+        }
+        self.cpu_free -= i64::from(task.cpu.0);
+        self.memory_free -= i64::from(task.memory.0);
+        self.tasks.insert(task.key.id);
+        *self.counter(task.known) += 1;
+        let ports = ports_held(task);
+        take(&mut self.ports, &ports);
+        ports
+    }
+
+    /// Gives back what the task held; answers its ports for the host's book.
+    fn give_back(&mut self, task: &Task) -> Vec<HostPort> {
+        if task.known == TaskStatus::Stopped {
+            return Vec::new();
+        }
+        self.cpu_free += i64::from(task.cpu.0);
+        self.memory_free += i64::from(task.memory.0);
+        self.tasks.remove(&task.key.id);
+        *self.counter(task.known) -= 1;
+        let ports = ports_held(task);
+        release(&mut self.ports, &ports);
+        ports
+    }
+
+    fn counter(&mut self, status: TaskStatus) -> &mut u32 {
+        match status {
+            TaskStatus::Running => &mut self.running,
+            TaskStatus::Pending | TaskStatus::Stopped => &mut self.pending,
+        }
+    }
+}
+
+/// The host whose ports an instance uses: machines that say who they are share one book between their instances.
+fn host_of(instance: &Instance) -> Arc<str> {
+    match instance.attributes.get(HOST_ID) {
+        Some(Some(host)) => host.clone(),
+        _ => instance.key.id.to_string().into(),
+    }
+}
+
+/// The host ports a task holds: the fixed ones from placement on, and those Docker chose once they are reported.
+pub(crate) fn ports_held(task: &Task) -> Vec<HostPort> {
+    let reported = task.containers.iter().filter_map(|container| container.detail.as_deref()).flat_map(|detail| {
+        detail.network_bindings.iter().filter_map(|binding| {
+            let port = u16::try_from(binding.host_port?).ok()?;
+            let protocol = match binding.protocol.as_ref().map(|protocol| protocol.as_str()) {
+                Some("udp") => Protocol::Udp,
+                _ => Protocol::Tcp,
+            };
+            Some(HostPort { port, protocol })
+        })
+    });
+    let mut ports: Vec<HostPort> = task.host_ports.iter().copied().chain(reported).collect();
+    if ports.len() > 1 {
+        ports.sort_unstable();
+        ports.dedup();
+    }
+    ports
+}
+
+fn has(instance: &Instance, required: &crate::task_definition::RequiredAttribute) -> bool {
+    match (instance.attributes.get(required.name.as_str()), &required.value) {
+        (None, _) => false,
+        (Some(_), None) => true,
+        (Some(value), Some(wanted)) => value.as_deref() == Some(wanted.as_str()),
+    }
+}
+
+fn take(book: &mut PortBook, ports: &[HostPort]) {
+    for port in ports {
+        *book.entry(*port).or_insert(0) += 1;
+    }
+}
+
+fn release(book: &mut PortBook, ports: &[HostPort]) {
+    for port in ports {
+        match book.get_mut(port) {
+            Some(1) | None => drop(book.remove(port)),
+            Some(count) => *count -= 1,
+        }
+    }
+}
+
+fn counted(book: &PortBook) -> Vec<HostPort> {
+    book.iter().flat_map(|(port, &count)| std::iter::repeat_n(*port, count as usize)).collect()
+}

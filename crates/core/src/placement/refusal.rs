@@ -1,0 +1,56 @@
+use std::fmt;
+
+use crate::resources::HostPort;
+
+/// Why an instance cannot take a task, and by how much.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Refusal {
+    /// Its agent is not connected.
+    Agent,
+    /// It lacks an attribute that the definition requires.
+    Attribute {
+        /// The attribute's name.
+        name: String,
+    },
+    /// Too little CPU.
+    Cpu {
+        /// Units missing.
+        missing: i64,
+    },
+    /// Too little memory.
+    Memory {
+        /// MiB missing.
+        missing: i64,
+    },
+    /// A host port is taken.
+    Port {
+        /// The first one that is.
+        port: HostPort,
+    },
+}
+
+impl Refusal {
+    /// The reason as ECS writes it into a `Failure`.
+    pub fn reason(&self) -> &'static str {
+        match self {
+            Self::Agent => "AGENT",
+            Self::Attribute { .. } => "ATTRIBUTE",
+            Self::Cpu { .. } => "RESOURCE:CPU",
+            Self::Memory { .. } => "RESOURCE:MEMORY",
+            Self::Port { .. } => "RESOURCE:PORTS",
+        }
+    }
+}
+
+/// The detail of a `Failure`: what a person needs to know beyond the reason.
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Agent => f.write_str("the agent is not connected"),
+            Self::Attribute { name } => write!(f, "the instance lacks the attribute {name}"),
+            Self::Cpu { missing } => write!(f, "{missing} CPU units too few"),
+            Self::Memory { missing } => write!(f, "{missing} MiB of memory too few"),
+            Self::Port { port } => write!(f, "host port {port} is taken"),
+        }
+    }
+}

@@ -1,0 +1,156 @@
+//! The read model: a snapshot of all entities that any thread may read, and the answers of Describe and List.
+//!
+//! Its maps are persistent: taking a snapshot copies nothing, and the writer goes on while readers read. What a
+//! reader sees is always one committed state.
+
+use std::sync::Arc;
+
+use imbl::OrdMap;
+use longshore_api::ApiError;
+use longshore_api::ecs::{self, Request, Response};
+
+use crate::cluster;
+use crate::config::CellConfig;
+use crate::entity::{Cluster, Definition, Family, Instance, Task};
+use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
+use crate::resources::HostPort;
+use crate::task::status::TaskStatus;
+use crate::task_definition::Resolved;
+use crate::{instance, names, task, task_definition};
+
+/// A snapshot. Cloning it is cheap.
+#[derive(Clone, Debug)]
+pub struct ReadModel {
+    pub(crate) config: Arc<CellConfig>,
+    pub(crate) clusters: OrdMap<Arc<str>, Arc<Cluster>>,
+    /// Derived: the name of each cluster, by id.
+    pub(crate) cluster_names: OrdMap<ClusterId, Arc<str>>,
+    pub(crate) families: OrdMap<Arc<str>, Arc<Family>>,
+    pub(crate) definitions: OrdMap<DefinitionKey, KnownDefinition>,
+    pub(crate) instances: OrdMap<InstanceKey, Arc<Instance>>,
+    pub(crate) tasks: OrdMap<TaskKey, Arc<Task>>,
+    /// Derived; as of the publication.
+    pub(crate) usage: OrdMap<InstanceKey, Usage>,
+    /// Derived; `instances` as of the publication.
+    pub(crate) counters: OrdMap<ClusterId, Counters>,
+}
+
+/// A definition's document and what the core computes on.
+#[derive(Clone, Debug)]
+pub(crate) struct KnownDefinition {
+    pub(crate) record: Arc<Definition>,
+    pub(crate) resolved: Arc<Resolved>,
+}
+
+/// What an instance has left, derived from its tasks; and whether its agent is connected, which is volatile.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Usage {
+    pub(crate) cpu_free: i64,
+    pub(crate) memory_free: i64,
+    pub(crate) ports: Arc<[HostPort]>,
+    pub(crate) pending: u32,
+    pub(crate) running: u32,
+    pub(crate) connected: bool,
+}
+
+/// How many of each a cluster has.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Counters {
+    pub(crate) instances: usize,
+    pub(crate) pending: usize,
+    pub(crate) running: usize,
+    pub(crate) stopped: usize,
+}
+
+impl Counters {
+    pub(crate) fn of(&mut self, status: TaskStatus) -> &mut usize {
+        match status {
+            TaskStatus::Pending => &mut self.pending,
+            TaskStatus::Running => &mut self.running,
+            TaskStatus::Stopped => &mut self.stopped,
+        }
+    }
+}
+
+impl ReadModel {
+    /// A cell's state before anything happened.
+    pub fn empty(config: Arc<CellConfig>) -> Self {
+        Self {
+            config,
+            clusters: OrdMap::new(),
+            cluster_names: OrdMap::new(),
+            families: OrdMap::new(),
+            definitions: OrdMap::new(),
+            instances: OrdMap::new(),
+            tasks: OrdMap::new(),
+            usage: OrdMap::new(),
+            counters: OrdMap::new(),
+        }
+    }
+
+    /// Answers a request that only reads; `None` when the request is for the cell.
+    pub fn answer(&self, request: &Request) -> Option<Result<Response, ApiError>> {
+        Some(match request {
+            Request::DescribeClusters(request) => cluster::describe(self, request),
+            Request::ListClusters(request) => cluster::list(self, request),
+            Request::DescribeTaskDefinition(request) => task_definition::operations::describe(self, request),
+            Request::ListTaskDefinitions(request) => task_definition::operations::list(self, request),
+            Request::ListTaskDefinitionFamilies(request) => task_definition::operations::list_families(self, request),
+            Request::DescribeContainerInstances(request) => instance::describe::describe(self, request),
+            Request::ListContainerInstances(request) => instance::describe::list(self, request),
+            Request::DescribeTasks(request) => task::describe::describe(self, request),
+            Request::ListTasks(request) => task::describe::list(self, request),
+            _ => return None,
+        })
+    }
+
+    /// The ACTIVE cluster that a request means.
+    pub(crate) fn cluster(&self, given: Option<&str>) -> Result<&Arc<Cluster>, ApiError> {
+        names::cluster(&self.config, given)?
+            .and_then(|name| self.clusters.get(&*name))
+            .filter(|cluster| cluster.active)
+            .ok_or_else(|| ApiError::new(ecs::error::CLUSTER_NOT_FOUND_EXCEPTION, "Cluster not found."))
+    }
+
+    /// How many tasks there are, running and stopped.
+    pub fn task_count(&self) -> usize {
+        self.tasks.len()
+    }
+
+    /// Every task, in the order of cluster and creation. For checkers and tools, not for requests.
+    pub fn tasks(&self) -> impl Iterator<Item = &Arc<Task>> {
+        self.tasks.values()
+    }
+
+    /// Every instance.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<Instance>> {
+        self.instances.values()
+    }
+
+    /// How many agents are connected.
+    pub fn connected_agents(&self) -> usize {
+        self.usage.values().filter(|usage| usage.connected).count()
+    }
+}
+
+/// One page of a listing: at most `max` items that lie behind `after`, and the token for the rest.
+pub(crate) struct Page<T> {
+    pub(crate) items: Vec<T>,
+    pub(crate) next: Option<String>,
+}
+
+/// Cuts a page out of `items`, which come in order and behind the cursor. The cursor is the last item's own key, so
+/// that what comes and goes meanwhile neither repeats nor loses anything that stays.
+pub(crate) fn page<T>(items: impl Iterator<Item = T>, max: Option<i32>, cursor: impl Fn(&T) -> String) -> Page<T> {
+    let size = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(crate::limits::PAGE).clamp(1, crate::limits::PAGE);
+    let mut items: Vec<T> = items.take(size + 1).collect();
+    let more = items.len() > size;
+    items.truncate(size);
+    let next = items.last().filter(|_| more).map(cursor);
+    Page { items, next }
+}
+
+/// A `nextToken` that is none of ours.
+pub(crate) fn bad_token() -> ApiError {
+    ApiError::invalid_parameter("Invalid token: start the listing again without nextToken.")
+}

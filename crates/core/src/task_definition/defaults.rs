@@ -1,0 +1,68 @@
+//! What ECS fills into a definition at registration, so that Describe shows what applies.
+
+use longshore_api::ecs::types::{
+    Attribute, ContainerDefinition, NetworkMode, RegisterTaskDefinitionRequest, TaskDefinition, TaskDefinitionStatus,
+    TransportProtocol,
+};
+
+use super::{Registration, requires, size};
+
+/// The document of a request that has been checked.
+pub(super) fn fill(request: &RegisterTaskDefinitionRequest, identity: Registration) -> TaskDefinition {
+    let mode = request.network_mode.unwrap_or(NetworkMode::Bridge);
+    let containers = request.container_definitions.iter().map(|container| fill_container(container, mode));
+    let mut document = TaskDefinition {
+        task_definition_arn: Some(identity.arn),
+        family: Some(request.family.clone()),
+        revision: Some(identity.revision),
+        status: Some(TaskDefinitionStatus::Active),
+        registered_at: Some(identity.now),
+        registered_by: Some(identity.registered_by),
+        container_definitions: Some(containers.collect()),
+        // Numbers with a unit are described as plain numbers.
+        cpu: request.cpu.as_deref().and_then(size::task_cpu).map(|cpu| cpu.to_string()),
+        memory: request.memory.as_deref().and_then(size::task_memory).map(|memory| memory.to_string()),
+        network_mode: request.network_mode,
+        pid_mode: request.pid_mode,
+        ipc_mode: request.ipc_mode,
+        enable_fault_injection: request.enable_fault_injection,
+        runtime_platform: request.runtime_platform.clone(),
+        requires_compatibilities: request.requires_compatibilities.clone(),
+        compatibilities: Some(requires::compatibilities(request.enable_fault_injection)),
+        volumes: Some(Vec::new()),
+        placement_constraints: Some(Vec::new()),
+        ..TaskDefinition::default()
+    };
+    let required = requires::attributes(&document).into_iter();
+    document.requires_attributes = Some(
+        required
+            .map(|attribute| Attribute { name: attribute.name, value: attribute.value, ..Attribute::default() })
+            .collect(),
+    );
+    document
+}
+
+fn fill_container(container: &ContainerDefinition, mode: NetworkMode) -> ContainerDefinition {
+    let mut filled = container.clone();
+    filled.essential.get_or_insert(true);
+    filled.cpu.get_or_insert(0);
+    filled.environment.get_or_insert_default();
+    filled.mount_points.get_or_insert_default();
+    filled.volumes_from.get_or_insert_default();
+    filled.system_controls.get_or_insert_default();
+    for mapping in filled.port_mappings.get_or_insert_default() {
+        mapping.protocol.get_or_insert(TransportProtocol::Tcp);
+        if mapping.container_port_range.is_none() {
+            // In the host's own network a port of the container is a port of the host.
+            let host_port = if mode == NetworkMode::Host { mapping.container_port } else { None };
+            let given = mapping.host_port.filter(|port| *port != 0);
+            mapping.host_port = given.or(host_port).or(Some(0));
+        }
+    }
+    if let Some(health) = &mut filled.health_check {
+        health.interval.get_or_insert(30);
+        health.timeout.get_or_insert(5);
+        health.retries.get_or_insert(3);
+    }
+    filled
+}

@@ -1,0 +1,281 @@
+//! What a caller of RunTask or StartTask changes for one task.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_api::ApiError;
+use longshore_api::ecs::types::{ContainerDefinition, ContainerOverride, KeyValuePair, TaskDefinition, TaskOverride};
+
+use super::requires::{INCREASED_TASK_CPU, RequiredAttribute, TASK_LIMITS};
+use super::resolve::reserved;
+use super::validate::check_variable;
+use super::{Resolved, ResolvedContainer, limits, size};
+use crate::resources::{CpuUnits, MemoryMib};
+
+/// A definition with the overrides of one task laid over it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectiveTask {
+    /// CPU units that the task reserves.
+    pub cpu: CpuUnits,
+    /// Memory that the task reserves.
+    pub memory: MemoryMib,
+    /// CPU limit of the task as a whole.
+    pub task_cpu: Option<CpuUnits>,
+    /// Memory limit of the task as a whole.
+    pub task_memory: Option<MemoryMib>,
+    /// What the task needs of an instance, sorted by name: an override can add to what the definition needs.
+    pub requires: Vec<RequiredAttribute>,
+    /// The containers, in the order of the definition.
+    pub containers: Vec<EffectiveContainer>,
+}
+
+/// A container with its override laid over it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct EffectiveContainer {
+    /// Its name.
+    pub name: String,
+    /// Its command; `None` keeps the image's.
+    pub command: Option<Vec<String>>,
+    /// Its environment.
+    pub environment: BTreeMap<String, String>,
+    /// CPU units.
+    pub cpu: CpuUnits,
+    /// Hard limit of its memory.
+    pub memory: Option<MemoryMib>,
+    /// Memory it reserves, when that is not the limit.
+    pub memory_reservation: Option<MemoryMib>,
+}
+
+/// The environment may hold secrets, so only its names are shown.
+impl std::fmt::Debug for EffectiveContainer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("EffectiveContainer")
+            .field("name", &self.name)
+            .field("command", &self.command)
+            .field("environment", &self.environment.keys())
+            .field("cpu", &self.cpu)
+            .field("memory", &self.memory)
+            .field("memory_reservation", &self.memory_reservation)
+            .finish()
+    }
+}
+
+/// Lays the overrides of one task over its definition.
+///
+/// # Errors
+/// `InvalidParameterException` for overrides that ECS refuses, `ClientException` for those that Longshore cannot obey.
+pub fn merge(
+    document: &TaskDefinition,
+    resolved: &Resolved,
+    overrides: Option<&TaskOverride>,
+) -> Result<EffectiveTask, ApiError> {
+    if let Some(overrides) = overrides {
+        check_supported(overrides)?;
+        check_names(resolved, overrides)?;
+    }
+    let changes = overrides.and_then(|overrides| overrides.container_overrides.as_deref()).unwrap_or_default();
+    let task_cpu = task_cpu(overrides)?.or(resolved.task_cpu);
+    let task_memory = task_memory(overrides)?.or(resolved.task_memory);
+    let definitions = document.container_definitions.as_deref().unwrap_or_default();
+    let mut containers = Vec::with_capacity(definitions.len());
+    for (definition, container) in definitions.iter().zip(&resolved.containers) {
+        let change = changes.iter().find(|change| change.name.as_deref() == Some(&container.name));
+        let merged = merge_container(definition, container, change)?;
+        if change.is_some() || overrides.is_some_and(|overrides| overrides.memory.is_some()) {
+            check_memory(&merged, task_memory)?;
+        }
+        containers.push(merged);
+    }
+    if overrides.is_some() {
+        check_cpu(&containers, task_cpu)?;
+    }
+    let (cpu, memory) = reserved(
+        (task_cpu, task_memory),
+        containers.iter().map(|container| (container.cpu, container.memory, container.memory_reservation)),
+    );
+    let requires = required(resolved, task_cpu, task_memory);
+    Ok(EffectiveTask { cpu, memory, task_cpu, task_memory, requires, containers })
+}
+
+/// Refuses by name what would otherwise be ignored.
+fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
+    for (field, used) in [
+        ("taskRoleArn", overrides.task_role_arn.is_some()),
+        ("executionRoleArn", overrides.execution_role_arn.is_some()),
+        ("ephemeralStorage", overrides.ephemeral_storage.is_some()),
+        (
+            "inferenceAcceleratorOverrides",
+            overrides.inference_accelerator_overrides.as_ref().is_some_and(|list| !list.is_empty()),
+        ),
+    ] {
+        if used {
+            return Err(ApiError::client(format!(
+                "Invalid '{field}' setting in task overrides. Longshore does not support it yet."
+            )));
+        }
+    }
+    for change in overrides.container_overrides.as_deref().unwrap_or_default() {
+        for (field, used) in [
+            ("environmentFiles", change.environment_files.as_ref().is_some_and(|list| !list.is_empty())),
+            ("resourceRequirements", change.resource_requirements.as_ref().is_some_and(|list| !list.is_empty())),
+        ] {
+            if used {
+                let name = change.name.as_deref().unwrap_or_default();
+                return Err(ApiError::client(format!(
+                    "Invalid '{field}' setting in the override for container '{name}'. Longshore does not support it yet."
+                )));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn check_names(resolved: &Resolved, overrides: &TaskOverride) -> Result<(), ApiError> {
+    let mut seen = BTreeSet::new();
+    for change in overrides.container_overrides.as_deref().unwrap_or_default() {
+        let name = change.name.as_deref().unwrap_or_default();
+        if name.is_empty() {
+            return Err(ApiError::invalid_parameter("Container name is required in each container override."));
+        }
+        if !resolved.containers.iter().any(|container| container.name == name) {
+            return Err(ApiError::invalid_parameter(format!(
+                "Override for container named {name} is not a container in the TaskDefinition."
+            )));
+        }
+        if !seen.insert(name) {
+            return Err(ApiError::invalid_parameter(format!("The override for container '{name}' is there twice.")));
+        }
+    }
+    let length = overrides_length(overrides);
+    if length > limits::OVERRIDES {
+        return Err(ApiError::invalid_parameter(format!(
+            "Container Overrides length must be at most {}. It is {length}, counted as JSON.",
+            limits::OVERRIDES
+        )));
+    }
+    Ok(())
+}
+
+/// Characters of the container overrides as JSON, which is what ECS limits.
+fn overrides_length(overrides: &TaskOverride) -> usize {
+    serde_json::to_string(&overrides.container_overrides).map_or(0, |json| json.chars().count())
+}
+
+fn task_cpu(overrides: Option<&TaskOverride>) -> Result<Option<CpuUnits>, ApiError> {
+    let Some(text) = overrides.and_then(|overrides| overrides.cpu.as_deref()) else {
+        return Ok(None);
+    };
+    match size::task_cpu(text).filter(|cpu| limits::TASK_CPU.contains(&cpu.0)) {
+        Some(cpu) => Ok(Some(cpu)),
+        None => Err(ApiError::invalid_parameter(format!("Invalid 'cpu' setting for task. '{text}' is not valid."))),
+    }
+}
+
+fn task_memory(overrides: Option<&TaskOverride>) -> Result<Option<MemoryMib>, ApiError> {
+    let Some(text) = overrides.and_then(|overrides| overrides.memory.as_deref()) else {
+        return Ok(None);
+    };
+    let valid = |memory: &MemoryMib| i32::try_from(memory.0).is_ok_and(|mib| mib >= limits::MIN_MEMORY_MIB);
+    match size::task_memory(text).filter(valid) {
+        Some(memory) => Ok(Some(memory)),
+        None => Err(ApiError::invalid_parameter(format!("Invalid 'memory' setting for task. '{text}' is not valid."))),
+    }
+}
+
+fn merge_container(
+    definition: &ContainerDefinition,
+    container: &ResolvedContainer,
+    change: Option<&ContainerOverride>,
+) -> Result<EffectiveContainer, ApiError> {
+    let given = definition.environment.as_deref().map_or(&[][..], Vec::as_slice);
+    let mut environment: BTreeMap<String, String> = given.iter().map(variable).collect();
+    let mut merged = EffectiveContainer {
+        name: container.name.clone(),
+        command: definition.command.clone().filter(|command| !command.is_empty()),
+        environment: BTreeMap::new(),
+        cpu: container.cpu,
+        memory: container.memory,
+        memory_reservation: container.memory_reservation,
+    };
+    if let Some(change) = change {
+        for pair in change.environment.as_deref().map_or(&[][..], Vec::as_slice) {
+            let (key, value) = variable(pair);
+            check_variable(&key, &value).map_err(|why| {
+                ApiError::invalid_parameter(format!(
+                    "Invalid 'environment' setting in the override for container '{}'. {why}",
+                    container.name
+                ))
+            })?;
+            environment.insert(key, value);
+        }
+        if let Some(command) = change.command.as_ref().filter(|command| !command.is_empty()) {
+            merged.command = Some(command.clone());
+        }
+        if change.cpu.is_some_and(|cpu| cpu < 0) {
+            return Err(ApiError::invalid_parameter(format!(
+                "Invalid 'cpu' setting in the override for container '{}'. It cannot be negative.",
+                container.name
+            )));
+        }
+        if change.cpu.is_some() {
+            merged.cpu = CpuUnits::from_document(change.cpu);
+        }
+        merged.memory = memory(container, "memory", change.memory)?.or(merged.memory);
+        merged.memory_reservation =
+            memory(container, "memoryReservation", change.memory_reservation)?.or(merged.memory_reservation);
+    }
+    merged.environment = environment;
+    Ok(merged)
+}
+
+fn variable(pair: &KeyValuePair) -> (String, String) {
+    (pair.name.clone().unwrap_or_default(), pair.value.clone().unwrap_or_default())
+}
+
+fn memory(container: &ResolvedContainer, field: &str, mib: Option<i32>) -> Result<Option<MemoryMib>, ApiError> {
+    if mib.is_some_and(|mib| mib < limits::MIN_MEMORY_MIB) {
+        return Err(ApiError::invalid_parameter(format!(
+            "Invalid '{field}' setting in the override for container '{}'. The minimum is {} MiB.",
+            container.name,
+            limits::MIN_MEMORY_MIB
+        )));
+    }
+    Ok(MemoryMib::from_document(mib))
+}
+
+/// What the definition's own rules say about memory, once more, now that it was changed.
+fn check_memory(container: &EffectiveContainer, task: Option<MemoryMib>) -> Result<(), ApiError> {
+    let name = &container.name;
+    if container.memory.zip(container.memory_reservation).is_some_and(|(limit, reserved)| reserved > limit) {
+        return Err(ApiError::invalid_parameter(format!(
+            "Invalid 'memoryReservation' setting for container '{name}'. With the overrides it is greater than 'memory', the hard limit."
+        )));
+    }
+    if container.memory.zip(task).is_some_and(|(own, whole)| own > whole) {
+        return Err(ApiError::invalid_parameter(format!(
+            "The 'memory' setting for container '{name}' is greater than for the task."
+        )));
+    }
+    Ok(())
+}
+
+fn check_cpu(containers: &[EffectiveContainer], task: Option<CpuUnits>) -> Result<(), ApiError> {
+    let sum = containers.iter().map(|container| container.cpu).fold(CpuUnits(0), CpuUnits::saturating_add);
+    if task.is_some_and(|limit| sum > limit) {
+        return Err(ApiError::invalid_parameter(
+            "The sum of all container 'cpu' values cannot be greater than the value of the task 'cpu'.",
+        ));
+    }
+    Ok(())
+}
+
+/// What the definition needs, and what limits of the whole task need that only the overrides give.
+fn required(resolved: &Resolved, cpu: Option<CpuUnits>, memory: Option<MemoryMib>) -> Vec<RequiredAttribute> {
+    let mut requires = resolved.requires.clone();
+    let increased = cpu.is_some_and(|cpu| cpu.0 > limits::BASIC_TASK_CPU);
+    for (name, needed) in [(TASK_LIMITS, cpu.is_some() || memory.is_some()), (INCREASED_TASK_CPU, increased)] {
+        if let (true, Err(at)) = (needed, requires.binary_search_by(|required| required.name.as_str().cmp(name))) {
+            requires.insert(at, RequiredAttribute { name: name.to_owned(), value: None });
+        }
+    }
+    requires
+}

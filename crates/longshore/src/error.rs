@@ -1,0 +1,120 @@
+//! Why a command failed, in words for the person who typed it: the message says what to do; what the system said is its
+//! source, and is printed after it.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use longshore_agent::{AgentError, ConfigError};
+use longshore_server::ServerError;
+use thiserror::Error;
+
+/// Every way in which a command of this binary ends badly.
+#[derive(Debug, Error)]
+pub(crate) enum CliError {
+    #[error("cannot {doing} {}", path.display())]
+    File { doing: &'static str, path: PathBuf, source: std::io::Error },
+
+    #[error("remove {} and try again: it is not what Longshore writes there", path.display())]
+    Damaged { path: PathBuf, source: serde_json::Error },
+
+    #[error("start Longshore first ({program} up --data-dir {dir}): nothing runs in {dir}", dir = data_dir.display())]
+    NotRunning { program: String, data_dir: PathBuf },
+
+    #[error(
+        "choose another address (--listen 127.0.0.1:PORT, with make: LISTEN=127.0.0.1:PORT), \
+         or stop what listens on {address} already"
+    )]
+    AddressTaken { address: SocketAddr },
+
+    #[error("choose an address of this machine with --listen: {address} cannot be listened on")]
+    AddressUnusable { address: SocketAddr, source: std::io::Error },
+
+    #[error(
+        "stop Longshore first ({program} down --data-dir {dir}): it runs in {dir} with {running}, not with {wanted}",
+        dir = data_dir.display()
+    )]
+    RunsDifferently { program: String, data_dir: PathBuf, running: String, wanted: String },
+
+    #[error("try again when the other `longshore up` of {} has finished starting or stopping", data_dir.display())]
+    Busy { data_dir: PathBuf },
+
+    #[error("look into {} to see why {what}; its last lines:\n{tail}", log.display())]
+    NeverReady { what: &'static str, log: PathBuf, tail: String },
+
+    #[error("see what process {pid} ({name}) waits for in /proc/{pid}/stack: it does not end, not even by SIGKILL")]
+    Unkillable { name: &'static str, pid: i32 },
+
+    #[error("cannot {doing} process {pid} ({name})")]
+    Process { doing: &'static str, name: &'static str, pid: i32, source: std::io::Error },
+
+    #[error("cannot start {what}")]
+    Start { what: &'static str, source: std::io::Error },
+
+    #[error("no task was started: {reasons}")]
+    NotPlaced { reasons: String },
+
+    #[error("{operation} at {endpoint} failed: {reason}")]
+    Call { operation: String, endpoint: String, reason: String },
+
+    #[error("check that the Docker Engine runs and that this user may use it: cannot {doing}: {reason}")]
+    Docker { doing: &'static str, reason: String },
+
+    #[error("correct {}: it must be the JSON of a task definition, with its family", path.display())]
+    Definition { path: PathBuf, source: serde_json::Error },
+
+    #[error("start the server again: it can no longer work, and the log says why")]
+    ServerFailed,
+
+    #[error(transparent)]
+    Server(Box<ServerError>),
+
+    #[error(transparent)]
+    AgentConfig(Box<ConfigError>),
+
+    #[error(transparent)]
+    Agent(Box<AgentError>),
+}
+
+impl CliError {
+    /// An error of the file system, ready for `map_err`.
+    pub(crate) fn file(doing: &'static str, path: &Path) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.to_owned();
+        move |source| Self::File { doing, path, source }
+    }
+
+    /// The message, and after it the causes.
+    pub(crate) fn with_causes(&self) -> String {
+        with_causes(self)
+    }
+
+    /// The agent's codes mean something to what starts it; everything else is 1.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Self::Agent(error) => ExitCode::from(error.exit_code()),
+            _ => ExitCode::FAILURE,
+        }
+    }
+}
+
+/// An error and its causes, outermost first.
+pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_cause_is_said_once_and_last() {
+        let error = CliError::file("read", Path::new("/x"))(std::io::ErrorKind::NotFound.into());
+        assert_eq!(error.with_causes(), "cannot read /x: entity not found");
+    }
+}

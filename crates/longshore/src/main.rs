@@ -1,0 +1,74 @@
+//! The `longshore` binary: the two halves of the system as commands, and the commands for people around them.
+//!
+//! This is the only crate that knows both the server and the agent; it runs each in a process of its own and lets them
+//! meet over the network like anybody else. It knows nothing of orchestration: what it wants done it asks of the API.
+//!
+//! Begin with [`cli`] (what can be typed), then [`supervisor`] (what `up` is while it runs) and [`process`] (how a
+//! process is found again and never mistaken).
+
+mod backoff;
+mod cli;
+mod client;
+mod data_dir;
+mod down;
+mod engine;
+mod environment;
+mod error;
+mod logging;
+mod output;
+mod process;
+mod run;
+mod services;
+mod shutdown;
+mod supervisor;
+mod up;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+
+use crate::cli::{Cli, Command};
+use crate::data_dir::DataDir;
+use crate::error::CliError;
+
+fn main() -> ExitCode {
+    // A process started through /proc/self/exe would show up as "exe" in process lists.
+    let _ = rustix::thread::set_name(c"longshore");
+    let program = std::env::args().next().unwrap_or_else(|| "longshore".to_owned());
+    match run(Cli::parse().command, &program) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output::complain(&error.with_causes());
+            error.exit_code()
+        }
+    }
+}
+
+fn run(command: Command, program: &str) -> Result<(), CliError> {
+    if let Command::Env(args) = command {
+        return environment::print(&DataDir::new(&args.data_dir)?, program);
+    }
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|source| CliError::Start { what: "the async runtime", source })?;
+    runtime.block_on(async {
+        match command {
+            Command::Up(args) => {
+                // In the foreground a person reads along: there, only what is out of the ordinary.
+                logging::start(if args.supervise { "info" } else { "warn" });
+                up::up(args, program).await
+            }
+            Command::Down(args) => down::down(args).await,
+            Command::Server(args) => {
+                logging::start("info");
+                services::server(args).await
+            }
+            Command::Agent(args) => {
+                logging::start("info");
+                services::agent(args).await
+            }
+            Command::Env(_) => Ok(()),
+        }
+    })
+}

@@ -1,0 +1,93 @@
+//! What people see: steps with a tick and a time, notes, errors. Colour for a terminal only.
+
+use std::fmt::Display;
+use std::io::{self, IsTerminal, Write};
+use std::time::{Duration, Instant};
+
+/// Writes to standard output, and remembers when the current step began.
+#[derive(Debug)]
+pub(crate) struct Output {
+    colour: bool,
+    began: Instant,
+}
+
+impl Output {
+    pub(crate) fn new() -> Self {
+        Self { colour: wants_colour(io::stdout().is_terminal()), began: Instant::now() }
+    }
+
+    /// Marks the beginning of a step.
+    pub(crate) fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
+    /// A step is done; says so with its time, and the next one begins.
+    pub(crate) fn tick(&mut self, text: impl Display) {
+        let took = format!("({})", seconds(self.began.elapsed()));
+        self.line(format_args!("{} {text} {}", self.green("✔"), self.dim(&took)));
+        self.begin();
+    }
+
+    /// Something worth knowing that is not a step.
+    pub(crate) fn note(&self, text: impl Display) {
+        self.line(format_args!("{} {text}", self.dim("·")));
+    }
+
+    pub(crate) fn blank(&self) {
+        self.line("");
+    }
+
+    /// A line as it is. A reader that has gone (`longshore up | head`) is no reason to stop what is under way.
+    pub(crate) fn line(&self, text: impl Display) {
+        let _ = writeln!(io::stdout(), "{text}");
+    }
+
+    pub(crate) fn green(&self, text: &str) -> String {
+        self.painted("32", text)
+    }
+
+    pub(crate) fn dim(&self, text: &str) -> String {
+        self.painted("2", text)
+    }
+
+    fn painted(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("\x1b[{code}m{text}\x1b[0m") } else { text.to_owned() }
+    }
+}
+
+/// The error that ends a command, on standard error.
+pub(crate) fn complain(error: &str) {
+    let colour = wants_colour(io::stderr().is_terminal());
+    let cross = if colour { "\x1b[31m✘\x1b[0m" } else { "✘" };
+    let _ = writeln!(io::stderr(), "{cross} {error}");
+}
+
+fn wants_colour(terminal: bool) -> bool {
+    terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// A duration as people read it: three decimals while it is short, one when it is not.
+pub(crate) fn seconds(duration: Duration) -> String {
+    let seconds = duration.as_secs_f64();
+    if seconds < 1.0 { format!("{seconds:.3} s") } else { format!("{seconds:.1} s") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn short_times_keep_their_milliseconds() {
+        assert_eq!(seconds(Duration::from_millis(12)), "0.012 s");
+        assert_eq!(seconds(Duration::from_millis(61_250)), "61.2 s");
+    }
+
+    #[test]
+    fn colour_is_for_terminals() {
+        assert!(!wants_colour(false));
+        let plain = Output { colour: false, began: Instant::now() };
+        assert_eq!(plain.green("✔"), "✔");
+        let painted = Output { colour: true, began: Instant::now() };
+        assert_eq!(painted.green("✔"), "\x1b[32m✔\x1b[0m");
+    }
+}

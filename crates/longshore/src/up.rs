@@ -1,0 +1,286 @@
+//! `longshore up`: from nothing to registered container instances, in the foreground or behind it.
+
+use std::fs;
+use std::future::Future;
+use std::net::{SocketAddr, TcpListener};
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::cli::{DEFAULT_LISTEN, UpArgs};
+use crate::data_dir::{DataDir, UpLock};
+use crate::environment::quoted;
+use crate::error::CliError;
+use crate::output::Output;
+use crate::process::{Process, ProcessId};
+use crate::run::{self, Definition};
+use crate::shutdown;
+use crate::supervisor::{self, Plan, own_command};
+
+/// From the start of the supervisor to the registration of the last instance. It takes well under a second here; a
+/// store with much in it, or a Docker Engine that is itself just starting, takes longer.
+const READY_TAKES_AT_MOST: Duration = Duration::from_secs(60);
+/// So many early ends of server and agent are no accident.
+const ENDS_UNTIL_HOPELESS: u32 = 4;
+/// How long a supervisor may take to end what it started: the grace of two children and some.
+pub(crate) const SUPERVISOR_STOPS_WITHIN: Duration = Duration::from_secs(60);
+/// How long a supervisor that is just starting or stopping may leave its record incomplete.
+const RECORD_SETTLES_WITHIN: Duration = Duration::from_secs(5);
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+/// Lines of a log that an error shows.
+const TAIL_LINES: usize = 12;
+
+/// Runs the command. Returns when everything is ready (`--detach`), or when it has been stopped.
+pub(crate) async fn up(args: UpArgs, program: &str) -> Result<(), CliError> {
+    let data_dir = DataDir::new(&args.data_dir.data_dir)?;
+    data_dir.create()?;
+    if args.supervise {
+        return supervise(&args, &data_dir).await;
+    }
+    let definition = args.run.as_deref().map(Definition::read).transpose()?;
+    let mut show = Show { data_dir: &data_dir, program, definition, output: Output::new() };
+    let Some(lock) = data_dir.lock()? else {
+        let supervisor = find_supervisor(&args, &show).await?;
+        return show.until(supervisor.id(), supervisor.ended()).await;
+    };
+    let plan = plan(&args, &data_dir)?;
+    if args.detach { behind(&plan, lock, show).await } else { here(plan, lock, &mut show).await }
+}
+
+/// The supervisor in a process of its own, which outlives this one.
+async fn behind(plan: &Plan, lock: UpLock, mut show: Show<'_>) -> Result<(), CliError> {
+    drop(lock);
+    let supervisor = start_supervisor(plan)?;
+    let shown = show.until(supervisor.id(), supervisor.ended()).await;
+    if shown.is_err() && !show.data_dir.record()?.unwrap_or_default().ready {
+        supervisor.stop(SUPERVISOR_STOPS_WITHIN).await?;
+    }
+    shown
+}
+
+/// The supervisor in this process, until it is told to stop.
+async fn here(plan: Plan, lock: UpLock, show: &mut Show<'_>) -> Result<(), CliError> {
+    let (stop, ended) = (CancellationToken::new(), CancellationToken::new());
+    let supervisor = tokio::spawn({
+        let (stop, ended) = (stop.clone(), ended.clone());
+        async move {
+            let _ended = ended.drop_guard();
+            supervisor::run(plan, lock, stop).await
+        }
+    });
+    let shown = tokio::select! {
+        () = shutdown::requested() => Ok(()),
+        shown = async {
+            show.until(ProcessId::of_this()?, ended.cancelled()).await?;
+            show.output.note("Ctrl-C stops server and agent and leaves tasks running");
+            ended.cancelled().await;
+            Ok(())
+        } => shown,
+    };
+    show.output.begin();
+    stop.cancel();
+    let supervised = supervisor.await.unwrap_or(Ok(()));
+    if supervised.is_ok() && shown.is_ok() {
+        show.output.tick("agent and server stopped; tasks run on");
+    }
+    shown.and(supervised)
+}
+
+/// What `--detach` starts: the same supervisor, in a session of its own, with its words in a log.
+async fn supervise(args: &UpArgs, data_dir: &DataDir) -> Result<(), CliError> {
+    // Fails only for the leader of a process group, which is what a person who types this by hand is.
+    let _ = rustix::process::setsid();
+    let lock = data_dir.lock()?.ok_or_else(|| busy(data_dir))?;
+    let stop = CancellationToken::new();
+    let stop_on_signal = stop.clone();
+    tokio::spawn(async move {
+        shutdown::requested().await;
+        stop_on_signal.cancel();
+    });
+    supervisor::run(wanted(args, data_dir, None, None), lock, stop).await
+}
+
+fn start_supervisor(plan: &Plan) -> Result<Process, CliError> {
+    const NAME: &str = "up";
+    let fail = |source| CliError::Start { what: NAME, source };
+    let log = plan.data_dir.open_log(NAME)?;
+    let mut command = own_command(NAME);
+    command
+        .arg("--supervise")
+        .arg("--data-dir")
+        .arg(plan.data_dir.path())
+        .args(["--listen", &plan.listen.to_string()])
+        .args(["--instances", &plan.instances.to_string()])
+        .stdout(log.try_clone().map_err(fail)?)
+        .stderr(log);
+    if plan.insecure {
+        command.arg("--insecure");
+    }
+    let child = command.spawn().map_err(fail)?;
+    // Not waited for: it is to outlive this process, which knows of its end by the pidfd.
+    Process::of_child(NAME, child.id() as i32)
+}
+
+/// The supervisor that holds the lock, if it runs what this command would start.
+async fn find_supervisor(args: &UpArgs, show: &Show<'_>) -> Result<Process, CliError> {
+    let deadline = Instant::now() + RECORD_SETTLES_WITHIN;
+    let (record, supervisor) = loop {
+        let record = show.data_dir.record()?.unwrap_or_default();
+        if let Some(supervisor) = record.supervisor.and_then(|id| id.hold("up", None)) {
+            break (record, supervisor);
+        }
+        if Instant::now() > deadline {
+            return Err(busy(show.data_dir));
+        }
+        sleep(LOOK_EVERY).await;
+    };
+    let differs = |running: String, wanted: String| CliError::RunsDifferently {
+        program: show.program.to_owned(),
+        data_dir: show.data_dir.path().to_owned(),
+        running,
+        wanted,
+    };
+    if let Some(wanted) = args.instances.filter(|wanted| *wanted != record.instances) {
+        return Err(differs(format!("{} instance(s)", record.instances), format!("{wanted} instance(s)")));
+    }
+    let at_will = |listen: &SocketAddr| listen.port() == 0 || listen.to_string() == record.listen;
+    if let Some(wanted) = args.listen.filter(|wanted| !at_will(wanted)) {
+        return Err(differs(record.listen, wanted.to_string()));
+    }
+    let pid = supervisor.id().pid;
+    show.output.note(format_args!("Longshore runs already (process {pid}); nothing is changed"));
+    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.to_string_lossy().ends_with(" (deleted)")) {
+        show.output.note(format_args!(
+            "it was started from an older build: {} starts the new one",
+            commands(show.program, &["down --keep-tasks", "up --detach"], show.data_dir).join(" && ")
+        ));
+    }
+    Ok(supervisor)
+}
+
+/// What the arguments ask for, on an address that can be had.
+fn plan(args: &UpArgs, data_dir: &DataDir) -> Result<Plan, CliError> {
+    let before = data_dir.record()?.unwrap_or_default();
+    let server = before.server.and_then(|id| id.hold("server", Some(data_dir.path())));
+    if server.is_some() {
+        // A server that outlived its supervisor holds its address rightly. What was not asked for differently stays.
+        let plan = wanted(args, data_dir, before.listen.parse().ok(), Some(before.instances));
+        if plan.listen.to_string() == before.listen {
+            return Ok(plan);
+        }
+    }
+    let mut plan = wanted(args, data_dir, None, None);
+    let address = plan.listen;
+    // Asked now, because the answer of a child would be in a log. A free port becomes a fixed one here, so that a
+    // server that is started again is found where it was.
+    plan.listen =
+        TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|source| match source.kind() {
+            std::io::ErrorKind::AddrInUse => CliError::AddressTaken { address },
+            _ => CliError::AddressUnusable { address, source },
+        })?;
+    Ok(plan)
+}
+
+/// The arguments, completed by what runs, completed by the defaults.
+fn wanted(args: &UpArgs, data_dir: &DataDir, listen: Option<SocketAddr>, instances: Option<u32>) -> Plan {
+    Plan {
+        data_dir: data_dir.clone(),
+        listen: args.listen.or(listen).unwrap_or(DEFAULT_LISTEN),
+        instances: args.instances.or(instances).unwrap_or(1),
+        insecure: args.insecure.insecure,
+    }
+}
+
+fn busy(data_dir: &DataDir) -> CliError {
+    CliError::Busy { data_dir: data_dir.path().to_owned() }
+}
+
+/// What a person sees of a start.
+struct Show<'a> {
+    data_dir: &'a DataDir,
+    program: &'a str,
+    definition: Option<Definition>,
+    output: Output,
+}
+
+impl Show<'_> {
+    /// Waits until everything is ready, runs what is to be run, and says how to go on. `ended` is the end of the
+    /// supervisor, after which there is nothing to wait for.
+    async fn until(&mut self, supervisor: ProcessId, ended: impl Future<Output = ()>) -> Result<(), CliError> {
+        tokio::select! {
+            () = ended => return Err(self.never_ready("up", "Longshore ended as soon as it was started")),
+            ready = self.await_ready(supervisor) => ready?,
+        }
+        let mut family = "FAMILY".to_owned();
+        let mut task = "TASK".to_owned();
+        if let Some(definition) = self.definition.take() {
+            self.output.blank();
+            family = definition.family().to_owned();
+            task = run::run(self.data_dir, definition, &mut self.output).await?;
+        }
+        self.next_steps(&family, &task);
+        Ok(())
+    }
+
+    async fn await_ready(&mut self, supervisor: ProcessId) -> Result<(), CliError> {
+        let deadline = Instant::now() + READY_TAKES_AT_MOST;
+        let mut listening = false;
+        loop {
+            // What another supervisor left says nothing about this one.
+            let record = self.data_dir.record()?;
+            let record = record.filter(|record| record.supervisor == Some(supervisor)).unwrap_or_default();
+            let server = self.data_dir.server()?;
+            let server = server.filter(|facts| record.server.is_some_and(|id| id.pid == facts.pid));
+            if let (false, Some(facts)) = (listening, &server) {
+                listening = true;
+                self.output.tick(format_args!(
+                    "server listens on {} (region {}, account {})",
+                    facts.endpoint, facts.region, facts.account_id
+                ));
+            }
+            if record.ready && listening {
+                for arn in &record.instance_arns {
+                    self.output.tick(format_args!("container instance {arn} is connected"));
+                }
+                return Ok(());
+            }
+            if record.ends >= ENDS_UNTIL_HOPELESS || Instant::now() > deadline {
+                return Err(match (listening, record.agent) {
+                    (false, _) => self.never_ready("server", "the server does not start"),
+                    (true, _) => self.never_ready("agent", "the agent does not register"),
+                });
+            }
+            sleep(LOOK_EVERY).await;
+        }
+    }
+
+    fn never_ready(&self, name: &str, what: &'static str) -> CliError {
+        let tail = self.data_dir.log_tail(name, TAIL_LINES);
+        CliError::NeverReady {
+            what,
+            log: self.data_dir.log(name),
+            tail: if tail.is_empty() { "(it is empty)".to_owned() } else { tail },
+        }
+    }
+
+    fn next_steps(&self, family: &str, task: &str) {
+        let [env, down] = commands(self.program, &["env", "down"], self.data_dir);
+        // The id is enough, and short.
+        let task = task.rsplit('/').next().unwrap_or(task);
+        self.output.blank();
+        self.output.line("Go on with the AWS CLI (pip install awscli) or any SDK:");
+        self.output.line(format_args!("  eval \"$({env})\""));
+        self.output.line(format_args!("  aws ecs run-task --task-definition {family}"));
+        self.output.line(format_args!("  aws ecs describe-tasks --tasks {task}"));
+        self.output.line(format_args!("  aws ecs stop-task --task {task}"));
+        self.output.line("Stop tasks, agent and server:");
+        self.output.line(format_args!("  {down}"));
+    }
+}
+
+/// Command lines of this program for a data directory, to be copied into a shell.
+fn commands<const N: usize>(program: &str, subcommands: &[&str; N], data_dir: &DataDir) -> [String; N] {
+    let data_dir = quoted(&data_dir.shown());
+    subcommands.map(|subcommand| format!("{} {subcommand} --data-dir {data_dir}", quoted(program)))
+}

@@ -1,0 +1,99 @@
+//! What an operator sets.
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::PathBuf;
+
+use crate::error::ServerError;
+use crate::limits::{EdgeLimits, SessionLimits};
+
+/// The configuration of a server. It does not change while the server runs.
+#[derive(Clone, Debug)]
+pub struct ServerConfig {
+    /// Where everything is kept: store, keys, `server.json`.
+    pub data_dir: PathBuf,
+    /// The address to listen on; port 0 takes a free one.
+    pub listen: SocketAddr,
+    /// The region in every ARN and in every credential's scope.
+    pub region: String,
+    /// The twelve digits in every ARN.
+    pub account_id: String,
+    /// The availability zone of instances that name none.
+    pub zone: String,
+    /// Plain HTTP may be offered to other machines.
+    pub insecure: bool,
+    /// Bounds of the edge.
+    pub limits: EdgeLimits,
+    /// Bounds of agents' sessions.
+    pub session_limits: SessionLimits,
+}
+
+impl ServerConfig {
+    /// The defaults over a data directory: loopback, `us-east-1`, account `000000000000`.
+    pub fn new(data_dir: impl Into<PathBuf>) -> Self {
+        Self {
+            data_dir: data_dir.into(),
+            listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
+            region: "us-east-1".to_owned(),
+            account_id: "000000000000".to_owned(),
+            zone: "us-east-1a".to_owned(),
+            insecure: false,
+            limits: EdgeLimits::default(),
+            session_limits: SessionLimits::default(),
+        }
+    }
+
+    /// Refuses what cannot work, before anything is opened.
+    pub(crate) fn check(&self) -> Result<(), ServerError> {
+        let setting =
+            |setting, value: &str, expected| Err(ServerError::Setting { setting, value: value.to_owned(), expected });
+        let name_like = |text: &str| {
+            let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
+            (1..=64).contains(&text.len()) && text.bytes().all(plain)
+        };
+        if !name_like(&self.region) {
+            return setting("--region", &self.region, "a region has up to 64 small letters, digits and hyphens");
+        }
+        if !name_like(&self.zone) {
+            return setting("--zone", &self.zone, "a zone has up to 64 small letters, digits and hyphens");
+        }
+        if self.account_id.len() != 12 || !self.account_id.bytes().all(|byte| byte.is_ascii_digit()) {
+            return setting("--account-id", &self.account_id, "an account id has twelve digits");
+        }
+        if !self.listen.ip().is_loopback() && !self.insecure {
+            return Err(ServerError::PlainHttpBeyondLoopback { listen: self.listen, port: self.listen.port() });
+        }
+        Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn refusal(change: impl FnOnce(&mut ServerConfig)) -> Option<String> {
+        let mut config = ServerConfig::new("/nowhere");
+        change(&mut config);
+        config.check().err().map(|error| error.to_string())
+    }
+
+    #[test]
+    fn what_cannot_work_is_refused_by_name() {
+        assert_eq!(refusal(|_| ()), None);
+        assert!(refusal(|config| config.region = "US East".into()).unwrap().contains("--region"));
+        assert!(refusal(|config| config.zone = String::new()).unwrap().contains("--zone"));
+        assert!(refusal(|config| config.account_id = "1234".into()).unwrap().contains("--account-id"));
+    }
+
+    #[test]
+    fn plain_http_stays_on_this_machine_unless_asked() {
+        let everywhere = |config: &mut ServerConfig| config.listen = SocketAddr::from(([0, 0, 0, 0], 8080));
+        assert!(refusal(everywhere).unwrap().contains("--insecure"));
+        assert_eq!(
+            refusal(|config| {
+                everywhere(config);
+                config.insecure = true;
+            }),
+            None
+        );
+    }
+}

@@ -1,0 +1,56 @@
+//! The edge: sockets, HTTP, signatures, typed requests. Asynchronous, and without any state of the orchestrator.
+//!
+//! It must not know what an operation does: between "decoded" and "answered" stands the [`Orchestrator`]. It must not log
+//! what a caller sent as `Authorization`, nor any body.
+//!
+//! Begin with `connection` (accept loop, one connection's life), then `request` (one request: route, bounds, log line),
+//! then `api` (the life of an AWS call).
+
+mod api;
+mod connection;
+mod paging;
+mod poll_endpoint;
+mod request;
+mod upgrade;
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use longshore_wire::page_token::PageTokens;
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Authenticator;
+use crate::limits::EdgeLimits;
+use crate::orchestrator::Orchestrator;
+use crate::sessions::Sessions;
+
+/// Everything a request is answered with.
+pub struct Edge {
+    authenticator: Arc<Authenticator>,
+    orchestrator: Arc<dyn Orchestrator>,
+    sessions: Arc<Sessions>,
+    page_tokens: PageTokens,
+    limits: EdgeLimits,
+    /// Where we listen: what poll endpoints name when the caller's `Host` is of no use.
+    local_addr: SocketAddr,
+}
+
+impl Edge {
+    /// An edge in front of this orchestrator, for a listener at `local_addr`.
+    pub fn new(
+        authenticator: Authenticator,
+        orchestrator: Arc<dyn Orchestrator>,
+        sessions: Arc<Sessions>,
+        page_tokens: PageTokens,
+        limits: EdgeLimits,
+        local_addr: SocketAddr,
+    ) -> Self {
+        Self { authenticator: Arc::new(authenticator), orchestrator, sessions, page_tokens, limits, local_addr }
+    }
+
+    /// Serves connections until `stop` is cancelled and the requests under way are answered (or the grace is over).
+    pub async fn serve(self: Arc<Self>, listener: TcpListener, stop: CancellationToken) {
+        connection::serve(self, listener, stop).await;
+    }
+}

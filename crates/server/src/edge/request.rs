@@ -1,0 +1,152 @@
+//! One request: where it goes, what it may cost, and the one line that is logged about it.
+
+use std::panic::AssertUnwindSafe;
+use std::time::{Duration, Instant};
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use http::header::{CONNECTION, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::{Body as _, Incoming};
+use longshore_api::error::{
+    INTERNAL_FAILURE, REQUEST_ENTITY_TOO_LARGE, SERVICE_UNAVAILABLE, UNKNOWN_OPERATION_EXCEPTION,
+};
+use longshore_api::{ApiError, ErrorCode};
+use longshore_wire::aws_json;
+use longshore_wire::request_id::RequestId;
+
+use super::upgrade::Kind;
+use super::{Edge, api, upgrade};
+
+/// The body did not arrive: not a code of AWS's JSON services, but one that names what happened.
+const BODY_NOT_READ: ErrorCode = ErrorCode::new("RequestAbortedException", 400);
+
+/// What is left unread of a refused body is read for at most this long: a client that is still sending would otherwise see
+/// a reset connection in place of the answer.
+const DRAIN_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// What the log line tells, filled in as it becomes known. Only names of ours and verified names: nothing a stranger chose.
+#[derive(Default)]
+pub(super) struct Trace {
+    pub(super) operation: Option<&'static str>,
+    pub(super) principal: Option<longshore_core::Principal>,
+    pub(super) code: Option<&'static str>,
+    pub(super) context: Option<String>,
+}
+
+impl Trace {
+    /// Notes an error on its way to the caller.
+    pub(super) fn note(&mut self, error: &ApiError) {
+        self.code = Some(error.code.name);
+        self.context.clone_from(&error.context);
+    }
+}
+
+/// Answers a request, whatever happens.
+pub(super) async fn answer(edge: &Edge, request: Request<Incoming>) -> Response<Full<Bytes>> {
+    let (id, started, mut trace) = (RequestId::random(), Instant::now(), Trace::default());
+    let has_connection_header = request.version() < Version::HTTP_2;
+    let mut response = {
+        // A handler that panics must not take the connection's other requests with it. What it was changing is the
+        // orchestrator's, behind a queue; nothing here outlives the request.
+        let routed = AssertUnwindSafe(route(edge, request, &id, &mut trace)).catch_unwind();
+        match tokio::time::timeout(edge.limits.request_timeout, routed).await {
+            Ok(Ok(response)) => response,
+            Ok(Err(_panic)) => {
+                let error =
+                    ApiError::new(INTERNAL_FAILURE, "The server failed to handle the request; its log says why.");
+                failed(&error.with_context("the handler panicked"), &id, &mut trace)
+            }
+            Err(_elapsed) => {
+                let message = "The request took too long; it may yet be carried out.";
+                failed(&ApiError::new(SERVICE_UNAVAILABLE, message), &id, &mut trace)
+            }
+        }
+    };
+    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && has_connection_header {
+        response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    log(&trace, &id, response.status(), started.elapsed());
+    response.map(Full::new)
+}
+
+async fn route(edge: &Edge, request: Request<Incoming>, id: &RequestId, trace: &mut Trace) -> Response<Bytes> {
+    match (request.method(), request.uri().path()) {
+        (&Method::POST, "/") => {
+            let result = call(edge, request, id, trace).await;
+            result.unwrap_or_else(|error| failed(&error, id, trace))
+        }
+        (_, "/acs/ws") => upgrade::answer(edge, request, Kind::Acs, id, trace).await,
+        (_, "/tcs/ws") => upgrade::answer(edge, request, Kind::Tcs, id, trace).await,
+        (&Method::GET, "/ping") => {
+            trace.operation = Some("ping");
+            Response::new(Bytes::new())
+        }
+        _ => {
+            let message = "Nothing is served here: send ECS requests as POST /.";
+            let mut response = failed(&ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message), id, trace);
+            *response.status_mut() = StatusCode::NOT_FOUND;
+            response
+        }
+    }
+}
+
+async fn call(
+    edge: &Edge,
+    request: Request<Incoming>,
+    id: &RequestId,
+    trace: &mut Trace,
+) -> Result<Response<Bytes>, ApiError> {
+    let (head, body) = request.into_parts();
+    let body = read_body(body, edge.limits.max_body_bytes).await?;
+    let answer = api::call(edge, &head, &body, trace).await?;
+    Ok(aws_json::response(answer, id))
+}
+
+async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
+    let announced = body.size_hint().lower();
+    let too_large = |_| {
+        let message = format!("The request's body is over the limit of {limit} bytes.");
+        ApiError::new(REQUEST_ENTITY_TOO_LARGE, message)
+    };
+    if announced > limit as u64 {
+        drain(&mut body).await;
+        return Err(too_large(()));
+    }
+    match Limited::new(&mut body, limit).collect().await {
+        Ok(collected) => Ok(collected.to_bytes()),
+        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
+            drain(&mut body).await;
+            Err(too_large(()))
+        }
+        Err(error) => {
+            Err(ApiError::new(BODY_NOT_READ, "The request's body did not arrive whole.")
+                .with_context(error.to_string()))
+        }
+    }
+}
+
+async fn drain(body: &mut Incoming) {
+    let rest = async { while let Some(Ok(_)) = body.frame().await {} };
+    let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+}
+
+fn failed(error: &ApiError, id: &RequestId, trace: &mut Trace) -> Response<Bytes> {
+    trace.note(error);
+    aws_json::error_response(error, id)
+}
+
+fn log(trace: &Trace, id: &RequestId, status: StatusCode, took: Duration) {
+    let (operation, code) = (trace.operation.unwrap_or("-"), trace.code.unwrap_or("-"));
+    let principal = trace.principal.as_ref().map_or("-", |principal| &principal.access_key_id);
+    let (status, took_us) = (status.as_u16(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
+    match &trace.context {
+        Some(context) if status >= 500 => {
+            tracing::error!(request_id = %id, operation, code, status, took_us, principal, context, "request");
+        }
+        context => {
+            tracing::info!(request_id = %id, operation, code, status, took_us, principal, context, "request");
+        }
+    }
+}

@@ -1,0 +1,93 @@
+//! Why a server does not start or stopped.
+
+use std::io;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+
+use longshore_store::StoreError;
+use thiserror::Error;
+
+use crate::runner::LoadError;
+
+/// What keeps a server from running. The message says what to do; the cause is the source.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum ServerError {
+    /// A setting has an impossible value.
+    #[error("{setting} is '{value}': {expected}")]
+    Setting {
+        /// The flag.
+        setting: &'static str,
+        /// What it was set to.
+        value: String,
+        /// What it may be.
+        expected: &'static str,
+    },
+    /// Plain HTTP is offered to other machines.
+    #[error(
+        "--listen {listen} would offer plain HTTP to other machines: listen on a loopback address such as 127.0.0.1:{port}, \
+         or pass --insecure if the network is trusted"
+    )]
+    PlainHttpBeyondLoopback {
+        /// The address asked for.
+        listen: SocketAddr,
+        /// Its port.
+        port: u16,
+    },
+    /// A file of the data directory cannot be used.
+    #[error("cannot {action} {}", path.display())]
+    File {
+        /// What was tried.
+        action: &'static str,
+        /// With which file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// A secret lies open.
+    #[error(
+        "{} may be read by others (mode {mode:04o}): run `chmod 600 {}`, and if somebody may have read it delete it, so that \
+         the next start makes a new one",
+        path.display(), path.display()
+    )]
+    SecretPermissions {
+        /// The file.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
+    /// A file of the data directory does not hold what it should.
+    #[error("{} is damaged ({problem}): restore it, or delete it so that the next start makes a new one", path.display())]
+    DamagedFile {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The system gave no randomness for a key.
+    #[error("the operating system gave no random bytes to make keys from: try again")]
+    Randomness,
+    /// The address cannot be listened on.
+    #[error("cannot listen on {listen}: is another server running there? Choose another address with --listen")]
+    Listen {
+        /// The address.
+        listen: SocketAddr,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// The store cannot be opened; the error itself says what to do.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state cannot be loaded; the error itself says what to do.
+    #[error(transparent)]
+    Load(#[from] LoadError),
+    /// A bug while starting.
+    #[error("the server panicked while it started; the log says where")]
+    StartPanicked,
+}
+
+impl ServerError {
+    pub(crate) fn file(action: &'static str, path: &Path, source: io::Error) -> Self {
+        Self::File { action, path: path.to_owned(), source }
+    }
+}

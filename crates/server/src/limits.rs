@@ -1,0 +1,94 @@
+//! Every bound of the server's edge and sessions, and where it comes from. Those an operator may change are the defaults of
+//! [`EdgeLimits`] and [`SessionLimits`]; the rest are properties of the protocols.
+
+use std::time::Duration;
+
+/// The bounds of the edge that an operator may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EdgeLimits {
+    /// Open HTTP connections. Each costs two buffers and a file descriptor; beyond the bound, new ones wait in the listen
+    /// queue until one closes. Websockets of agents are counted by [`SessionLimits::max_sessions`] instead.
+    pub max_connections: usize,
+    /// Changes that wait for the orchestrator at once, over all connections. Beyond it callers get ThrottlingException: a
+    /// queue that long is already several commits deep, and memory must not grow with the callers' patience.
+    pub max_waiting_requests: usize,
+    /// The largest request body. ECS's largest is a task definition of 64 KiB; escaping can triple that.
+    pub max_body_bytes: usize,
+    /// From the accept to the end of the first request's headers. A connection that has had a request is idle until the
+    /// headers of its next one are complete, which `idle_timeout` bounds: dawdling costs no more than silence.
+    pub header_timeout: Duration,
+    /// From the end of the headers to the answer: body, signature, orchestrator. Longer than any commit takes, shorter than
+    /// the 42 s after which agents (and the 60 s after which SDKs) give up on their own.
+    pub request_timeout: Duration,
+    /// How long a connection may be open with no request in it. Above the 60 s that client pools keep theirs, so that it is
+    /// mostly the client who closes and no request meets a closing connection.
+    pub idle_timeout: Duration,
+    /// How long a stopping server waits for requests that are being answered.
+    pub shutdown_grace: Duration,
+}
+
+impl Default for EdgeLimits {
+    fn default() -> Self {
+        Self {
+            max_connections: 4096,
+            max_waiting_requests: 4096,
+            max_body_bytes: 1024 * 1024,
+            header_timeout: Duration::from_secs(10),
+            request_timeout: Duration::from_secs(40),
+            idle_timeout: Duration::from_secs(75),
+            shutdown_grace: Duration::from_secs(20),
+        }
+    }
+}
+
+/// The bounds of agents' sessions that an operator may change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SessionLimits {
+    /// Agent websockets, both kinds together: twice 10,000 instances, plus those that overlap for a moment at a reconnect.
+    pub max_sessions: usize,
+    /// How often agents hear from us. They close a silent socket after 60 s; 20 to 30 s is what the protocol calls
+    /// comfortable.
+    pub heartbeat_every: Duration,
+    /// A session that said nothing for this long is dead: three heartbeats went unanswered, with a margin.
+    pub silence: Duration,
+}
+
+impl Default for SessionLimits {
+    fn default() -> Self {
+        Self { max_sessions: 22_000, heartbeat_every: Duration::from_secs(25), silence: Duration::from_secs(90) }
+    }
+}
+
+/// Streams one HTTP/2 connection may have open.
+pub(crate) const MAX_HTTP2_STREAMS: u32 = 256;
+
+/// Headers of one HTTP/2 request; HTTP/1.1 is bounded by its buffer of 64 KiB and a hundred headers.
+pub(crate) const MAX_HTTP2_HEADER_BYTES: u32 = 32 * 1024;
+
+/// The buffer of an HTTP/1.1 connection, which bounds request line and headers.
+pub(crate) const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+
+/// How long the accept loop rests when the process has no file descriptor left. Something else must close first.
+pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
+
+/// Writing one frame may take this long. A peer that reads slower is as good as gone, and reconnects to a fresh queue.
+pub(crate) const FRAME_WRITE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From the answer 101 to a usable websocket.
+pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
+
+/// From our close frame to the peer's. Nothing but a file descriptor waits for it.
+pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
+
+/// Messages waiting for one agent. A reconnect sends a payload per unacknowledged task, so this is above the tasks that fit
+/// on one machine; when it overflows the session is closed, and everything is derived again at the next one.
+pub(crate) const MAX_QUEUED_MESSAGES: usize = 2048;
+
+/// The largest ACS message from an agent: stop candidates, at some 200 bytes each, for every task of a machine.
+pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// The largest TCS frame: agents send at most 1 MiB of metrics, before which stands the header block.
+pub(crate) const MAX_TCS_FRAME_BYTES: usize = 1024 * 1024 + 16 * 1024;
+
+/// Instances whose telemetry is remembered. Volatile; a new one beyond the bound is acknowledged and not remembered.
+pub(crate) const MAX_TELEMETRY_INSTANCES: usize = 22_000;

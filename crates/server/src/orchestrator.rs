@@ -1,0 +1,19 @@
+//! The seam between the shell that speaks to the network and whatever orchestrates behind it.
+
+use futures_util::future::BoxFuture;
+use longshore_api::{ApiError, ecs};
+use longshore_core::Principal;
+use longshore_core::cell::{Command, Reply};
+
+/// What edge and sessions need of the orchestrator. [`Runner`](crate::runner::Runner) is the real one; tests of the edge put
+/// a small fake in its place.
+///
+/// Both methods hand their argument over *when called*, not when the future is first polled: the order of calls is the order
+/// in which the orchestrator sees them.
+pub trait Orchestrator: Send + Sync + 'static {
+    /// Carries out an API request. The answer comes once everything it saw is durable.
+    fn call(&self, principal: Principal, request: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>>;
+
+    /// Carries out a command of a session.
+    fn command(&self, command: Command) -> BoxFuture<'static, Reply>;
+}

@@ -1,0 +1,138 @@
+//! The commit thread: encodes batches, makes them durable, loads the state.
+
+use std::io;
+use std::sync::mpsc::Receiver;
+use std::thread;
+use std::time::Duration;
+
+use longshore_core::CellConfig;
+use longshore_core::cell::{Cell, Violation};
+use longshore_core::entity::{DecodeError, Entity};
+use longshore_core::pipeline::{Batch, Committed};
+use longshore_store::{CommitError, CommitNumber, Group, Store, StoreError, Term, Write};
+use thiserror::Error;
+
+use super::CommitOrder;
+use super::inbox::{Event, Inbox};
+
+/// The pauses between attempts to load again, after the outcome of a commit was unknown.
+const LOAD_AGAIN: [Duration; 4] =
+    [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+
+/// Why the state could not be loaded.
+#[derive(Debug, Error)]
+#[non_exhaustive]
+pub enum LoadError {
+    /// The store cannot be led or read.
+    #[error("the store cannot be loaded")]
+    Store(#[from] StoreError),
+    /// A record cannot be read.
+    #[error("the store holds a record that cannot be read")]
+    Record(#[from] DecodeError),
+    /// The records contradict each other.
+    #[error("the store's records contradict each other ({0}): run `longshore store check`, or restore a backup")]
+    Inconsistent(Violation),
+    /// The system gave no randomness.
+    #[error("the operating system gave no random bytes: try again")]
+    Randomness,
+    /// A thread could not be started.
+    #[error("cannot start a thread: raise the limit of processes (ulimit -u)")]
+    Thread {
+        /// What the system said.
+        source: io::Error,
+    },
+}
+
+/// The store and who leads it.
+pub(super) struct Committer {
+    config: CellConfig,
+    store: Box<dyn Store>,
+    term: Term,
+}
+
+impl Committer {
+    pub(super) fn new(config: CellConfig, store: Box<dyn Store>) -> Self {
+        Self { config, store, term: Term(0) }
+    }
+
+    /// Leads, and loads everything into a new cell.
+    pub(super) fn load(&mut self) -> Result<Cell, LoadError> {
+        self.term = self.store.lead()?;
+        let mut cell = Cell::new(self.config.clone());
+        let mut unreadable = None;
+        let last = self.store.load(&mut |key, value| {
+            if unreadable.is_none() {
+                match Entity::decode(key, value) {
+                    Ok(entity) => cell.load(entity),
+                    Err(error) => unreadable = Some(error),
+                }
+            }
+        })?;
+        if let Some(error) = unreadable {
+            return Err(error.into());
+        }
+        cell.loaded(last.0);
+        cell.check().map_err(LoadError::Inconsistent)?;
+        Ok(cell)
+    }
+
+    /// Carries out orders until the cell's thread ends.
+    pub(super) fn run(mut self, orders: &Receiver<CommitOrder>, inbox: &Inbox) {
+        for order in orders {
+            inbox.tell(match order {
+                CommitOrder::Commit(batch) => Event::Committed(self.commit(&batch)),
+                CommitOrder::Load => Event::Loaded(Box::new(self.load_again())),
+            });
+        }
+    }
+
+    fn commit(&mut self, batch: &Batch) -> Committed {
+        let encoded = match encode(batch) {
+            Ok(encoded) => encoded,
+            Err(error) => {
+                tracing::error!(%error, "a change cannot be encoded; it is taken back");
+                return Committed::Failed { durable: 0 };
+            }
+        };
+        match self.store.commit(self.term, &encoded) {
+            Ok(()) => Committed::Durable,
+            Err(CommitError::Failed { durable, source }) => {
+                tracing::error!(error = %source, "a commit failed; its changes are taken back");
+                Committed::Failed { durable: durable.0 }
+            }
+            Err(error @ (CommitError::Unknown { .. } | CommitError::Fenced { .. })) => {
+                tracing::error!(%error, "the outcome of a commit is unknown; the state is loaded again");
+                Committed::Lost
+            }
+        }
+    }
+
+    fn load_again(&mut self) -> Cell {
+        let mut pauses = LOAD_AGAIN.iter();
+        let mut pause = LOAD_AGAIN[0];
+        loop {
+            match self.load() {
+                Ok(cell) => return cell,
+                Err(error) => {
+                    pause = pauses.next().copied().unwrap_or(pause);
+                    tracing::error!(%error, ?pause, "the state cannot be loaded; trying again");
+                    thread::sleep(pause);
+                }
+            }
+        }
+    }
+}
+
+fn encode(batch: &Batch) -> Result<longshore_store::Batch, serde_json::Error> {
+    let groups = batch.groups.iter().map(|group| {
+        let writes = group.changes.iter().map(|change| {
+            let key = change.key.encode();
+            Ok(match &change.new {
+                Some(entity) => Write::Put { key, value: entity.encode()? },
+                None => Write::Delete { key },
+            })
+        });
+        Ok(Group { number: CommitNumber(group.number), writes: writes.collect::<Result<_, _>>()? })
+    });
+    Ok(longshore_store::Batch { groups: groups.collect::<Result<_, serde_json::Error>>()? })
+}

@@ -1,0 +1,358 @@
+//! The runner: the threads around the cell.
+//!
+//! One thread, *cell*, owns the [`Pipeline`] and is the only one to touch the state. Another, *commit*, owns the store:
+//! it encodes batches and makes them durable. A third, *effects*, puts effects into the agents' words and drops old
+//! snapshots, so that neither costs the cell anything. Requests that only read never come here: they are answered on
+//! the caller's thread from the last published snapshot.
+
+mod committer;
+mod inbox;
+#[cfg(test)]
+mod tests;
+
+use std::collections::VecDeque;
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, Sender, channel};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::rand;
+use futures_util::FutureExt;
+use futures_util::future::{self, BoxFuture};
+use longshore_api::{ApiError, Timestamp, ecs, error};
+use longshore_core::cell::{Command, Delivery, Effect, Reply};
+use longshore_core::entropy::Entropy;
+use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
+use longshore_core::read::ReadModel;
+use longshore_core::{CellConfig, Principal};
+use longshore_store::Store;
+use tokio::sync::{oneshot, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock;
+use crate::orchestrator::Orchestrator;
+use committer::Committer;
+pub use committer::LoadError;
+use inbox::{Event, Inbox};
+
+/// How often a store that could not be written is asked whether it can be by now.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Performs what the cell ordered. Called on a thread of the runner: it must not block.
+pub trait Perform: Send + Sync + 'static {
+    /// Sends a message to an agent, or closes its session; nothing happens when the session is gone.
+    fn perform(&self, delivery: Delivery);
+}
+
+/// The way to the cell. Cheap to clone; the threads end when [`Runner::stop`] is called.
+#[derive(Clone)]
+pub struct Runner {
+    inbox: Arc<Inbox>,
+    snapshot: Arc<ArcSwap<ReadModel>>,
+    stopped: CancellationToken,
+    threads: Arc<watch::Sender<()>>,
+}
+
+impl Runner {
+    /// Loads the store, and starts the threads.
+    ///
+    /// # Errors
+    /// When the store cannot be led or loaded, or what it holds breaks an invariant.
+    pub fn start(
+        config: CellConfig,
+        store: Box<dyn Store>,
+        performer: Arc<dyn Perform>,
+        max_waiting: usize,
+    ) -> Result<Self, LoadError> {
+        let mut committer = Committer::new(config, store);
+        let mut cell = committer.load()?;
+        let snapshot = Arc::new(ArcSwap::from_pointee(cell.snapshot()));
+        let inbox = Arc::new(Inbox::new(max_waiting));
+        let runner = Self {
+            inbox: inbox.clone(),
+            snapshot: snapshot.clone(),
+            stopped: CancellationToken::new(),
+            threads: Arc::new(watch::Sender::new(())),
+        };
+        let (to_commit, commits) = channel();
+        let (to_effects, effects) = channel();
+        runner.spawn("effects", move || perform_effects(&effects, &*performer))?;
+        let answers = inbox.clone();
+        runner.spawn("commit", move || committer.run(&commits, &answers))?;
+        let entropy = seed()?;
+        let worker = Worker {
+            pipeline: Pipeline::new(cell),
+            inbox,
+            snapshot,
+            to_commit,
+            to_effects,
+            entropy,
+            waiting: Waiting::default(),
+            last_now: Timestamp::from_millis(0),
+            next_probe: None,
+        };
+        runner.spawn("cell", move || worker.run())?;
+        Ok(runner)
+    }
+
+    /// The state that clients may see now.
+    pub fn snapshot(&self) -> Arc<ReadModel> {
+        self.snapshot.load_full()
+    }
+
+    /// Ends the threads once what was submitted is answered.
+    pub fn stop(&self) {
+        self.inbox.close();
+    }
+
+    /// Cancelled when a thread of the runner has ended, for whatever reason.
+    pub fn stopped(&self) -> &CancellationToken {
+        &self.stopped
+    }
+
+    /// Waits until every thread has ended and the store is closed.
+    pub async fn ended(&self) {
+        self.threads.closed().await;
+    }
+
+    /// Starts a thread whose end, by return or by panic, is seen by the server.
+    fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), LoadError> {
+        let stopped = self.stopped.clone().drop_guard();
+        let alive = self.threads.subscribe();
+        let run = move || {
+            let _ends = (stopped, alive);
+            body();
+        };
+        thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|source| LoadError::Thread { source })
+    }
+
+    fn submit(&self, command: Command) -> Result<oneshot::Receiver<Reply>, ApiError> {
+        let (answer, reply) = oneshot::channel();
+        match self.inbox.submit(command, answer) {
+            Ok(()) => Ok(reply),
+            Err(inbox::Refused::Full) => Err(ApiError::new(
+                error::THROTTLING_EXCEPTION,
+                "Rate exceeded: too many requests are waiting. Try again with growing pauses.",
+            )),
+            Err(inbox::Refused::Closed) => Err(stopping()),
+        }
+    }
+}
+
+impl Orchestrator for Runner {
+    fn call(&self, principal: Principal, request: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>> {
+        if let Some(answer) = self.snapshot.load().answer(&request) {
+            return future::ready(answer).boxed();
+        }
+        match self.submit(Command::Api { principal, request }) {
+            Err(refused) => future::ready(Err(refused)).boxed(),
+            Ok(reply) => async move {
+                match reply.await {
+                    Ok(Reply::Api(answer)) => answer,
+                    Ok(Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                }
+            }
+            .boxed(),
+        }
+    }
+
+    fn command(&self, command: Command) -> BoxFuture<'static, Reply> {
+        // What a session says is never refused for lack of room: each session has few commands under way.
+        let (answer, reply) = oneshot::channel();
+        match self.inbox.submit_always(command, answer) {
+            Err(_) => future::ready(Reply::None).boxed(),
+            Ok(()) => reply.map(|reply| reply.unwrap_or(Reply::None)).boxed(),
+        }
+    }
+}
+
+fn stopping() -> ApiError {
+    ApiError::new(error::SERVICE_UNAVAILABLE, "The server is stopping. Try again in a moment.")
+}
+
+fn seed() -> Result<Entropy, LoadError> {
+    let mut seed = [0u8; 32];
+    rand::fill(&mut seed).map_err(|_| LoadError::Randomness)?;
+    Ok(Entropy::from_seed(seed))
+}
+
+/// What the cell's thread owns.
+struct Worker {
+    pipeline: Pipeline,
+    inbox: Arc<Inbox>,
+    snapshot: Arc<ArcSwap<ReadModel>>,
+    to_commit: Sender<CommitOrder>,
+    to_effects: Sender<Aftermath>,
+    entropy: Entropy,
+    waiting: Waiting,
+    last_now: Timestamp,
+    next_probe: Option<Instant>,
+}
+
+/// The ticket of a command whose answer nobody waits for.
+const NOBODY: Ticket = Ticket::MAX;
+
+/// Who waits for which answer. Tickets are given in order and mostly taken in order.
+#[derive(Default)]
+struct Waiting {
+    /// The ticket of the first one in `answers`.
+    first: Ticket,
+    answers: VecDeque<Option<oneshot::Sender<Reply>>>,
+}
+
+impl Waiting {
+    fn add(&mut self, answer: oneshot::Sender<Reply>) -> Ticket {
+        self.answers.push_back(Some(answer));
+        self.first + self.answers.len() as Ticket - 1
+    }
+
+    fn take(&mut self, ticket: Ticket) -> Option<oneshot::Sender<Reply>> {
+        let index = usize::try_from(ticket.checked_sub(self.first)?).ok()?;
+        let answer = self.answers.get_mut(index).and_then(Option::take);
+        while let Some(None) = self.answers.front() {
+            self.answers.pop_front();
+            self.first += 1;
+        }
+        answer
+    }
+}
+
+/// For the commit thread.
+pub(crate) enum CommitOrder {
+    /// Make this durable.
+    Commit(Batch),
+    /// Lead and load again.
+    Load,
+}
+
+/// For the effects thread: what is to be done with a snapshot, and a snapshot to be dropped.
+struct Aftermath {
+    snapshot: Arc<ReadModel>,
+    effects: Vec<Effect>,
+}
+
+impl Worker {
+    fn run(mut self) {
+        loop {
+            let pause = self.pause();
+            let Some(events) = self.inbox.take(pause, self.pipeline.has_room()) else { return };
+            for event in events {
+                self.handle(event);
+            }
+            self.wake();
+            self.advance();
+        }
+    }
+
+    fn handle(&mut self, event: Event) {
+        match event {
+            Event::Command(command, answer) => {
+                let ticket = self.waiting.add(answer);
+                self.submit(ticket, command);
+            }
+            Event::Committed(outcome) => {
+                let release = self.pipeline.committed(outcome);
+                if self.pipeline.read_only() && self.next_probe.is_none() {
+                    tracing::error!("the store cannot be written: reads go on, writes are refused until it can");
+                    self.next_probe = Some(Instant::now() + PROBE_EVERY);
+                } else if !self.pipeline.read_only() && self.next_probe.take().is_some() {
+                    tracing::info!("the store can be written again");
+                }
+                self.release(release);
+            }
+            Event::Loaded(cell) => {
+                self.next_probe = None;
+                let release = self.pipeline.reload(*cell);
+                self.release(release);
+            }
+        }
+    }
+
+    /// Does what the passing of time asks for.
+    fn wake(&mut self) {
+        if self.next_probe.is_some_and(|at| at <= Instant::now()) {
+            self.pipeline.probe();
+            self.next_probe = Some(Instant::now() + PROBE_EVERY);
+        }
+        let due = self.pipeline.cell().next_deadline().is_some_and(|at| at <= self.now());
+        if due && !self.pipeline.read_only() {
+            self.submit(NOBODY, Command::Tick);
+        }
+    }
+
+    /// Carries out the pipeline's steps until it waits.
+    fn advance(&mut self) {
+        loop {
+            match self.pipeline.next() {
+                Step::Commit(batch) => return self.order(CommitOrder::Commit(batch)),
+                Step::Reload if self.inbox.begin_loading() => return self.order(CommitOrder::Load),
+                Step::Release(release) => self.release(release),
+                Step::Reload | Step::Wait => return,
+            }
+        }
+    }
+
+    /// The commit thread ends only after this one; should it have panicked, the server stops by its token.
+    fn order(&self, order: CommitOrder) {
+        drop(self.to_commit.send(order));
+    }
+
+    fn submit(&mut self, ticket: Ticket, command: Command) {
+        let now = self.now();
+        let entropy = self.entropy.fork();
+        self.pipeline.submit(ticket, now, entropy, command);
+    }
+
+    /// Publish, then answer, then act.
+    fn release(&mut self, release: Release) {
+        let current = match release.snapshot {
+            Some(snapshot) => {
+                let current = Arc::new(snapshot);
+                let old = self.snapshot.swap(current.clone());
+                self.after(Aftermath { snapshot: old, effects: Vec::new() });
+                current
+            }
+            None => self.snapshot.load_full(),
+        };
+        for (ticket, reply) in release.replies {
+            if let Some(answer) = self.waiting.take(ticket) {
+                // A caller that no longer waits needs no answer.
+                drop(answer.send(reply));
+                self.inbox.answered();
+            }
+        }
+        if !release.effects.is_empty() {
+            self.after(Aftermath { snapshot: current, effects: release.effects });
+        }
+    }
+
+    fn after(&self, aftermath: Aftermath) {
+        drop(self.to_effects.send(aftermath));
+    }
+
+    /// The time, which never goes back for the cell, whatever the system's clock does.
+    fn now(&mut self) -> Timestamp {
+        self.last_now = self.last_now.max(clock::now());
+        self.last_now
+    }
+
+    /// How long the thread may sleep when nobody asks for anything.
+    fn pause(&mut self) -> Option<Duration> {
+        let now = self.now();
+        let deadline = self.pipeline.cell().next_deadline().filter(|_| !self.pipeline.read_only());
+        let deadline = deadline.map(|at| Duration::from_millis(at.since(now).max(0).unsigned_abs()));
+        let probe = self.next_probe.map(|at| at.saturating_duration_since(Instant::now()));
+        deadline.into_iter().chain(probe).min()
+    }
+}
+
+fn perform_effects(orders: &Receiver<Aftermath>, performer: &dyn Perform) {
+    for Aftermath { snapshot, effects } in orders {
+        for effect in &effects {
+            if let Some(delivery) = snapshot.render(effect, clock::now()) {
+                performer.perform(delivery);
+            }
+        }
+    }
+}

@@ -1,0 +1,182 @@
+//! The assembly of a server, and its life from start to shutdown.
+
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use longshore_core::CellConfig;
+use longshore_store::EmbeddedStore;
+use longshore_wire::page_token::PageTokens;
+use serde::Serialize;
+use tokio::net::TcpListener;
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+
+use crate::access_key::{RootAccessKey, ServerKey};
+use crate::auth::Authenticator;
+use crate::config::ServerConfig;
+use crate::edge::Edge;
+use crate::error::ServerError;
+use crate::files;
+use crate::runner::{Perform, Runner};
+use crate::sessions::Sessions;
+
+/// The name of the file in the data directory that says where the server listens, while it does.
+pub const SERVER_FILE: &str = "server.json";
+/// The name of the store's directory in the data directory.
+pub const STORE_DIR: &str = "store";
+
+/// What the page token key is derived for; another text would make tokens that callers hold invalid.
+const PAGE_TOKEN_PURPOSE: &str = "page-token";
+
+/// Starts servers.
+#[derive(Debug)]
+pub struct Server;
+
+/// A server that listens.
+pub struct RunningServer {
+    local_addr: SocketAddr,
+    endpoint: String,
+    server_file: PathBuf,
+    config: ServerConfig,
+    runner: Runner,
+    sessions: Arc<Sessions>,
+    edge: JoinHandle<()>,
+    stop: CancellationToken,
+}
+
+/// What `server.json` holds.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ServerFile<'a> {
+    endpoint: &'a str,
+    pid: u32,
+    region: &'a str,
+    account_id: &'a str,
+}
+
+impl Server {
+    /// Starts a server: checks the configuration, makes or loads the keys, loads the store, listens. When this returns,
+    /// requests are answered and `server.json` says where.
+    pub async fn start(config: ServerConfig) -> Result<RunningServer, ServerError> {
+        config.check()?;
+        let listen_error = |source| ServerError::Listen { listen: config.listen, source };
+        // The port first: it is what most often is taken, and nothing was touched yet. Who connects now waits a moment.
+        let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
+        let local_addr = listener.local_addr().map_err(listen_error)?;
+
+        let sessions = Arc::new(Sessions::new(config.session_limits.clone()));
+        let runner = {
+            let (config, performer) = (config.clone(), Arc::clone(&sessions) as Arc<dyn Perform>);
+            let loaded = tokio::task::spawn_blocking(move || load(&config, performer)).await;
+            loaded.map_err(|_| ServerError::StartPanicked)??
+        };
+        let parts = Parts { config, listener, local_addr, sessions, runner: runner.clone() };
+        match parts.assemble() {
+            Ok(running) => Ok(running),
+            Err(error) => {
+                runner.stop();
+                runner.ended().await;
+                Err(error)
+            }
+        }
+    }
+}
+
+/// Leads and loads the store. From here on the data directory is ours alone.
+fn load(config: &ServerConfig, performer: Arc<dyn Perform>) -> Result<Runner, ServerError> {
+    files::create_data_dir(&config.data_dir)?;
+    let store = EmbeddedStore::open(config.data_dir.join(STORE_DIR))?;
+    let mut cell = CellConfig::new(&config.region, &config.account_id);
+    cell.zone = config.zone.as_str().into();
+    Ok(Runner::start(cell, Box::new(store), performer, config.limits.max_waiting_requests)?)
+}
+
+/// What a server is made of, once its state is loaded.
+struct Parts {
+    config: ServerConfig,
+    listener: TcpListener,
+    local_addr: SocketAddr,
+    sessions: Arc<Sessions>,
+    runner: Runner,
+}
+
+impl Parts {
+    fn assemble(self) -> Result<RunningServer, ServerError> {
+        let Self { config, listener, local_addr, sessions, runner } = self;
+        let root_key = RootAccessKey::load_or_create(&config.data_dir)?;
+        let server_key = ServerKey::load_or_create(&config.data_dir)?;
+        let edge = Arc::new(Edge::new(
+            Authenticator::new(&config.region, &config.account_id, root_key),
+            Arc::new(runner.clone()),
+            Arc::clone(&sessions),
+            PageTokens::new(server_key.derive(PAGE_TOKEN_PURPOSE)),
+            config.limits.clone(),
+            local_addr,
+        ));
+        let endpoint = format!("http://{}", reachable(local_addr));
+        let server_file = config.data_dir.join(SERVER_FILE);
+        write_server_file(&server_file, &endpoint, &config)?;
+        let stop = CancellationToken::new();
+        let edge = tokio::spawn(edge.serve(listener, stop.clone()));
+        tracing::info!(%endpoint, data_dir = %config.data_dir.display(), region = config.region, "listening");
+        Ok(RunningServer { local_addr, endpoint, server_file, config, runner, sessions, edge, stop })
+    }
+}
+
+impl RunningServer {
+    /// Where it listens.
+    pub fn local_addr(&self) -> SocketAddr {
+        self.local_addr
+    }
+
+    /// The URL that clients of this machine use.
+    pub fn endpoint(&self) -> &str {
+        &self.endpoint
+    }
+
+    /// The agents' sessions.
+    pub fn sessions(&self) -> &Arc<Sessions> {
+        &self.sessions
+    }
+
+    /// Waits until the server can no longer work by itself, because the orchestrator has ended. Then shut it down and start
+    /// anew; the log says why.
+    pub async fn failed(&self) {
+        self.runner.stopped().cancelled().await;
+    }
+
+    /// Stops in order: no new connections, requests under way are answered, agents are told to come back, everything is
+    /// durable, the store is closed.
+    pub async fn shutdown(self) {
+        tracing::info!("stopping");
+        self.stop.cancel();
+        let grace = self.config.limits.shutdown_grace;
+        let (edge, ()) = tokio::join!(self.edge, self.sessions.stop(grace));
+        if edge.is_err() {
+            tracing::error!("the edge panicked");
+        }
+        // While the store is still ours: a successor may write its own file as soon as it is not.
+        if let Err(error) = std::fs::remove_file(&self.server_file) {
+            tracing::warn!(%error, file = %self.server_file.display(), "cannot remove");
+        }
+        self.runner.stop();
+        self.runner.ended().await;
+        tracing::info!("stopped");
+    }
+}
+
+fn write_server_file(path: &Path, endpoint: &str, config: &ServerConfig) -> Result<(), ServerError> {
+    let file = ServerFile { endpoint, pid: std::process::id(), region: &config.region, account_id: &config.account_id };
+    files::replace(path, &serde_json::to_vec(&file).unwrap_or_default(), files::PUBLIC_MODE)
+}
+
+/// The address by which a client of this machine reaches a listener: "any address" is no destination.
+fn reachable(listener: SocketAddr) -> SocketAddr {
+    let ip = match listener.ip() {
+        IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        ip => ip,
+    };
+    SocketAddr::new(ip, listener.port())
+}

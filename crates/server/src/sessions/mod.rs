@@ -1,0 +1,273 @@
+//! Sessions of agents: the two websockets by which each container instance hangs on the control plane.
+//!
+//! ACS (`acs`) carries orders and their acknowledgements, TCS (`tcs`) telemetry. Nothing here decides anything: a session
+//! turns what an agent says into commands of the orchestrator, and what the orchestrator wants sent ([`Perform`])
+//! into frames. Nothing here is durable: whatever is lost with a session is derived again when the agent returns, so a
+//! session in trouble is simply closed.
+
+mod acs;
+mod socket;
+mod tcs;
+mod telemetry;
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use http::StatusCode;
+use longshore_agent_protocol::acs::ServerMessage;
+use longshore_core::Principal;
+use longshore_core::cell::{CloseReason, Delivery};
+use longshore_core::ids::SessionId;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::auth::Authenticator;
+use crate::limits::{MAX_QUEUED_MESSAGES, SessionLimits};
+use crate::orchestrator::Orchestrator;
+use crate::runner::Perform;
+use socket::Close;
+pub use telemetry::{Telemetry, TelemetryCounts};
+
+/// A websocket that may be opened: who asks, with which URL, over which connection.
+#[derive(Debug)]
+pub(crate) struct Handshake {
+    pub(crate) principal: Principal,
+    pub(crate) path: String,
+    pub(crate) query: String,
+    pub(crate) on_upgrade: hyper::upgrade::OnUpgrade,
+}
+
+impl Handshake {
+    /// A parameter of the URL, decoded; empty ones count as absent.
+    fn parameter(&self, name: &str) -> Option<String> {
+        longshore_wire::query::parameter(&self.query, name).filter(|value| !value.is_empty())
+    }
+
+    fn required(&self, name: &str) -> Result<String, Refusal> {
+        self.parameter(name).ok_or_else(|| Refusal::bad_request(format!("The URL lacks the parameter '{name}'.")))
+    }
+}
+
+/// Why a websocket is not opened, in the words that agents know (AGENT-PROTOCOL §2.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    pub(crate) status: StatusCode,
+    pub(crate) name: &'static str,
+    pub(crate) message: String,
+}
+
+impl Refusal {
+    fn new(status: StatusCode, name: &'static str, message: impl Into<String>) -> Self {
+        Self { status, name, message: message.into() }
+    }
+
+    pub(crate) fn access_denied(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::FORBIDDEN, "AccessDeniedException", message)
+    }
+
+    pub(crate) fn bad_request(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
+    }
+
+    fn server(message: impl Into<String>) -> Self {
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServerException", message)
+    }
+}
+
+/// All sessions of this process.
+pub struct Sessions {
+    lines: Mutex<HashMap<SessionId, Line>>,
+    last_id: AtomicU64,
+    permits: Arc<Semaphore>,
+    limits: SessionLimits,
+    telemetry: Telemetry,
+    tasks: TaskTracker,
+    stop: CancellationToken,
+}
+
+/// The orchestrator's end of an ACS session.
+struct Line {
+    queue: mpsc::Sender<Box<ServerMessage>>,
+    /// Used once, to close it from this side.
+    close: Option<oneshot::Sender<Close>>,
+}
+
+/// The session's end of a [`Line`].
+struct LineEnd {
+    id: SessionId,
+    queue: mpsc::Receiver<Box<ServerMessage>>,
+    close: oneshot::Receiver<Close>,
+}
+
+impl Sessions {
+    /// No sessions, within these limits.
+    pub fn new(limits: SessionLimits) -> Self {
+        Self {
+            lines: Mutex::default(),
+            last_id: AtomicU64::new(0),
+            permits: Arc::new(Semaphore::new(limits.max_sessions)),
+            limits,
+            telemetry: Telemetry::default(),
+            tasks: TaskTracker::new(),
+            stop: CancellationToken::new(),
+        }
+    }
+
+    /// The telemetry that was seen last.
+    pub fn telemetry(&self) -> &Telemetry {
+        &self.telemetry
+    }
+
+    /// How many ACS sessions are open.
+    pub fn connected(&self) -> usize {
+        self.lines().len()
+    }
+
+    /// Closes all sessions (agents come back at once, to whoever serves then) and waits until they are gone.
+    pub async fn stop(&self, grace: Duration) {
+        self.stop.cancel();
+        self.tasks.close();
+        let _ = tokio::time::timeout(grace, self.tasks.wait()).await;
+    }
+
+    /// Opens an ACS session, once the orchestrator accepts it.
+    pub(crate) async fn open_acs(
+        self: &Arc<Self>,
+        handshake: Handshake,
+        orchestrator: Arc<dyn Orchestrator>,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit()?;
+        let parameters = acs::Parameters::of(&handshake)?;
+        let session = acs::Session {
+            sessions: Arc::clone(self),
+            orchestrator,
+            principal: handshake.principal,
+            parameters,
+            _permit: permit,
+        };
+        // In a task of its own: should the caller go away now, the orchestrator still learns that the session ended.
+        let (accepted, answer) = oneshot::channel();
+        self.tasks.spawn(session.run(handshake.on_upgrade, accepted));
+        answer.await.unwrap_or_else(|_| Err(Refusal::server("The session ended before it began.")))
+    }
+
+    /// Opens a TCS session.
+    pub(crate) fn open_tcs(
+        self: &Arc<Self>,
+        handshake: Handshake,
+        authenticator: Arc<Authenticator>,
+    ) -> Result<(), Refusal> {
+        let permit = self.permit()?;
+        let session = tcs::Session::new(Arc::clone(self), authenticator, &handshake, permit)?;
+        self.tasks.spawn(session.run(handshake.on_upgrade));
+        Ok(())
+    }
+
+    fn permit(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if self.stop.is_cancelled() {
+            return Err(Refusal::server("The server is stopping."));
+        }
+        Arc::clone(&self.permits)
+            .try_acquire_owned()
+            .map_err(|_| Refusal::server("Too many agents are connected to this server."))
+    }
+
+    /// Makes a line before the orchestrator knows of the session: what it wants sent may come before its answer is seen.
+    fn add_line(&self) -> LineEnd {
+        let id = SessionId(self.last_id.fetch_add(1, Ordering::Relaxed) + 1);
+        let (queue_in, queue) = mpsc::channel(MAX_QUEUED_MESSAGES);
+        let (close_in, close) = oneshot::channel();
+        self.lines().insert(id, Line { queue: queue_in, close: Some(close_in) });
+        LineEnd { id, queue, close }
+    }
+
+    fn remove_line(&self, id: SessionId) {
+        self.lines().remove(&id);
+    }
+
+    fn lines(&self) -> MutexGuard<'_, HashMap<SessionId, Line>> {
+        self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Perform for Sessions {
+    /// A session that is gone needs nothing, and one that cannot keep up is closed; both agents come back and are told
+    /// everything anew.
+    fn perform(&self, delivery: Delivery) {
+        match delivery {
+            Delivery::Send { session, message, .. } => {
+                let mut lines = self.lines();
+                let Some(line) = lines.get_mut(&session) else { return };
+                if line.queue.try_send(message).is_err() {
+                    line.close(Close::OVERFLOW);
+                }
+            }
+            Delivery::Close { session, reason, .. } => {
+                if let Some(line) = self.lines().get_mut(&session) {
+                    line.close(match reason {
+                        CloseReason::Replaced => Close::REPLACED,
+                        CloseReason::StateReset => Close::STATE_RESET,
+                    });
+                }
+            }
+        }
+    }
+}
+
+impl Line {
+    fn close(&mut self, close: Close) {
+        if let Some(sender) = self.close.take() {
+            let _ = sender.send(close);
+        }
+    }
+}
+
+impl std::fmt::Debug for Sessions {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Sessions").field("connected", &self.connected()).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_agent_protocol::acs::HeartbeatMessage;
+    use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
+
+    use super::*;
+
+    const INSTANCE: InstanceKey = InstanceKey { cluster: ClusterId(1), id: InstanceId(2) };
+
+    fn send(session: SessionId) -> Delivery {
+        let message = Box::new(ServerMessage::Heartbeat(HeartbeatMessage::default()));
+        Delivery::Send { instance: INSTANCE, session, message }
+    }
+
+    #[test]
+    fn what_is_wanted_reaches_its_session_and_no_other() {
+        let sessions = Sessions::new(SessionLimits::default());
+        let (mut one, mut two) = (sessions.add_line(), sessions.add_line());
+        assert_ne!(one.id, two.id);
+        sessions.perform(send(two.id));
+        assert!(two.queue.try_recv().is_ok() && one.queue.try_recv().is_err());
+        sessions.perform(Delivery::Close { instance: INSTANCE, session: one.id, reason: CloseReason::Replaced });
+        assert_eq!(one.close.try_recv().unwrap(), Close::REPLACED);
+        sessions.remove_line(two.id);
+        sessions.perform(send(two.id));
+        assert_eq!(sessions.connected(), 1);
+    }
+
+    #[test]
+    fn a_session_that_does_not_keep_up_is_closed_and_blocks_nobody() {
+        let sessions = Sessions::new(SessionLimits::default());
+        let mut slow = sessions.add_line();
+        for _ in 0..MAX_QUEUED_MESSAGES {
+            sessions.perform(send(slow.id));
+        }
+        assert!(slow.close.try_recv().is_err());
+        sessions.perform(send(slow.id));
+        assert_eq!(slow.close.try_recv().unwrap(), Close::OVERFLOW);
+    }
+}

@@ -1,0 +1,115 @@
+//! The task definitions that clients run, and what their containers do.
+
+use longshore_api::ecs::{Operation, Request};
+use serde_json::{Value, json};
+
+use crate::random::Random;
+
+/// What a container does, told by the name of its image.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Behaviour {
+    /// It runs until it is stopped.
+    Forever,
+    /// It ends by itself, well or badly.
+    Ends,
+    /// It does its work and ends with 0.
+    Job,
+    /// It is killed for its use of memory.
+    OutOfMemory,
+    /// It becomes healthy after a while.
+    Healthy,
+    SlowPull,
+    FlakyPull,
+    NoSuchImage,
+    NoCreate,
+    NoStart,
+}
+
+impl Behaviour {
+    pub(crate) fn of(image: &str) -> Self {
+        match image {
+            "sim/ends" => Self::Ends,
+            "sim/job" => Self::Job,
+            "sim/oom" => Self::OutOfMemory,
+            "sim/healthy" => Self::Healthy,
+            "sim/slow-pull" => Self::SlowPull,
+            "sim/flaky-pull" => Self::FlakyPull,
+            "sim/missing" => Self::NoSuchImage,
+            "sim/no-create" => Self::NoCreate,
+            "sim/no-start" => Self::NoStart,
+            _ => Self::Forever,
+        }
+    }
+
+    pub(crate) fn checks_health(self) -> bool {
+        self == Self::Healthy
+    }
+
+    /// How it ends by itself: exit code, whether memory was the reason, and after how long.
+    pub(crate) fn end(self, random: &mut Random) -> Option<(i32, bool, i64)> {
+        match self {
+            Self::Ends => Some((random.between(0, 3) as i32, false, random.between(1, 60_000))),
+            Self::Job => Some((0, false, random.between(1, 5_000))),
+            Self::OutOfMemory => Some((137, true, random.between(100, 20_000))),
+            Self::Forever
+            | Self::Healthy
+            | Self::SlowPull
+            | Self::FlakyPull
+            | Self::NoSuchImage
+            | Self::NoCreate
+            | Self::NoStart => None,
+        }
+    }
+}
+
+/// The families, in the order in which they are registered.
+pub(crate) const FAMILIES: [&str; 9] =
+    ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow"];
+
+/// The request that registers a family.
+pub(crate) fn register(family: &str) -> Option<Request> {
+    let container = |name: &str, image: &str, cpu: i64, memory: i64| json!({"name": name, "image": image, "cpu": cpu, "memory": memory});
+    let with = |mut container: Value, member: &str, value: Value| {
+        container[member] = value;
+        container
+    };
+    let containers = match family {
+        "web" => vec![with(container("web", "sim/forever", 100, 64), "portMappings", json!([{"containerPort": 80}]))],
+        "fixed" => {
+            let ports = json!([{"containerPort": 80, "hostPort": 8080}, {"containerPort": 53, "hostPort": 5353, "protocol": "udp"}]);
+            vec![with(container("fixed", "sim/forever", 50, 32), "portMappings", ports)]
+        }
+        "batch" => vec![container("job", "sim/ends", 200, 100)],
+        "trio" => {
+            let log = with(container("log", "sim/ends", 10, 16), "essential", json!(false));
+            let proxy = with(container("proxy", "sim/forever", 10, 16), "dependsOn", json!([{"containerName": "app", "condition": "START"}]));
+            vec![container("app", "sim/forever", 64, 64), log, proxy]
+        }
+        "pipeline" => {
+            let first = with(container("first", "sim/job", 10, 16), "essential", json!(false));
+            let second = with(container("second", "sim/ends", 10, 16), "dependsOn", json!([{"containerName": "first", "condition": "SUCCESS"}]));
+            vec![first, second]
+        }
+        "checked" => {
+            let check = json!({"command": ["CMD", "true"]});
+            let base = with(container("base", "sim/healthy", 10, 16), "healthCheck", check);
+            let top = with(container("top", "sim/forever", 10, 16), "dependsOn", json!([{"containerName": "base", "condition": "HEALTHY"}]));
+            vec![base, top]
+        }
+        "greedy" => vec![container("greedy", "sim/oom", 900, 700)],
+        "broken" => vec![container("broken", "sim/no-start", 10, 16)],
+        _ => vec![container("slow", "sim/slow-pull", 10, 16)],
+    };
+    request(Operation::RegisterTaskDefinition, &json!({"family": family, "containerDefinitions": containers}))
+}
+
+/// The request that registers another revision of a family, with an image of the misbehaving kind.
+pub(crate) fn misbehaving(family: &str, image: &str) -> Option<Request> {
+    let container = json!({"name": family, "image": image, "cpu": 10, "memory": 16});
+    request(Operation::RegisterTaskDefinition, &json!({"family": family, "containerDefinitions": [container]}))
+}
+
+/// A request as the edge makes it of JSON.
+pub(crate) fn request(operation: Operation, document: &Value) -> Option<Request> {
+    Request::decode(operation, document).ok()
+}

@@ -1,0 +1,493 @@
+//! A machine and its Docker Engine, as far as agents see it. It survives its agents.
+//!
+//! What a container does is written in the name of its image, see [`crate::catalog`].
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use longshore_agent::engine::{
+    Action, ContainerKey, ContainerSpec, DockerError, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
+    PortBinding, Protocol, PullError, RunState,
+};
+use longshore_api::Timestamp;
+use serde_json::Value;
+
+use crate::catalog::Behaviour;
+use crate::event::{Event, Life};
+use crate::oracle::{Step, broken};
+use crate::random::Random;
+use crate::world::World;
+
+/// The longest that Docker takes for anything but a pull. Agents come back later than this after a crash, so that
+/// nothing of an earlier agent is under way when the next one looks.
+pub(crate) const LONGEST_CALL_MS: i64 = 1_500;
+
+#[derive(Debug)]
+pub(crate) struct Host {
+    pub(crate) name: String,
+    pub(crate) up: bool,
+    random: Random,
+    images: BTreeSet<String>,
+    /// By name.
+    pub(crate) containers: BTreeMap<String, Container>,
+    next_id: u64,
+}
+
+#[derive(Debug)]
+pub(crate) struct Container {
+    pub(crate) id: String,
+    pub(crate) key: ContainerKey,
+    pub(crate) instance_arn: String,
+    behaviour: Behaviour,
+    wanted_ports: Vec<(Option<u16>, u16, Protocol)>,
+    ports: Vec<PortBinding>,
+    pub(crate) state: State,
+    pub(crate) starts: u32,
+    healthy: bool,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum State {
+    Created,
+    Running,
+    Exited { code: i32, out_of_memory: bool, at: Timestamp, error: Option<String> },
+}
+
+impl Host {
+    pub(crate) fn new(name: String, random: Random) -> Self {
+        Self { name, up: true, random, images: BTreeSet::new(), containers: BTreeMap::new(), next_id: 0 }
+    }
+
+    fn find(&mut self, target: &str) -> Option<&mut Container> {
+        self.containers.values_mut().find(|container| container.id == target)
+    }
+
+    fn by_target(&mut self, target: &str) -> Result<&mut Container, DockerError> {
+        match self.containers.contains_key(target) {
+            true => self.containers.get_mut(target),
+            false => self.find(target),
+        }
+        .ok_or_else(|| DockerError::NotFound(format!("No such container: {target}")))
+    }
+
+    /// What an instance finds of its own.
+    pub(crate) fn list(&self, instance_arn: &str) -> Vec<FoundContainer> {
+        let theirs = self.containers.values().filter(|container| container.instance_arn == instance_arn);
+        theirs
+            .map(|container| FoundContainer {
+                container: container.key.clone(),
+                docker_id: container.id.clone(),
+                running: container.state == State::Running,
+            })
+            .collect()
+    }
+
+    /// Ports bound now.
+    fn bound(&self) -> BTreeSet<(Protocol, u16)> {
+        let running = self.containers.values().filter(|container| container.state == State::Running);
+        running.flat_map(|container| container.ports.iter().map(|port| (port.protocol, port.host_port))).collect()
+    }
+
+    /// Power fails: every process ends.
+    pub(crate) fn power_fails(&mut self, now: Timestamp) -> Vec<String> {
+        let mut ended = Vec::new();
+        for container in self.containers.values_mut().filter(|container| container.state == State::Running) {
+            container.state = State::Exited { code: 137, out_of_memory: false, at: now, error: None };
+            ended.push(container.key.task_arn.clone());
+        }
+        ended
+    }
+}
+
+impl Container {
+
+    fn inspection(&self) -> Inspection {
+        Inspection {
+            docker_id: self.id.clone(),
+            state: match &self.state {
+                State::Created => RunState::Created,
+                State::Running => RunState::Running,
+                State::Exited { code, out_of_memory, at, error } => RunState::Exited {
+                    exit_code: *code,
+                    oom_killed: *out_of_memory,
+                    finished_at: Some(*at),
+                    error: error.clone(),
+                    started: self.starts > 0,
+                },
+            },
+            bindings: if self.state == State::Running { self.ports.clone() } else { Vec::new() },
+            health: self.behaviour.checks_health().then(|| Health {
+                status: if self.healthy { HealthStatus::Healthy } else { HealthStatus::Unknown },
+                output: None,
+            }),
+        }
+    }
+}
+
+/// The ports that a container asks for: host port if fixed, container port, protocol.
+fn wanted_ports(body: &Value) -> Vec<(Option<u16>, u16, Protocol)> {
+    let bindings = body["HostConfig"]["PortBindings"].as_object();
+    let mut wanted = Vec::new();
+    for (name, hosts) in bindings.into_iter().flatten() {
+        let (port, protocol) = name.split_once('/').unwrap_or((name, "tcp"));
+        let protocol = if protocol == "udp" { Protocol::Udp } else { Protocol::Tcp };
+        for host in hosts.as_array().into_iter().flatten() {
+            let fixed = host["HostPort"].as_str().and_then(|text| text.parse().ok());
+            wanted.push((fixed, port.parse().unwrap_or_default(), protocol));
+        }
+    }
+    wanted
+}
+
+fn label(body: &Value, name: &str) -> String {
+    body["Labels"][name].as_str().unwrap_or_default().to_owned()
+}
+
+impl World {
+    /// How long Docker takes for an action.
+    pub(crate) fn docker_takes(&mut self, host: usize, action: &Action) -> i64 {
+        let random = &mut self.hosts[host].random;
+        match action {
+            Action::PullImage { image, .. } if Behaviour::of(image) == Behaviour::SlowPull => random.between(5_000, 40_000),
+            Action::PullImage { .. } => random.between(20, 3_000),
+            Action::Stop { grace_s, .. } if random.per_mille(200) => grace_s * 1_000,
+            _ if random.per_mille(100) => random.between(1, LONGEST_CALL_MS),
+            _ => random.between(1, 60),
+        }
+    }
+
+    /// Docker carries an action out; the answer goes to the agent that asked, if it still lives.
+    pub(crate) fn docker_does(&mut self, agent: usize, life: Life, action: Action) -> Step {
+        let host = self.agents[agent].host;
+        let errors = self.weather.docker_errors;
+        let up = self.hosts[host].up;
+        let fails = self.hosts[host].random.per_mille(errors);
+        // What Docker was doing when it went away, or took too long over, it may or may not have done.
+        let done_anyway = self.hosts[host].random.per_mille(500);
+        let trouble = match (up, fails) {
+            (true, false) => None,
+            (false, _) => Some(DockerError::Unavailable("connection refused".to_owned())),
+            (true, true) => Some(DockerError::Timeout),
+        };
+        let arn = container_of(&action).map(|key| key.task_arn.clone()).unwrap_or_default();
+        let input = match trouble {
+            None => self.docker_answers(agent, action)?,
+            Some(error) => {
+                // A failed start or stop is a reason for a task to end.
+                self.oracle.excuse(&arn);
+                let input = failed(&action, error);
+                if up && done_anyway && !matches!(action, Action::PullImage { .. }) {
+                    self.docker_answers(agent, action)?;
+                }
+                input
+            }
+        };
+        let back = self.hosts[host].random.between(0, 20);
+        self.after(back, Event::AgentInput(agent, life, Box::new(input)));
+        Ok(())
+    }
+
+    fn docker_answers(&mut self, agent: usize, action: Action) -> Result<Input, crate::oracle::Violation> {
+        let host = self.agents[agent].host;
+        Ok(match action {
+            Action::InspectImage { container, image } => {
+                let found = self.hosts[host].images.contains(&image);
+                Input::ImageInspected { container, result: Ok(found.then(|| info(&image))) }
+            }
+            Action::PullImage { container, image } => {
+                let result = self.pull(host, &container, &image);
+                Input::ImagePulled { container, result }
+            }
+            Action::Create { container, spec, .. } => {
+                let result = self.create(host, &container, &spec)?;
+                Input::Created { container, result }
+            }
+            Action::Start { container, docker_id, .. } => {
+                let result = self.start(agent, &container, &docker_id)?;
+                Input::Started { container, result }
+            }
+            Action::Stop { container, target, .. } => {
+                let result = self.stop(host, &container, &target)?;
+                Input::Stopped { container, result }
+            }
+            Action::Inspect { container, target } => {
+                let result = self.hosts[host].by_target(&target).map(|found| found.inspection());
+                Input::Inspected { container, result }
+            }
+            Action::Remove { container, target } => {
+                let result = self.remove(host, &container, &target)?;
+                Input::Removed { container, result }
+            }
+            other => return Err(crate::oracle::Violation::new(0, format!("{other:?} is nothing for Docker"))),
+        })
+    }
+
+    fn pull(&mut self, host: usize, container: &ContainerKey, image: &str) -> Result<ImageInfo, PullError> {
+        let host = &mut self.hosts[host];
+        match Behaviour::of(image) {
+            Behaviour::NoSuchImage => {
+                self.oracle.excuse(&container.task_arn);
+                Err(PullError::Refused(format!("pull access denied for {image}")))
+            }
+            Behaviour::FlakyPull if host.random.per_mille(500) => {
+                self.oracle.excuse(&container.task_arn);
+                Err(PullError::Registry("i/o timeout".to_owned()))
+            }
+            _ => {
+                host.images.insert(image.to_owned());
+                Ok(info(image))
+            }
+        }
+    }
+
+    fn create(
+        &mut self,
+        host: usize,
+        key: &ContainerKey,
+        spec: &ContainerSpec,
+    ) -> Result<Result<String, DockerError>, crate::oracle::Violation> {
+        let known = &mut self.hosts[host];
+        if known.containers.contains_key(&spec.name) {
+            return Ok(Err(DockerError::NameInUse(format!("The container name \"/{}\" is already in use", spec.name))));
+        }
+        let image = spec.body["Image"].as_str().unwrap_or_default();
+        let behaviour = Behaviour::of(image);
+        if behaviour == Behaviour::NoCreate {
+            self.oracle.excuse(&key.task_arn);
+            return Ok(Err(DockerError::Failed("invalid mount config".to_owned())));
+        }
+        known.next_id += 1;
+        let id = format!("{}-{:04}", known.name, known.next_id);
+        let container = Container {
+            id: id.clone(),
+            key: ContainerKey {
+                task_arn: label(&spec.body, "com.amazonaws.ecs.task-arn"),
+                name: label(&spec.body, "com.amazonaws.ecs.container-name"),
+            },
+            instance_arn: label(&spec.body, "longshore.container-instance-arn"),
+            behaviour,
+            wanted_ports: wanted_ports(&spec.body),
+            ports: Vec::new(),
+            state: State::Created,
+            starts: 0,
+            healthy: false,
+        };
+        if container.key != *key {
+            return broken(2, format!("the labels of {} say {:?}, it is for {key:?}", spec.name, container.key));
+        }
+        self.oracle.created(key, &container.instance_arn)?;
+        known.containers.insert(spec.name.clone(), container);
+        Ok(Ok(id))
+    }
+
+    fn start(
+        &mut self,
+        agent: usize,
+        key: &ContainerKey,
+        target: &str,
+    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
+        let index = self.agents[agent].host;
+        let host = &mut self.hosts[index];
+        let bound = host.bound();
+        let container = match host.by_target(target) {
+            Ok(container) => container,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        if container.state == State::Running {
+            return Ok(Ok(()));
+        }
+        if container.behaviour == Behaviour::NoStart {
+            let error = "exec: \"nothing\": executable file not found".to_owned();
+            let (at, out_of_memory) = (self.now, false);
+            container.state = State::Exited { code: 127, out_of_memory, at, error: Some(error.clone()) };
+            self.oracle.excuse(&key.task_arn);
+            return Ok(Err(DockerError::Failed(error)));
+        }
+        let mut dynamic = 32_768;
+        let mut ports = Vec::new();
+        for (fixed, container_port, protocol) in container.wanted_ports.clone() {
+            let host_port = match fixed {
+                Some(port) if bound.contains(&(protocol, port)) => {
+                    return broken(3, format!("host port {port} is taken when {key:?} wants it"));
+                }
+                Some(port) => port,
+                None => {
+                    while bound.contains(&(protocol, dynamic)) {
+                        dynamic += 1;
+                    }
+                    dynamic += 1;
+                    dynamic - 1
+                }
+            };
+            ports.push(PortBinding { host_ip: "0.0.0.0".to_owned(), host_port, container_port, protocol });
+        }
+        container.ports = ports;
+        container.state = State::Running;
+        container.starts += 1;
+        let (id, behaviour) = (container.id.clone(), container.behaviour);
+        self.oracle.started(key, &self.agents[agent].disk.instance_arn.clone().unwrap_or_default())?;
+        self.live(index, id, behaviour);
+        Ok(Ok(()))
+    }
+
+    /// Plans what a started process will do.
+    fn live(&mut self, host: usize, id: String, behaviour: Behaviour) {
+        let random = &mut self.hosts[host].random;
+        if behaviour.checks_health() {
+            let healthy_in = random.between(500, 8_000);
+            self.after(healthy_in, Event::ContainerHealthy { host, id: id.clone() });
+        }
+        let random = &mut self.hosts[host].random;
+        if let Some((exit_code, out_of_memory, lasts)) = behaviour.end(random) {
+            self.after(lasts, Event::ContainerEnds { host, id, exit_code, out_of_memory });
+        }
+    }
+
+    fn stop(
+        &mut self,
+        host: usize,
+        key: &ContainerKey,
+        target: &str,
+    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
+        let now = self.now;
+        let container = match self.hosts[host].by_target(target) {
+            Ok(container) => container,
+            Err(missing) => return Ok(Err(missing)),
+        };
+        if container.state == State::Running {
+            container.state = State::Exited { code: 143, out_of_memory: false, at: now, error: None };
+            self.oracle.stopped_by_agent(key)?;
+            self.died(host, key.clone(), 143);
+        }
+        Ok(Ok(()))
+    }
+
+    fn remove(
+        &mut self,
+        host: usize,
+        key: &ContainerKey,
+        target: &str,
+    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
+        let host = &mut self.hosts[host];
+        let found = match host.by_target(target) {
+            Ok(container) => container.id.clone(),
+            Err(missing) => return Ok(Err(missing)),
+        };
+        let running = host.containers.values().any(|container| container.id == found && container.state == State::Running);
+        if running {
+            return broken(12, format!("{key:?} is removed while it runs"));
+        }
+        host.containers.retain(|_, container| container.id != found);
+        Ok(Ok(()))
+    }
+
+    /// Docker's event stream says that a container died; an agent that listens hears it.
+    fn died(&mut self, host: usize, container: ContainerKey, exit_code: i32) {
+        self.news(host, Input::Died { container, exit_code });
+    }
+
+    fn news(&mut self, host: usize, input: Input) {
+        if !self.hosts[host].up {
+            return;
+        }
+        let (Input::Died { container, .. } | Input::HealthChanged { container, .. }) = &input else { return };
+        let owner = self.hosts[host].containers.values().find(|known| known.key == *container);
+        let owner = owner.map(|container| container.instance_arn.clone());
+        let listening = self.agents.iter().enumerate().find(|(_, agent)| agent.disk.instance_arn == owner);
+        if let Some((index, life)) = listening.and_then(|(index, agent)| Some((index, agent.engine_life()?))) {
+            let delay = self.hosts[host].random.between(0, 300);
+            self.after(delay, Event::AgentInput(index, life, Box::new(input)));
+        }
+    }
+
+    pub(crate) fn container_ends(&mut self, host: usize, id: &str, exit_code: i32, out_of_memory: bool) {
+        let now = self.now;
+        let Some(container) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
+            return;
+        };
+        container.state = State::Exited { code: exit_code, out_of_memory, at: now, error: None };
+        let key = container.key.clone();
+        self.trace(format_args!("container {id} ends with {exit_code}"));
+        self.oracle.excuse(&key.task_arn);
+        self.died(host, key, exit_code);
+    }
+
+    pub(crate) fn container_healthy(&mut self, host: usize, id: &str) {
+        let Some(container) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
+            return;
+        };
+        container.healthy = true;
+        let key = container.key.clone();
+        let health = Health { status: HealthStatus::Healthy, output: None };
+        self.news(host, Input::HealthChanged { container: key, health });
+    }
+
+    /// Docker restarts; containers run on.
+    pub(crate) fn docker_restarts(&mut self, host: usize) {
+        if std::mem::take(&mut self.hosts[host].up) {
+            let down_ms = self.hosts[host].random.between(500, 20_000);
+            self.trace(format_args!("Docker of host {host} is gone for {down_ms} ms"));
+            self.after(down_ms, Event::DockerUp(host));
+        }
+    }
+
+    pub(crate) fn docker_up(&mut self, host: usize) {
+        if std::mem::replace(&mut self.hosts[host].up, true) {
+            return;
+        }
+        self.trace(format_args!("Docker of host {host} is back"));
+        for agent in 0..self.agents.len() {
+            if self.agents[agent].host == host
+                && let Some(life) = self.agents[agent].engine_life()
+            {
+                self.after(50, Event::AgentLooksAtDocker(agent, life));
+            }
+        }
+    }
+}
+
+fn info(image: &str) -> ImageInfo {
+    ImageInfo { digest: Some(format!("sha256:{:0>64}", image.len())) }
+}
+
+fn container_of(action: &Action) -> Option<&ContainerKey> {
+    match action {
+        Action::InspectImage { container, .. }
+        | Action::PullImage { container, .. }
+        | Action::Create { container, .. }
+        | Action::Start { container, .. }
+        | Action::Stop { container, .. }
+        | Action::Inspect { container, .. }
+        | Action::Remove { container, .. } => Some(container),
+        Action::Save { .. }
+        | Action::Forget { .. }
+        | Action::SaveTimeline(_)
+        | Action::Reply(_)
+        | Action::Submit { .. }
+        | Action::Log { .. } => None,
+    }
+}
+
+/// The answer to an action that Docker did not answer.
+fn failed(action: &Action, error: DockerError) -> Input {
+    match action.clone() {
+        Action::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
+        Action::PullImage { container, .. } => {
+            let result = Err(match error {
+                DockerError::Unavailable(why) => PullError::Docker(why),
+                other => PullError::Registry(other.to_string()),
+            });
+            Input::ImagePulled { container, result }
+        }
+        Action::Create { container, .. } => Input::Created { container, result: Err(error) },
+        Action::Start { container, .. } => Input::Started { container, result: Err(error) },
+        Action::Stop { container, .. } => Input::Stopped { container, result: Err(error) },
+        Action::Inspect { container, .. } => Input::Inspected { container, result: Err(error) },
+        Action::Remove { container, .. } => Input::Removed { container, result: Err(error) },
+        Action::Save { .. }
+        | Action::Forget { .. }
+        | Action::SaveTimeline(_)
+        | Action::Reply(_)
+        | Action::Submit { .. }
+        | Action::Log { .. } => Input::Tick,
+    }
+}

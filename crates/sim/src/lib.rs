@@ -1,0 +1,83 @@
+//! The simulator: Longshore's real core and real agent engine in a simulated world, run after run, each from a seed.
+//!
+//! One seed is one run, bit for bit: time is simulated, chance comes from the seed, one thread takes one event after the
+//! other. The world crashes processes, loses and delays messages, breaks connections, fills and tears disks, and restarts
+//! Docker, while clients run and stop tasks. After every step what DESIGN §7.1 promises must hold, and once the storm is over
+//! everything must come to rest in the state that was asked for.
+//!
+//! Real are `longshore_core::pipeline` (with the cell inside), `longshore_agent::engine`, the agent protocol's codecs, and the
+//! contract of `longshore_store` as its store in memory keeps it. Simulated are the shells around them: sockets, threads,
+//! files, clocks, the Docker Engine. So this crate must not know the server's and the agent's shells, nor tokio.
+//!
+//! Begin reading at [`simulate`], then `world` (the queue and the faults), `server` and `agent` (the shells), `docker`,
+//! `oracle` (what must always hold) and `settled` (what must hold in the end).
+
+mod agent;
+mod catalog;
+mod client;
+mod docker;
+mod event;
+mod network;
+mod oracle;
+mod plan;
+mod random;
+mod server;
+mod settled;
+mod trace;
+mod world;
+
+pub use oracle::Violation;
+pub use plan::{Plan, Sabotage};
+
+use world::World;
+
+/// A run that kept every promise, in numbers.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Summary {
+    /// The hash of everything that happened: equal for equal plans.
+    pub trace_hash: u64,
+    /// Events.
+    pub events: u64,
+    /// Faults that were injected.
+    pub faults: u64,
+    /// Commits that the server attempted.
+    pub commits: u64,
+    /// How often the server loaded its state from the disk.
+    pub loads: u64,
+    /// Tasks that were acknowledged to clients.
+    pub tasks: u64,
+    /// Messages between the parts.
+    pub messages: u64,
+}
+
+/// A run that broke a promise.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("seed {seed}: {violation}\nSIM_SEED={seed} cargo test -p longshore-sim one_seed -- --nocapture\n{}", tail.join("\n"))]
+pub struct Failure {
+    /// Runs it again.
+    pub seed: u64,
+    /// What was broken.
+    pub violation: Violation,
+    /// The last lines of the trace.
+    pub tail: Vec<String>,
+}
+
+/// Runs a plan.
+///
+/// # Errors
+/// The first violation, with how to see it again.
+pub fn simulate(plan: Plan) -> Result<Summary, Box<Failure>> {
+    let mut world = World::new(plan);
+    match world.run() {
+        Ok(()) => Ok(Summary {
+            trace_hash: world.hash(),
+            events: world.events,
+            faults: world.faults,
+            commits: world.server.commits,
+            loads: world.server.loads,
+            tasks: world.clients.tasks.len() as u64,
+            messages: world.network.messages,
+        }),
+        Err(violation) => Err(Box::new(Failure { seed: plan.seed, violation, tail: world.tail() })),
+    }
+}

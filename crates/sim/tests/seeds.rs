@@ -1,0 +1,107 @@
+//! The simulator's runs: many seeds in CI, one seed on demand, old seeds for good, and the proof that mistakes are noticed.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::Instant;
+
+use longshore_sim::{Failure, Plan, Sabotage, Summary, simulate};
+
+/// How many seeds one `cargo test` runs.
+const SEEDS: u64 = 1_000;
+
+/// Runs all seeds below `count` on all processors; answers the sum of their figures, or the failure of the lowest seed.
+fn run_all(count: u64, plan: impl Fn(u64) -> Plan + Sync) -> Result<Summary, Box<Failure>> {
+    let next = AtomicU64::new(0);
+    let threads = thread::available_parallelism().map_or(2, usize::from);
+    let results: Vec<_> = thread::scope(|scope| {
+        let work = || -> Result<Summary, Box<Failure>> {
+            let mut sum = Summary::default();
+            loop {
+                let seed = next.fetch_add(1, Ordering::Relaxed);
+                if seed >= count {
+                    return Ok(sum);
+                }
+                let one = simulate(plan(seed))?;
+                sum.events += one.events;
+                sum.faults += one.faults;
+                sum.commits += one.commits;
+                sum.loads += one.loads;
+                sum.tasks += one.tasks;
+                sum.messages += one.messages;
+            }
+        };
+        let workers: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
+        workers.into_iter().map(|worker| worker.join().expect("a worker panicked")).collect()
+    });
+    let mut sum = Summary::default();
+    let mut failures = Vec::new();
+    for result in results {
+        match result {
+            Ok(one) => {
+                sum.events += one.events;
+                sum.faults += one.faults;
+                sum.commits += one.commits;
+                sum.loads += one.loads;
+                sum.tasks += one.tasks;
+                sum.messages += one.messages;
+            }
+            Err(failure) => failures.push(failure),
+        }
+    }
+    match failures.into_iter().min_by_key(|failure| failure.seed) {
+        Some(failure) => Err(failure),
+        None => Ok(sum),
+    }
+}
+
+#[test]
+fn a_thousand_seeds() {
+    let count = std::env::var("SIM_SEEDS").ok().and_then(|text| text.parse().ok()).unwrap_or(SEEDS);
+    let began = Instant::now();
+    let sum = run_all(count, Plan::of).unwrap_or_else(|failure| panic!("{failure}"));
+    let seconds = began.elapsed().as_secs_f64();
+    println!("{count} seeds in {seconds:.1} s: {sum:?}, {:.0} events/s", sum.events as f64 / seconds);
+    assert!(sum.tasks > 10 * count && sum.faults > count && sum.loads > count, "the storm is weak: {sum:?}");
+}
+
+/// One seed, with its whole trace: `SIM_SEED=7 cargo test -p longshore-sim one_seed -- --nocapture`.
+#[test]
+fn one_seed() {
+    let given = std::env::var("SIM_SEED").ok().map(|text| text.parse().expect("SIM_SEED is a number"));
+    let plan = Plan { loud: given.is_some(), ..Plan::of(given.unwrap_or(0)) };
+    match simulate(plan) {
+        Ok(summary) => println!("{summary:?}"),
+        Err(failure) => panic!("{failure}"),
+    }
+}
+
+/// Seeds that once failed.
+#[test]
+fn old_seeds() {
+    const OLD: [u64; 0] = [];
+    for seed in OLD {
+        simulate(Plan::of(seed)).unwrap_or_else(|failure| panic!("{failure}"));
+    }
+}
+
+/// Invariant 17: the same inputs give the same trace.
+#[test]
+fn the_same_seed_is_the_same_run() {
+    for seed in [1, 42, 4_242] {
+        let once = simulate(Plan::of(seed)).unwrap_or_else(|failure| panic!("{failure}"));
+        let twice = simulate(Plan::of(seed)).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_eq!(once, twice);
+        let other = simulate(Plan::of(seed + 1)).unwrap_or_else(|failure| panic!("{failure}"));
+        assert_ne!(once.trace_hash, other.trace_hash);
+    }
+}
+
+/// Every deliberate mistake is noticed, by the invariant that is there for it, within a few seeds.
+#[test]
+fn mistakes_are_noticed() {
+    for sabotage in Sabotage::ALL {
+        let noticed = (0..60).find_map(|seed| simulate(Plan { sabotage: Some(sabotage), ..Plan::of(seed) }).err());
+        let failure = noticed.unwrap_or_else(|| panic!("{sabotage:?} went unnoticed"));
+        println!("{sabotage:?}: seed {}: {}", failure.seed, failure.violation);
+    }
+}

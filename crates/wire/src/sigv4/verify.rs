@@ -1,0 +1,343 @@
+//! Verifying, in both forms. The steps stand in [`Verifier::verify`] in the order in which they refuse.
+
+use std::time::Duration;
+
+use http::header::{AUTHORIZATION, HeaderMap};
+use longshore_api::Timestamp;
+
+use super::{ALGORITHM, Secret, SignatureError, TERMINATOR, canonical, date, signature};
+use crate::crypto::{equal_constant_time, sha256};
+use crate::limits::{MAX_CLOCK_SKEW, MAX_PRESIGNED_LIFE};
+
+/// Finds the secret of an access key.
+pub trait SecretKeys {
+    /// The secret of `access_key_id`, or nothing when we never issued it, revoked it, or it does not go with the session
+    /// token. A key that was issued without a token must refuse one, as AWS does.
+    fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<Secret>;
+}
+
+/// The parts of a request that a signature covers.
+#[derive(Clone, Copy, Debug)]
+pub struct Request<'a> {
+    /// The method, upper case.
+    pub method: &'a str,
+    /// The path as it came on the wire.
+    pub path: &'a str,
+    /// The query as it came on the wire, without `?`; empty when there is none.
+    pub query: &'a str,
+    /// All headers.
+    pub headers: &'a HeaderMap,
+    /// What HTTP/2 sends instead of a `host` header.
+    pub authority: Option<&'a str>,
+    /// The whole body.
+    pub body: &'a [u8],
+}
+
+impl<'a> Request<'a> {
+    /// The request with this head and body.
+    pub fn new(head: &'a http::request::Parts, body: &'a [u8]) -> Self {
+        Self {
+            method: head.method.as_str(),
+            path: head.uri.path(),
+            query: head.uri.query().unwrap_or_default(),
+            headers: &head.headers,
+            authority: head.uri.authority().map(http::uri::Authority::as_str),
+            body,
+        }
+    }
+}
+
+/// Whose signature a request bears.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Verified {
+    /// The access key that signed.
+    pub access_key_id: String,
+}
+
+/// Verifies requests signed for one service in one region.
+///
+/// A body is always covered: `UNSIGNED-PAYLOAD`, which AWS takes from presigned requests to S3 alone, is refused.
+#[derive(Clone, Debug)]
+pub struct Verifier {
+    region: String,
+    service: String,
+}
+
+impl Verifier {
+    /// A verifier for credentials scoped to this region and service (`ecs`).
+    pub fn new(region: impl Into<String>, service: impl Into<String>) -> Self {
+        Self { region: region.into(), service: service.into() }
+    }
+
+    /// Whose request this is.
+    pub fn verify(
+        &self,
+        request: &Request<'_>,
+        keys: &dyn SecretKeys,
+        now: Timestamp,
+    ) -> Result<Verified, SignatureError> {
+        let claim = Claim::of(request)?;
+        claim.check_signed_headers(request)?;
+        claim.check_time(now)?;
+        claim.check_scope(&self.region, &self.service)?;
+        let payload_hash = payload_hash(request, &claim)?;
+        let secret = keys
+            .secret(&claim.credential.access_key_id, claim.session_token.as_deref())
+            .ok_or(SignatureError::UnknownKey)?;
+
+        let names: Vec<&str> = claim.signed_headers.split(';').collect();
+        let canonical = canonical::request(
+            request.method,
+            request.path,
+            &claim.canonical_query,
+            request.headers,
+            request.authority,
+            &names,
+            &payload_hash,
+        )?;
+        let expected = signature(&secret, &claim.amz_date, &self.region, &self.service, &canonical);
+        if !equal_constant_time(expected.as_bytes(), claim.signature.as_bytes()) {
+            return Err(SignatureError::Mismatch);
+        }
+        Ok(Verified { access_key_id: claim.credential.access_key_id })
+    }
+}
+
+/// The hash the signature covers. A declared one must be that of the body that arrived.
+fn payload_hash(request: &Request<'_>, claim: &Claim) -> Result<String, SignatureError> {
+    let hash = hex::encode(sha256(request.body));
+    let header = request.headers.get("x-amz-content-sha256").map(|value| value.as_bytes());
+    let declared = header.or(claim.declared_hash.as_deref());
+    match declared {
+        Some(declared) if !declared.eq_ignore_ascii_case(hash.as_bytes()) => Err(SignatureError::BodyHash),
+        _ => Ok(hash),
+    }
+}
+
+/// What a request says about its signature, taken apart and not yet believed.
+struct Claim {
+    credential: Credential,
+    amz_date: String,
+    signed_at: Timestamp,
+    /// Of the presigned form.
+    life: Option<Duration>,
+    signed_headers: String,
+    signature: String,
+    session_token: Option<String>,
+    canonical_query: String,
+    /// Of the presigned form: the header's twin in the query.
+    declared_hash: Option<Vec<u8>>,
+}
+
+/// `key/20150830/us-east-1/ecs/aws4_request`.
+struct Credential {
+    access_key_id: String,
+    day: String,
+    region: String,
+    service: String,
+    terminator: String,
+}
+
+impl Credential {
+    fn parse(text: &str) -> Result<Self, SignatureError> {
+        let parts: Vec<&str> = text.split('/').collect();
+        let [key, day, region, service, terminator] = parts[..] else {
+            return Err(incomplete(
+                "Credential must have exactly 5 slash-delimited elements, e.g. keyid/date/region/service/term.",
+            ));
+        };
+        Ok(Self {
+            access_key_id: key.to_owned(),
+            day: day.to_owned(),
+            region: region.to_owned(),
+            service: service.to_owned(),
+            terminator: terminator.to_owned(),
+        })
+    }
+}
+
+fn incomplete(message: impl Into<String>) -> SignatureError {
+    SignatureError::Incomplete(message.into())
+}
+
+impl Claim {
+    fn of(request: &Request<'_>) -> Result<Self, SignatureError> {
+        let parameters = canonical::parameters(request.query);
+        let mut authorizations = request.headers.get_all(AUTHORIZATION).iter();
+        match (authorizations.next(), authorizations.next()) {
+            (Some(value), None) => Self::of_header(request, &parameters, value.to_str().unwrap_or_default()),
+            (Some(_), Some(_)) => Err(incomplete("The request must have one Authorization header.")),
+            (None, _)
+                if parameters.iter().any(|(name, _)| name == b"X-Amz-Signature" || name == b"X-Amz-Algorithm") =>
+            {
+                Self::of_query(&parameters)
+            }
+            (None, _) => Err(SignatureError::Missing),
+        }
+    }
+
+    fn of_header(
+        request: &Request<'_>,
+        parameters: &[(Vec<u8>, Vec<u8>)],
+        value: &str,
+    ) -> Result<Self, SignatureError> {
+        let fields = value
+            .strip_prefix(ALGORITHM)
+            .filter(|rest| rest.starts_with(' '))
+            .ok_or_else(|| incomplete(format!("Authorization header must begin with '{ALGORITHM}'.")))?;
+        let (mut credential, mut signed_headers, mut signature) = (None, None, None);
+        for field in fields.split(',').map(str::trim).filter(|field| !field.is_empty()) {
+            let (name, value) = field
+                .split_once('=')
+                .ok_or_else(|| incomplete("Authorization header has a part that is not a valid key=value pair."))?;
+            let slot = match name {
+                "Credential" => &mut credential,
+                "SignedHeaders" => &mut signed_headers,
+                "Signature" => &mut signature,
+                _ => continue,
+            };
+            if slot.replace(value).is_some() {
+                return Err(incomplete(format!("Authorization header has '{name}' twice.")));
+            }
+        }
+        let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
+        let date = header("x-amz-date").or_else(|| header("date")).map(str::to_owned);
+        let (Some(credential), Some(signed_headers), Some(signature), Some(date)) =
+            (credential, signed_headers, signature, date.clone())
+        else {
+            return Err(incomplete(missing_of_header(credential, signed_headers, signature, date.as_deref())));
+        };
+        let signed_at = date::parse_header(&date)
+            .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', such as 20150830T123600Z."))?;
+        Ok(Self {
+            credential: Credential::parse(credential)?,
+            // A `Date` header in another spelling is signed in the compact one.
+            amz_date: date::format(signed_at).unwrap_or(date),
+            signed_at,
+            life: None,
+            signed_headers: signed_headers.to_owned(),
+            signature: signature.to_owned(),
+            session_token: header("x-amz-security-token").map(str::to_owned),
+            canonical_query: canonical::query(parameters.iter()),
+            declared_hash: None,
+        })
+    }
+
+    fn of_query(parameters: &[(Vec<u8>, Vec<u8>)]) -> Result<Self, SignatureError> {
+        let find = |name: &str| -> Result<Option<String>, SignatureError> {
+            let mut found = parameters.iter().filter(|(key, _)| key == name.as_bytes());
+            let first = found.next();
+            if found.next().is_some() {
+                return Err(incomplete(format!("AWS query-string parameters must include '{name}' only once.")));
+            }
+            Ok(first.and_then(|(_, value)| String::from_utf8(value.clone()).ok()))
+        };
+        let need = |name: &str| {
+            find(name)?.ok_or_else(|| {
+                incomplete(format!(
+                    "AWS query-string parameters must include '{name}'. Re-examine the query-string parameters."
+                ))
+            })
+        };
+        if need("X-Amz-Algorithm")? != ALGORITHM {
+            return Err(incomplete(format!("X-Amz-Algorithm only supports '{ALGORITHM}'.")));
+        }
+        let credential = Credential::parse(&need("X-Amz-Credential")?)?;
+        let amz_date = need("X-Amz-Date")?;
+        let signed_at = date::parse(&amz_date)
+            .ok_or_else(|| incomplete("X-Amz-Date must be in ISO-8601 'basic format', such as 20150830T123600Z."))?;
+        let life = need("X-Amz-Expires")?.parse().ok().map(Duration::from_secs);
+        let life = life.filter(|life| !life.is_zero() && *life <= MAX_PRESIGNED_LIFE).ok_or_else(|| {
+            incomplete(format!("X-Amz-Expires must be from 1 to {} seconds.", MAX_PRESIGNED_LIFE.as_secs()))
+        })?;
+        Ok(Self {
+            credential,
+            amz_date,
+            signed_at,
+            life: Some(life),
+            signed_headers: need("X-Amz-SignedHeaders")?,
+            signature: need("X-Amz-Signature")?,
+            session_token: find("X-Amz-Security-Token")?,
+            canonical_query: canonical::query(parameters.iter().filter(|(name, _)| name != b"X-Amz-Signature")),
+            declared_hash: find("X-Amz-Content-Sha256")?.map(String::into_bytes),
+        })
+    }
+
+    /// `host` binds the request to this server, the target is what the request *does*: neither may be exchanged by whoever
+    /// captures a signed request. The date is part of what is signed, and the body's hash too.
+    fn check_signed_headers(&self, request: &Request<'_>) -> Result<(), SignatureError> {
+        let signed = |name: &str| self.signed_headers.split(';').any(|header| header == name);
+        if !signed("host") {
+            return Err(SignatureError::HeaderMustBeSigned { name: "Host" });
+        }
+        if request.headers.contains_key("x-amz-target") && !signed("x-amz-target") {
+            return Err(SignatureError::HeaderMustBeSigned { name: "X-Amz-Target" });
+        }
+        Ok(())
+    }
+
+    fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
+        let skew_ms = i64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX);
+        let skew = format!("{} min.", MAX_CLOCK_SKEW.as_secs() / 60);
+        let (life_ms, life) = match self.life {
+            Some(life) => (i64::try_from(life.as_millis()).unwrap_or(i64::MAX), format!("{} sec.", life.as_secs())),
+            None => (skew_ms, skew.clone()),
+        };
+        let text = |at: Timestamp| date::format(at).unwrap_or_default();
+        // Requests carry whole seconds: the bounds are compared in the same unit that the message shows.
+        let second = |at: Timestamp| at.as_millis().div_euclid(1000);
+        let (oldest, newest) = (now.plus_millis(-life_ms), now.plus_millis(skew_ms));
+        let (signed, now) = (self.amz_date.clone(), text(now));
+        if second(self.signed_at) < second(oldest) {
+            return Err(SignatureError::Expired { signed, oldest: text(oldest), now, allowed: life });
+        }
+        if second(self.signed_at) > second(newest) {
+            return Err(SignatureError::NotYetCurrent { signed, newest: text(newest), now, allowed: skew });
+        }
+        Ok(())
+    }
+
+    fn check_scope(&self, region: &str, service: &str) -> Result<(), SignatureError> {
+        let given = &self.credential;
+        let shown = |text: &str| text.escape_default().to_string();
+        let day = self.amz_date.get(..8).unwrap_or_default();
+        if given.day != day {
+            return Err(SignatureError::ScopeDate {
+                scope: shown(&given.day),
+                signed: day.to_owned(),
+                date: self.amz_date.clone(),
+            });
+        }
+        if given.region != region {
+            return Err(SignatureError::Scope(format!("to the region '{region}', not '{}'.", shown(&given.region))));
+        }
+        if given.service != service {
+            return Err(SignatureError::Scope(format!("to correct service: '{service}'.")));
+        }
+        if given.terminator != TERMINATOR {
+            let given = shown(&given.terminator);
+            return Err(SignatureError::Scope(format!("with a valid terminator: '{TERMINATOR}', not '{given}'.")));
+        }
+        Ok(())
+    }
+}
+
+/// AWS's sentence for each part that is missing.
+fn missing_of_header(
+    credential: Option<&str>,
+    headers: Option<&str>,
+    signature: Option<&str>,
+    date: Option<&str>,
+) -> String {
+    let mut sentences = Vec::new();
+    for (part, name) in [(credential, "Credential"), (signature, "Signature"), (headers, "SignedHeaders")] {
+        if part.is_none() {
+            sentences.push(format!("Authorization header requires '{name}' parameter."));
+        }
+    }
+    if date.is_none() {
+        sentences
+            .push("Authorization header requires existence of either a 'X-Amz-Date' or a 'Date' header.".to_owned());
+    }
+    sentences.join(" ")
+}

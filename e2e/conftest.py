@@ -1,0 +1,197 @@
+"""Fixtures: servers, agents, clients, and the promise that nothing is left behind."""
+
+from __future__ import annotations
+
+import json
+import secrets
+import uuid
+from pathlib import Path
+from typing import Any, Callable, Iterator
+
+import pytest
+
+from support import docker
+from support.ecs import Tasks
+from support.processes import BINARY, LOGS, Agent, AwsCli, Server, tail
+from support.wire import Wire
+from test_agent.engine import Engine
+from test_agent.instance import Instance
+
+
+@pytest.hookimpl(hookwrapper=True)
+def pytest_runtest_makereport(item: pytest.Item, call: Any) -> Iterator[None]:
+    """Attaches the logs of everything that ran to the report of a failing test."""
+    outcome = yield
+    report = outcome.get_result()
+    if report.failed:
+        report.sections.extend((f"log of {name}", tail(path)) for name, path in LOGS.items())
+
+
+@pytest.fixture(scope="session", autouse=True)
+def binary() -> Path:
+    """The program under test."""
+    assert BINARY.exists(), f"build it first (cargo build), or set LONGSHORE_BIN: {BINARY}"
+    return BINARY
+
+
+@pytest.fixture(scope="session")
+def account() -> Iterator[str]:
+    """The first digits of this run's account ids: whatever carries them is ours, and goes."""
+    number = f"9{secrets.randbelow(10**5):05}"
+    yield number
+    docker.remove(docker.ids_of_account(number))
+
+
+@pytest.fixture(scope="session")
+def images() -> Iterator[None]:
+    """The images of the test program."""
+    docker.build_images()
+    yield
+    docker.docker("image", "rm", "--force", docker.TOOL, docker.TOOL_USR1, check=False)
+
+
+class Stage:
+    """Starts processes in one folder and ends all of them when the scope ends."""
+
+    def __init__(self, folder: Path, account: str) -> None:
+        self.folder, self.account = folder, account
+        self.processes: list[Server | Agent] = []
+        self.known = dict(LOGS)
+
+    def server(self, name: str = "server") -> Server:
+        """A running server with an (empty) cluster `default`."""
+        server = Server(self.folder / name, self.account)
+        self.processes.append(server)
+        server.start()
+        server.client().create_cluster(clusterName="default")
+        return server
+
+    def agent(self, server: Server, cluster: str = "default", **settings: str) -> Agent:
+        """A running, registered agent in a cluster."""
+        folder = self.folder / f"agent-{len(self.processes)}"
+        agent = Agent(server, folder, cluster, **settings)
+        self.processes.append(agent)
+        agent.start()
+        server.wait_for_instance(cluster)
+        return agent
+
+    def close(self) -> None:
+        """Agents first, so that they do not report the removal of their containers."""
+        for process in reversed(self.processes):
+            process.kill()
+        docker.remove(docker.ids_of_account(self.account))
+        LOGS.clear()
+        LOGS.update(self.known)
+
+
+def own_account(account: str) -> str:
+    """An account id for one stage, so that its clean-up touches no other stage."""
+    return f"{account}{secrets.randbelow(10**6):06}"
+
+
+@pytest.fixture(scope="module")
+def module_stage(tmp_path_factory: pytest.TempPathFactory, account: str) -> Iterator[Stage]:
+    """Processes that live as long as a test file."""
+    stage = Stage(tmp_path_factory.mktemp("stage"), own_account(account))
+    yield stage
+    stage.close()
+
+
+@pytest.fixture
+def stage(tmp_path: Path, account: str) -> Iterator[Stage]:
+    """Processes of one test."""
+    stage = Stage(tmp_path, own_account(account))
+    yield stage
+    stage.close()
+
+
+@pytest.fixture(scope="module")
+def server(module_stage: Stage) -> Server:
+    """The server of a test file."""
+    return module_stage.server()
+
+
+@pytest.fixture(scope="module")
+def agent(module_stage: Stage, server: Server, images: None) -> Agent:
+    """Our own agent, on the Docker Engine of this machine, in the cluster `default`."""
+    return module_stage.agent(server)
+
+
+@pytest.fixture(scope="module")
+def ecs(server: Server) -> Any:
+    """A boto3 client of the file's server."""
+    return server.client()
+
+
+@pytest.fixture(scope="module")
+def wire(server: Server) -> Wire:
+    """Raw requests to the file's server."""
+    return Wire(server.endpoint, server.key)
+
+
+@pytest.fixture(scope="module")
+def aws(server: Server, tmp_path_factory: pytest.TempPathFactory) -> AwsCli:
+    """The AWS CLI, configured by `longshore env`."""
+    return AwsCli(server.data, tmp_path_factory.mktemp("home"))
+
+
+@pytest.fixture
+def family() -> str:
+    """A family name of its own for each test."""
+    return f"f-{uuid.uuid4().hex[:10]}"
+
+
+@pytest.fixture
+def cluster(ecs: Any) -> str:
+    """An empty cluster of its own for each test."""
+    name = f"c-{uuid.uuid4().hex[:10]}"
+    ecs.create_cluster(clusterName=name)
+    return name
+
+
+@pytest.fixture
+def tasks(ecs: Any, family: str) -> Iterator[Tasks]:
+    """Runs tasks in `default`; whatever still runs after the test is stopped."""
+    tasks = Tasks(ecs, "default", family)
+    yield tasks
+    tasks.stop_all()
+
+
+@pytest.fixture
+def instance(server: Server, cluster: str) -> Instance:
+    """A registered instance of the test agent; it has no session yet."""
+    instance = Instance(server.endpoint, server.key, cluster)
+    instance.register()
+    return instance
+
+
+@pytest.fixture
+def fleet(server: Server, cluster: str) -> Iterator[Callable[..., Engine]]:
+    """Makes instances that pretend to run whatever they are told."""
+    engines: list[Engine] = []
+
+    def add(**options: Any) -> Engine:
+        instance = Instance(server.endpoint, server.key, cluster, **options)
+        instance.register()
+        engines.append(Engine(instance))
+        engines[-1].connect()
+        server.wait_for_instance(cluster, len(engines))
+        return engines[-1]
+
+    yield add
+    for engine in engines:
+        engine.disconnect()
+    failures = [engine.failure for engine in engines if engine.failure]
+    assert not failures, failures
+
+
+@pytest.fixture
+def json_file(tmp_path: Path) -> Callable[[Any], str]:
+    """Writes a value where the AWS CLI can read it, and returns the `file://` argument."""
+
+    def write(value: Any) -> str:
+        path = tmp_path / f"{uuid.uuid4().hex}.json"
+        path.write_text(json.dumps(value))
+        return f"file://{path}"
+
+    return write

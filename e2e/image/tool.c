@@ -1,0 +1,125 @@
+/*
+ * The one program inside the images of the end-to-end tests: a static binary in an
+ * otherwise empty image, so that no registry is needed. Its first argument says what it does.
+ * It runs as PID 1, where the kernel ignores signals without a handler; therefore each
+ * command that should end on SIGTERM installs one.
+ */
+#include <arpa/inet.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <time.h>
+#include <unistd.h>
+
+extern char **environ;
+
+static int trap_code;
+
+static void exit_with_code(int signal_number) {
+    (void)signal_number;
+    _exit(trap_code);
+}
+
+static void exit_with_signal(int signal_number) { _exit(100 + signal_number); }
+
+static void on(int signal_number, void (*handler)(int)) {
+    struct sigaction action;
+    memset(&action, 0, sizeof action);
+    action.sa_handler = handler;
+    sigaction(signal_number, &action, NULL);
+}
+
+_Noreturn static void wait_for_ever(void) {
+    for (;;) pause();
+}
+
+/* sleep: until SIGTERM, then 143 as a shell would report it. */
+_Noreturn static void run_sleep(void) {
+    trap_code = 143;
+    on(SIGTERM, exit_with_code);
+    wait_for_ever();
+}
+
+/* trap CODE: until SIGTERM, then CODE. */
+_Noreturn static void run_trap(const char *code) {
+    trap_code = atoi(code);
+    on(SIGTERM, exit_with_code);
+    wait_for_ever();
+}
+
+/* stubborn: ignores SIGTERM, only SIGKILL ends it. */
+_Noreturn static void run_stubborn(void) {
+    on(SIGTERM, SIG_IGN);
+    wait_for_ever();
+}
+
+/* signal: exits with 100 + the number of the signal that came. */
+_Noreturn static void run_signal(void) {
+    const int signals[] = {SIGTERM, SIGINT, SIGQUIT, SIGHUP, SIGUSR1, SIGUSR2};
+    for (size_t i = 0; i < sizeof signals / sizeof *signals; i++) on(signals[i], exit_with_signal);
+    wait_for_ever();
+}
+
+/* exit CODE [MILLISECONDS]: ends by itself, after the given time. */
+static int run_exit(int argc, char **argv) {
+    if (argc > 3) {
+        long milliseconds = atol(argv[3]);
+        struct timespec span = {milliseconds / 1000, (milliseconds % 1000) * 1000000L};
+        nanosleep(&span, NULL);
+    }
+    return atoi(argv[2]);
+}
+
+/* say WORD...: prints the words, one a line, then the environment. */
+static int run_say(int argc, char **argv) {
+    for (int i = 2; i < argc; i++) printf("word %s\n", argv[i]);
+    for (char **variable = environ; *variable; variable++) printf("env %s\n", *variable);
+    return 0;
+}
+
+/* listen PORT: answers each TCP connection with "hello" and closes it. */
+static int run_listen(const char *port) {
+    trap_code = 143;
+    on(SIGTERM, exit_with_code);
+    struct sockaddr_in address;
+    memset(&address, 0, sizeof address);
+    address.sin_family = AF_INET;
+    address.sin_port = htons((unsigned short)atoi(port));
+    int one = 1, listener = socket(AF_INET, SOCK_STREAM, 0);
+    setsockopt(listener, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
+    if (bind(listener, (struct sockaddr *)&address, sizeof address) || listen(listener, 16)) {
+        perror("listen");
+        return 3;
+    }
+    for (;;) {
+        int connection = accept(listener, NULL, NULL);
+        if (connection < 0) continue;
+        if (write(connection, "hello\n", 6) < 0) perror("write");
+        close(connection);
+    }
+}
+
+/* oom: takes memory until the kernel ends it. */
+_Noreturn static void run_oom(void) {
+    for (;;) {
+        char *block = malloc(1 << 20);
+        if (block) memset(block, 1, 1 << 20);
+    }
+}
+
+int main(int argc, char **argv) {
+    const char *command = argc > 1 ? argv[1] : "sleep";
+    setvbuf(stdout, NULL, _IOLBF, 0);
+    if (!strcmp(command, "sleep")) run_sleep();
+    if (!strcmp(command, "stubborn")) run_stubborn();
+    if (!strcmp(command, "signal")) run_signal();
+    if (!strcmp(command, "say")) return run_say(argc, argv);
+    if (!strcmp(command, "oom")) run_oom();
+    if (!strcmp(command, "trap") && argc > 2) run_trap(argv[2]);
+    if (!strcmp(command, "exit") && argc > 2) return run_exit(argc, argv);
+    if (!strcmp(command, "listen") && argc > 2) return run_listen(argv[2]);
+    fprintf(stderr, "unknown command %s\n", command);
+    return 64;
+}
