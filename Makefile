@@ -81,8 +81,9 @@ e2e: engine ## End-to-end tests: AWS CLI and boto3 against real Docker (PYTEST="
 .PHONY: bench
 bench: engine ## Benchmarks with their floors; writes bench/RESULTS.md
 	@scripts/example-image
-	cargo build --release --locked --package longshore
-	cargo run --release --locked --package longshore-bench
+	cargo build --release --locked --package longshore --package longshore-bench
+	"$(TARGET_DIR)/release/longshore-bench" all | tee "$(TARGET_DIR)/RESULTS.md"
+	@cp "$(TARGET_DIR)/RESULTS.md" bench/RESULTS.md
 
 .PHONY: audit
 audit: needs ## Licences and banned dependencies (cargo-deny)

@@ -16,6 +16,7 @@ use longshore_server::runner::{Perform, Runner};
 use longshore_store::EmbeddedStore;
 
 use crate::process::{cpu_us, resident_kib};
+use crate::spawn::scratch;
 
 /// How much to place.
 #[derive(Args)]
@@ -44,7 +45,7 @@ impl Perform for Count {
 }
 
 pub(crate) fn run(options: &Options) {
-    let dir = tempfile::tempdir_in(".").expect("a directory for the store");
+    let dir = scratch();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
     let sent = Arc::new(Count(AtomicU64::new(0)));
     let runner = start(dir.path(), sent.clone());

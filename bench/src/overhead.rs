@@ -10,6 +10,7 @@ use tokio::time::sleep;
 use crate::client::EcsClient;
 use crate::docker;
 use crate::floor::Floor;
+use crate::process::CpuMeter;
 use crate::spawn::{Agent, Server, scratch, tail};
 use crate::stats::Samples;
 use crate::steps::{Marks, clock_ms};
@@ -50,11 +51,16 @@ pub(crate) fn run(options: &Options) {
         client.call("RegisterTaskDefinition", &definition(image)).await;
         let instance = agent.connected(&mut client, dir.path()).await;
         let mut bench = Bench { client, dir: dir.path(), poll: Duration::from_millis(options.poll_ms) };
+        let meters = [CpuMeter::start(agent.0.pid()), CpuMeter::start(server.process.pid())];
         let pairs = bench.pairs(options.pairs).await;
+        let tasks = (1 + WARM_UP + options.pairs) as f64;
+        let cpu_ms = meters.map(|meter| meter.used_us() / 1e3 / tasks);
         for id in docker::labelled(INSTANCE_LABEL, &instance).await {
             docker::remove(&id).await;
         }
         pairs.print(options);
+        let [agent_ms, server_ms] = cpu_ms;
+        println!("\nCPU per task from RunTask to STOPPED: agent {agent_ms:.2} ms, server {server_ms:.2} ms with all that is asked meanwhile.");
     });
 }
 

@@ -63,10 +63,7 @@ fn run(arguments: &[String]) -> Result<String, Failure> {
                 return Ok("reduced; run codegen next".to_owned());
             }
             let dropped: Vec<String> = dropped.into_iter().collect();
-            Ok(format!(
-                "reduced; unknown keys were dropped, look whether they are facts: {}",
-                dropped.join(", ")
-            ))
+            Ok(format!("reduced; unknown keys were dropped, look whether they are facts: {}", dropped.join(", ")))
         }
         ["codegen"] => codegen::write(&root),
         ["tidy"] => tidy::run(&root),

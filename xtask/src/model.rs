@@ -177,10 +177,7 @@ struct AddedLimit {
     source: String,
 }
 
-#[allow(
-    clippy::trivially_copy_pass_by_ref,
-    reason = "serde's skip_serializing_if passes a reference"
-)]
+#[allow(clippy::trivially_copy_pass_by_ref, reason = "serde's skip_serializing_if passes a reference")]
 fn is_false(value: &bool) -> bool {
     !*value
 }
@@ -197,19 +194,14 @@ impl Model {
     }
 
     pub(crate) fn shape(&self, name: &str) -> Result<&Shape, Failure> {
-        self.shapes
-            .get(name)
-            .ok_or_else(|| Failure::Model(format!("shape {name} is referred to but not defined")))
+        self.shapes.get(name).ok_or_else(|| Failure::Model(format!("shape {name} is referred to but not defined")))
     }
 
     fn apply(&mut self, overlay: &Overlay) -> Result<(), Failure> {
         for added in &overlay.members {
             need_source(&added.source, &added.shape, Some(&added.member))?;
             let members = &mut self.shape_mut(&added.shape)?.members;
-            let reference = Reference {
-                shape: added.target.clone(),
-                ..Reference::default()
-            };
+            let reference = Reference { shape: added.target.clone(), ..Reference::default() };
             if members.insert(added.member.clone(), reference).is_some() {
                 return Err(Failure::Model(format!(
                     "overlay adds {}.{}, which the model has by now: remove it from the overlay",
@@ -230,10 +222,7 @@ impl Model {
             None => (&mut shape.min, &mut shape.max),
             Some(member) => {
                 let reference = shape.members.get_mut(member).ok_or_else(|| {
-                    Failure::Model(format!(
-                        "overlay limits {}.{member}, which does not exist",
-                        limit.shape
-                    ))
+                    Failure::Model(format!("overlay limits {}.{member}, which does not exist", limit.shape))
                 })?;
                 (&mut reference.min, &mut reference.max)
             }
@@ -249,19 +238,14 @@ impl Model {
     }
 
     fn shape_mut(&mut self, name: &str) -> Result<&mut Shape, Failure> {
-        self.shapes.get_mut(name).ok_or_else(|| {
-            Failure::Model(format!("overlay names shape {name}, which does not exist"))
-        })
+        self.shapes
+            .get_mut(name)
+            .ok_or_else(|| Failure::Model(format!("overlay names shape {name}, which does not exist")))
     }
 
     fn check_references(&self) -> Result<(), Failure> {
         for shape in self.shapes.values() {
-            let uses = shape
-                .members
-                .values()
-                .chain(&shape.member)
-                .chain(&shape.key)
-                .chain(&shape.value);
+            let uses = shape.members.values().chain(&shape.member).chain(&shape.key).chain(&shape.value);
             for reference in uses {
                 self.shape(&reference.shape)?;
             }
@@ -272,9 +256,7 @@ impl Model {
 
 fn need_source(source: &str, shape: &str, member: Option<&str>) -> Result<(), Failure> {
     if source.trim().is_empty() {
-        return Err(Failure::Model(format!(
-            "overlay entry for {shape} {member:?} names no source"
-        )));
+        return Err(Failure::Model(format!("overlay entry for {shape} {member:?} names no source")));
     }
     Ok(())
 }

@@ -27,16 +27,7 @@ const METADATA: &[&str] = &[
     "xmlNamespace",
 ];
 
-const OPERATION: &[&str] = &[
-    "name",
-    "http",
-    "input",
-    "output",
-    "errors",
-    "readonly",
-    "idempotent",
-    "deprecated",
-];
+const OPERATION: &[&str] = &["name", "http", "input", "output", "errors", "readonly", "idempotent", "deprecated"];
 
 const SHAPE: &[&str] = &[
     "type",
@@ -75,19 +66,12 @@ const REFERENCE: &[&str] = &[
 ];
 
 /// Known to carry no fact that we use.
-const DROPPED: &[&str] = &[
-    "auth",
-    "deprecatedMessage",
-    "deprecatedSince",
-    "documentation",
-    "documentationUrl",
-    "endpointPrefix",
-];
+const DROPPED: &[&str] =
+    &["auth", "deprecatedMessage", "deprecatedSince", "documentation", "documentationUrl", "endpointPrefix"];
 
 /// Reads the model at `path` and writes the reduced one; returns the unknown keys it dropped.
 pub(crate) fn run(root: &Path, path: &Path) -> Result<BTreeSet<String>, Failure> {
-    let full: Value = serde_json::from_slice(&read(path)?)
-        .map_err(|cause| Failure::Json(path.to_owned(), cause))?;
+    let full: Value = serde_json::from_slice(&read(path)?).map_err(|cause| Failure::Json(path.to_owned(), cause))?;
     let mut dropped = BTreeSet::new();
     let mut reduced = reduce(&full, &mut dropped);
     let service = service_name(path)?;
@@ -97,23 +81,17 @@ pub(crate) fn run(root: &Path, path: &Path) -> Result<BTreeSet<String>, Failure>
         "file": format!("{service}/{}/service-2.json", full["metadata"]["apiVersion"].as_str().unwrap_or_default()),
     });
     // Through the typed model, so that a file we could not read again is never written.
-    let model: Model =
-        serde_json::from_value(reduced).map_err(|cause| Failure::Json(path.to_owned(), cause))?;
+    let model: Model = serde_json::from_value(reduced).map_err(|cause| Failure::Json(path.to_owned(), cause))?;
     let target = root.join("models").join(format!("{service}.json"));
-    let mut text = serde_json::to_string_pretty(&model)
-        .map_err(|cause| Failure::Json(target.clone(), cause))?;
+    let mut text = serde_json::to_string_pretty(&model).map_err(|cause| Failure::Json(target.clone(), cause))?;
     text.push('\n');
     std::fs::write(&target, text).map_err(|cause| Failure::Write(target, cause))?;
     Ok(dropped)
 }
 
 fn reduce(full: &Value, dropped: &mut BTreeSet<String>) -> Value {
-    let operations = each(&full["operations"], |operation| {
-        keep(operation, OPERATION, dropped)
-    });
-    let shapes = each(&full["shapes"], |shape| {
-        whole_bounds(keep(shape, SHAPE, dropped))
-    });
+    let operations = each(&full["operations"], |operation| keep(operation, OPERATION, dropped));
+    let shapes = each(&full["shapes"], |shape| whole_bounds(keep(shape, SHAPE, dropped)));
     json!({
         "metadata": keep(&full["metadata"], METADATA, dropped),
         "operations": each(&operations, |operation| {
@@ -136,13 +114,7 @@ fn whole_bounds(mut shape: Value) -> Value {
 }
 
 /// Reduces the references inside an operation or a shape: single ones, maps and lists of them.
-fn references(
-    value: &Value,
-    single: &[&str],
-    maps: &[&str],
-    lists: &[&str],
-    dropped: &mut BTreeSet<String>,
-) -> Value {
+fn references(value: &Value, single: &[&str], maps: &[&str], lists: &[&str], dropped: &mut BTreeSet<String>) -> Value {
     let mut value = value.clone();
     for name in single {
         if let Some(reference) = value.get_mut(*name) {
@@ -166,11 +138,7 @@ fn references(
 
 fn each(map: &Value, mut change: impl FnMut(&Value) -> Value) -> Value {
     let entries = map.as_object().into_iter().flatten();
-    Value::Object(
-        entries
-            .map(|(name, value)| (name.clone(), change(value)))
-            .collect(),
-    )
+    Value::Object(entries.map(|(name, value)| (name.clone(), change(value))).collect())
 }
 
 fn keep(value: &Value, names: &[&str], dropped: &mut BTreeSet<String>) -> Value {
@@ -200,27 +168,16 @@ fn read(path: &Path) -> Result<Vec<u8>, Failure> {
 /// The folder above the API version: `…/data/ecs/2014-11-13/service-2.json.gz` is `ecs`.
 fn service_name(path: &Path) -> Result<String, Failure> {
     let folder = path.ancestors().nth(2).and_then(Path::file_name);
-    folder
-        .map(|name| name.to_string_lossy().into_owned())
-        .ok_or_else(|| {
-            Failure::Usage(format!(
-                "{}: expected …/data/<service>/<version>/service-2.json[.gz]",
-                path.display()
-            ))
-        })
+    folder.map(|name| name.to_string_lossy().into_owned()).ok_or_else(|| {
+        Failure::Usage(format!("{}: expected …/data/<service>/<version>/service-2.json[.gz]", path.display()))
+    })
 }
 
 /// Read from `botocore/__init__.py`, four folders above the model.
 fn botocore_version(path: &Path) -> Result<String, Failure> {
-    let package = path
-        .ancestors()
-        .nth(4)
-        .map(|folder| folder.join("__init__.py"));
-    let init = package.ok_or_else(|| {
-        Failure::Usage("the model must lie inside an installed botocore".to_owned())
-    })?;
-    let text =
-        std::fs::read_to_string(&init).map_err(|cause| Failure::Read(init.clone(), cause))?;
+    let package = path.ancestors().nth(4).map(|folder| folder.join("__init__.py"));
+    let init = package.ok_or_else(|| Failure::Usage("the model must lie inside an installed botocore".to_owned()))?;
+    let text = std::fs::read_to_string(&init).map_err(|cause| Failure::Read(init.clone(), cause))?;
     text.lines()
         .find_map(|line| line.strip_prefix("__version__ = "))
         .map(|version| version.trim_matches(['\'', '"']).to_owned())
@@ -244,9 +201,6 @@ mod tests {
         let reduced = reduce(&full, &mut dropped);
         assert!(!reduced.to_string().contains("prose"), "{reduced}");
         assert_eq!(dropped, BTreeSet::from(["novelty".to_owned()]));
-        assert_eq!(
-            reduced["shapes"]["In"]["members"]["a"],
-            json!({"shape": "String", "locationName": "A"})
-        );
+        assert_eq!(reduced["shapes"]["In"]["members"]["a"], json!({"shape": "String", "locationName": "A"}));
     }
 }

@@ -13,15 +13,7 @@ use crate::Failure;
 const MAX_LINES: usize = 800;
 
 /// Folders that hold what we did not write by hand.
-const SKIPPED: &[&str] = &[
-    "target",
-    "generated",
-    ".git",
-    ".venv",
-    "node_modules",
-    "__pycache__",
-    ".pytest_cache",
-];
+const SKIPPED: &[&str] = &["target", "generated", ".git", ".venv", "node_modules", "__pycache__", ".pytest_cache"];
 
 /// Kinds of files with code in them.
 const CODE: &[&str] = &["rs", "py", "sh"];
@@ -29,14 +21,8 @@ const CODE: &[&str] = &["rs", "py", "sh"];
 /// Words that mean "not done", or that lead outside the repository. Written in halves, so that
 /// this file does not accuse itself.
 const UNWANTED: &[(&str, &str)] = &[
-    (
-        concat!("to", "do!"),
-        "build it, or answer an error that says it is not there",
-    ),
-    (
-        concat!("unimple", "mented!"),
-        "build it, or answer an error that says it is not there",
-    ),
+    (concat!("to", "do!"), "build it, or answer an error that says it is not there"),
+    (concat!("unimple", "mented!"), "build it, or answer an error that says it is not there"),
     (concat!("TO", "DO"), "do it or file an issue"),
     (concat!("FIX", "ME"), "do it or file an issue"),
     (concat!("XX", "X"), "do it or file an issue"),
@@ -79,24 +65,11 @@ const ABSENCES: &[Absence] = &[
     },
     Absence {
         package: "longshore-core",
-        banned: &[
-            "longshore-store",
-            "longshore-server",
-            "longshore-agent",
-            "longshore-wire",
-        ],
+        banned: &["longshore-store", "longshore-server", "longshore-agent", "longshore-wire"],
         reason: "the cell knows no shell",
     },
-    Absence {
-        package: "longshore-api",
-        banned: IO,
-        reason: "the types say what a request is, not how it travels",
-    },
-    Absence {
-        package: "longshore-agent-protocol",
-        banned: IO,
-        reason: "messages, not sessions",
-    },
+    Absence { package: "longshore-api", banned: IO, reason: "the types say what a request is, not how it travels" },
+    Absence { package: "longshore-agent-protocol", banned: IO, reason: "messages, not sessions" },
     Absence {
         package: "longshore-wire",
         banned: &["tokio", "mio", "socket2", "hyper", "axum"],
@@ -104,12 +77,7 @@ const ABSENCES: &[Absence] = &[
     },
     Absence {
         package: "longshore-store",
-        banned: &[
-            "longshore-api",
-            "longshore-core",
-            "longshore-server",
-            "longshore-agent",
-        ],
+        banned: &["longshore-api", "longshore-core", "longshore-server", "longshore-agent"],
         reason: "the store keeps bytes under keys and knows no nouns",
     },
     Absence {
@@ -130,27 +98,15 @@ pub(crate) fn run(root: &Path) -> Result<String, Failure> {
     walk(root, &mut files)?;
     let mut offences = Vec::new();
     for path in &files {
-        let text =
-            std::fs::read_to_string(path).map_err(|cause| Failure::Read(path.clone(), cause))?;
-        let shown = path
-            .strip_prefix(root)
-            .unwrap_or(path)
-            .display()
-            .to_string();
-        offences.extend(
-            in_text(&text)
-                .into_iter()
-                .map(|offence| format!("{shown}: {offence}")),
-        );
+        let text = std::fs::read_to_string(path).map_err(|cause| Failure::Read(path.clone(), cause))?;
+        let shown = path.strip_prefix(root).unwrap_or(path).display().to_string();
+        offences.extend(in_text(&text).into_iter().map(|offence| format!("{shown}: {offence}")));
     }
     offences.extend(crate_docs(root)?);
     for absence in ABSENCES {
         let tree = dependencies(root, absence.package)?;
         for found in absence.banned.iter().filter(|name| tree.contains(**name)) {
-            offences.push(format!(
-                "{} depends on {found}: {}",
-                absence.package, absence.reason
-            ));
+            offences.push(format!("{} depends on {found}: {}", absence.package, absence.reason));
         }
     }
     if offences.is_empty() {
@@ -190,18 +146,15 @@ fn crate_docs(root: &Path) -> Result<Vec<String>, Failure> {
     let mut packages = vec![root.join("xtask"), root.join("bench")];
     packages.extend(entries(&root.join("crates"))?);
     let mut offences = Vec::new();
-    for package in packages
-        .into_iter()
-        .filter(|package| package.join("Cargo.toml").exists())
-    {
+    for package in packages.into_iter().filter(|package| package.join("Cargo.toml").exists()) {
         let roots = ["src/lib.rs", "src/main.rs"].map(|name| package.join(name));
         for path in roots.iter().filter(|path| path.exists()) {
-            let text = std::fs::read_to_string(path)
-                .map_err(|cause| Failure::Read(path.clone(), cause))?;
+            let text = std::fs::read_to_string(path).map_err(|cause| Failure::Read(path.clone(), cause))?;
             let first = text.lines().next().unwrap_or_default();
             if !first.starts_with("//! ") || text.starts_with("//! placeholder") {
                 let shown = path.strip_prefix(root).unwrap_or(path).display();
-                offences.push(format!("{shown}: begin with `//!`: what it is for, what it must not know, where to read"));
+                offences
+                    .push(format!("{shown}: begin with `//!`: what it is for, what it must not know, where to read"));
             }
         }
     }
@@ -211,53 +164,27 @@ fn crate_docs(root: &Path) -> Result<Vec<String>, Failure> {
 /// The names in the normal dependency tree of a package, itself left out.
 fn dependencies(root: &Path, package: &str) -> Result<BTreeSet<String>, Failure> {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args([
-            "tree",
-            "--offline",
-            "--package",
-            package,
-            "--edges",
-            "normal",
-            "--prefix",
-            "none",
-            "--format",
-            "{p}",
-        ])
+        .args(["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
         .current_dir(root)
         .output()
         .map_err(|cause| Failure::Run("cargo tree", cause.to_string()))?;
     if !output.status.success() {
-        return Err(Failure::Run(
-            "cargo tree",
-            String::from_utf8_lossy(&output.stderr).into_owned(),
-        ));
+        return Err(Failure::Run("cargo tree", String::from_utf8_lossy(&output.stderr).into_owned()));
     }
     let text = String::from_utf8_lossy(&output.stdout);
-    let names = text
-        .lines()
-        .filter_map(|line| line.split_whitespace().next());
-    Ok(names
-        .filter(|name| *name != package)
-        .map(str::to_owned)
-        .collect())
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| *name != package).map(str::to_owned).collect())
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
     for path in entries(folder)? {
-        let name = path
-            .file_name()
-            .unwrap_or_default()
-            .to_string_lossy()
-            .into_owned();
+        let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
         if path.is_symlink() || SKIPPED.contains(&name.as_str()) {
             continue;
         }
         if path.is_dir() {
             walk(&path, files)?;
-        } else if path
-            .extension()
-            .is_some_and(|extension| CODE.iter().any(|code| extension == *code))
-        {
+        } else if path.extension().is_some_and(|extension| CODE.iter().any(|code| extension == *code)) {
             files.push(path);
         }
     }
@@ -267,10 +194,8 @@ fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
 /// The entries of a folder, in the order of their names.
 fn entries(folder: &Path) -> Result<Vec<PathBuf>, Failure> {
     let failure = |cause| Failure::Read(folder.to_owned(), cause);
-    let found: Result<Vec<PathBuf>, std::io::Error> = std::fs::read_dir(folder)
-        .map_err(failure)?
-        .map(|entry| entry.map(|entry| entry.path()))
-        .collect();
+    let found: Result<Vec<PathBuf>, std::io::Error> =
+        std::fs::read_dir(folder).map_err(failure)?.map(|entry| entry.map(|entry| entry.path())).collect();
     let mut found = found.map_err(failure)?;
     found.sort();
     Ok(found)
@@ -298,13 +223,7 @@ mod tests {
     #[test]
     fn the_tree_of_a_package_lists_what_it_uses_indirectly() {
         let tree = dependencies(&crate::root(), "longshore-api").expect("cargo knows the package");
-        assert!(
-            tree.contains("serde_json") && tree.contains("itoa"),
-            "{tree:?}"
-        );
-        assert!(
-            !tree.contains("longshore-api") && !tree.contains("proptest"),
-            "{tree:?}"
-        );
+        assert!(tree.contains("serde_json") && tree.contains("itoa"), "{tree:?}");
+        assert!(!tree.contains("longshore-api") && !tree.contains("proptest"), "{tree:?}");
     }
 }

@@ -37,13 +37,11 @@ pub const UNKNOWN_OPERATION_EXCEPTION: ErrorCode = ErrorCode::new("UnknownOperat
 pub const MISSING_AUTHENTICATION_TOKEN_EXCEPTION: ErrorCode =
     ErrorCode::new("MissingAuthenticationTokenException", 400);
 /// The signature lacks a part.
-pub const INCOMPLETE_SIGNATURE_EXCEPTION: ErrorCode =
-    ErrorCode::new("IncompleteSignatureException", 400);
+pub const INCOMPLETE_SIGNATURE_EXCEPTION: ErrorCode = ErrorCode::new("IncompleteSignatureException", 400);
 /// The signature does not match, or its time is too far off.
 pub const INVALID_SIGNATURE_EXCEPTION: ErrorCode = ErrorCode::new("InvalidSignatureException", 400);
 /// The access key is not known.
-pub const UNRECOGNIZED_CLIENT_EXCEPTION: ErrorCode =
-    ErrorCode::new("UnrecognizedClientException", 400);
+pub const UNRECOGNIZED_CLIENT_EXCEPTION: ErrorCode = ErrorCode::new("UnrecognizedClientException", 400);
 /// The session token has run out.
 pub const EXPIRED_TOKEN_EXCEPTION: ErrorCode = ErrorCode::new("ExpiredTokenException", 400);
 /// The caller may not do this.
@@ -53,8 +51,7 @@ pub const THROTTLING_EXCEPTION: ErrorCode = ErrorCode::new("ThrottlingException"
 /// Retry soon: starting, stopping, or not the leader.
 pub const SERVICE_UNAVAILABLE: ErrorCode = ErrorCode::new("ServiceUnavailableException", 503);
 /// The body is over the limit.
-pub const REQUEST_ENTITY_TOO_LARGE: ErrorCode =
-    ErrorCode::new("RequestEntityTooLargeException", 413);
+pub const REQUEST_ENTITY_TOO_LARGE: ErrorCode = ErrorCode::new("RequestEntityTooLargeException", 413);
 /// Something broke on our side.
 pub const INTERNAL_FAILURE: ErrorCode = ErrorCode::new("InternalFailure", 500);
 
@@ -75,12 +72,7 @@ pub struct ApiError {
 impl ApiError {
     /// An error without private context.
     pub fn new(code: ErrorCode, message: impl Into<String>) -> Self {
-        Self {
-            code,
-            message: message.into(),
-            context: None,
-            resource_ids: Vec::new(),
-        }
+        Self { code, message: message.into(), context: None, resource_ids: Vec::new() }
     }
 
     /// `ClientException`.

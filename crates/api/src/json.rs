@@ -53,10 +53,7 @@ impl<T: WireEnum> Visitor<'_> for EnumVisitor<T> {
 }
 
 pub(crate) fn unknown(kind: &'static str, value: &str) -> UnknownValue {
-    UnknownValue {
-        kind,
-        value: shortened(value),
-    }
+    UnknownValue { kind, value: shortened(value) }
 }
 
 /// Enums of wire strings: `Name { Variant = "wire", … }`.

@@ -66,12 +66,7 @@ mod tests {
     fn the_wire_form_is_seconds_with_a_fraction() {
         let time = Timestamp::from_millis(1_700_000_000_123);
         assert_eq!(serde_json::to_string(&time).unwrap(), "1700000000.123");
-        assert_eq!(
-            serde_json::from_str::<Timestamp>("1700000000")
-                .unwrap()
-                .as_millis(),
-            1_700_000_000_000
-        );
+        assert_eq!(serde_json::from_str::<Timestamp>("1700000000").unwrap().as_millis(), 1_700_000_000_000);
         assert!(serde_json::from_str::<Timestamp>("\"2024-01-01\"").is_err());
         assert_eq!(time.to_string(), "1700000000.123");
         assert_eq!(Timestamp::from_millis(-5).to_string(), "-0.005");
@@ -81,10 +76,7 @@ mod tests {
     fn arithmetic_saturates() {
         let late = Timestamp::from_millis(i64::MAX);
         assert_eq!(late.plus_millis(1), late);
-        assert_eq!(
-            Timestamp::from_millis(5).since(Timestamp::from_millis(7)),
-            -2
-        );
+        assert_eq!(Timestamp::from_millis(5).since(Timestamp::from_millis(7)), -2);
     }
 
     proptest! {

@@ -21,6 +21,8 @@ use crate::task::status::DesiredStatus;
 use crate::{cluster, instance, task, task_definition};
 
 mod check;
+#[cfg(test)]
+mod tests;
 
 pub use check::Violation;
 

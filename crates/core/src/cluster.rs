@@ -16,12 +16,15 @@ use crate::unsupported::{filled, refuse};
 
 /// CreateCluster. A cluster that is ACTIVE already is answered as it is.
 pub(crate) fn create(turn: &mut Turn<'_>, request: &types::CreateClusterRequest) -> Result<Response, ApiError> {
-    refuse("CreateCluster", &[
-        ("configuration", request.configuration.is_some()),
-        ("capacityProviders", filled(&request.capacity_providers)),
-        ("defaultCapacityProviderStrategy", filled(&request.default_capacity_provider_strategy)),
-        ("serviceConnectDefaults", request.service_connect_defaults.is_some()),
-    ])?;
+    refuse(
+        "CreateCluster",
+        &[
+            ("configuration", request.configuration.is_some()),
+            ("capacityProviders", filled(&request.capacity_providers)),
+            ("defaultCapacityProviderStrategy", filled(&request.default_capacity_provider_strategy)),
+            ("serviceConnectDefaults", request.service_connect_defaults.is_some()),
+        ],
+    )?;
     check_settings(request.settings.as_deref())?;
     let name = match request.cluster_name.as_deref() {
         None | Some("") => DEFAULT_CLUSTER,
@@ -111,7 +114,8 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListClustersRequest) -> Re
     if after.is_some_and(|name| check_name(name).is_err()) {
         return Err(bad_token());
     }
-    let behind = view.clusters.iter().filter(|(name, cluster)| cluster.active && after.is_none_or(|after| &***name > after));
+    let behind =
+        view.clusters.iter().filter(|(name, cluster)| cluster.active && after.is_none_or(|after| &***name > after));
     let Page { items, next } = page(behind, request.max_results, |(name, _)| name.to_string());
     let response = types::ListClustersResponse {
         cluster_arns: Some(items.into_iter().map(|(name, _)| view.config.cluster_arn(name)).collect()),
@@ -155,10 +159,7 @@ fn document(view: &ReadModel, cluster: &entity::Cluster, include: Include) -> ty
 /// The counts that ECS documents for STATISTICS, by launch type. Services are none yet.
 fn statistics(view: &ReadModel, cluster: &entity::Cluster) -> Vec<types::KeyValuePair> {
     let counters = view.counters.get(&cluster.id).copied().unwrap_or_default();
-    let ec2 = [
-        ("runningEC2TasksCount", counters.running),
-        ("pendingEC2TasksCount", counters.pending),
-    ];
+    let ec2 = [("runningEC2TasksCount", counters.running), ("pendingEC2TasksCount", counters.pending)];
     let none = [
         "runningFargateTasksCount",
         "pendingFargateTasksCount",

@@ -16,8 +16,10 @@ pub mod cluster;
 pub mod config;
 pub mod entity;
 pub mod entropy;
-pub mod ids;
+#[cfg(test)]
+mod fixture;
 mod idempotency;
+pub mod ids;
 pub mod instance;
 pub mod limits;
 mod messages;

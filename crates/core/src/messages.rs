@@ -115,9 +115,8 @@ impl ReadModel {
         // The overrides were accepted with the task, against this same immutable document.
         let effective =
             task_definition::merge(&known.record.document, &known.resolved, task.overrides.as_deref()).ok()?;
-        let container_arns: Vec<String> = (0..effective.containers.len())
-            .map(|index| self.config.container_arn(cluster, key.id, index))
-            .collect();
+        let container_arns: Vec<String> =
+            (0..effective.containers.len()).map(|index| self.config.container_arn(cluster, key.id, index)).collect();
         Some(payload::start(&TaskFacts {
             task_arn: &task_arn,
             cluster_arn: &self.config.cluster_arn(cluster),

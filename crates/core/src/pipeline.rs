@@ -5,7 +5,7 @@
 //! then its effects are performed. A reply that wrote nothing waits for the commit whose state it saw.
 //!
 //! The server's runner drives this with threads and a real store, the simulator with a simulated one. Both call
-//! [`Pipeline::submit`], do what [`Pipeline::next`] says, and report with [`Pipeline::committed`].
+//! [`Pipeline::submit`], do what [`Pipeline::step`] says, and report with [`Pipeline::committed`].
 
 use std::mem;
 
@@ -47,7 +47,7 @@ pub enum Step {
     /// Commit this, then call [`Pipeline::committed`].
     Commit(Batch),
     /// Release this; nothing needs to be committed for it.
-    Release(Release),
+    Release(Box<Release>),
     /// Load the store again and hand the new cell to [`Pipeline::reload`].
     Reload,
     /// Nothing, until a command comes or a commit ends.
@@ -151,7 +151,7 @@ impl Pipeline {
     }
 
     /// What to do now.
-    pub fn next(&mut self) -> Step {
+    pub fn step(&mut self) -> Step {
         if self.mode == Mode::Lost {
             return Step::Reload;
         }
@@ -162,7 +162,7 @@ impl Pipeline {
         let snapshot = self.cell.snapshot();
         self.stale = false;
         match work.groups.last() {
-            None => Step::Release(release(work, Some(snapshot))),
+            None => Step::Release(Box::new(release(work, Some(snapshot)))),
             Some(group) => {
                 let last = group.number;
                 let batch = Batch { groups: work.groups.clone() };
@@ -275,3 +275,6 @@ fn not_written() -> ApiError {
          Free some space and try again.",
     )
 }
+
+#[cfg(test)]
+mod tests;

@@ -142,7 +142,8 @@ pub(crate) struct Page<T> {
 /// Cuts a page out of `items`, which come in order and behind the cursor. The cursor is the last item's own key, so
 /// that what comes and goes meanwhile neither repeats nor loses anything that stays.
 pub(crate) fn page<T>(items: impl Iterator<Item = T>, max: Option<i32>, cursor: impl Fn(&T) -> String) -> Page<T> {
-    let size = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(crate::limits::PAGE).clamp(1, crate::limits::PAGE);
+    let size =
+        max.and_then(|max| usize::try_from(max).ok()).unwrap_or(crate::limits::PAGE).clamp(1, crate::limits::PAGE);
     let mut items: Vec<T> = items.take(size + 1).collect();
     let more = items.len() > size;
     items.truncate(size);

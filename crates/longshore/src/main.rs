@@ -31,6 +31,10 @@ use crate::cli::{Cli, Command};
 use crate::data_dir::DataDir;
 use crate::error::CliError;
 
+/// Answers are made on the cell's thread and freed on others, which the system's allocator is slow at.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     // A process started through /proc/self/exe would show up as "exe" in process lists.
     let _ = rustix::thread::set_name(c"longshore");

@@ -179,6 +179,8 @@ async fn refusals_come_before_the_101_in_the_agents_words() {
         (&no_instance, 400, "BadRequestException"),
         (&no_arn, 400, "InvalidInstanceException"),
         (&tcs_target().replace("cluster=", "other="), 400, "BadRequestException"),
+        (&tcs_target().replace("cluster=default", "cluster=elsewhere"), 400, "InvalidClusterException"),
+        (&tcs_target().replace("0000002&", "0000003&"), 400, "InvalidInstanceException"),
     ] {
         let (got, body) = refusal(&served, target, signed_get(served.addr, target, "")).await;
         assert_eq!(got, status, "{body}");

@@ -228,12 +228,7 @@ impl World {
     }
 
     /// The answer to a registration: from now on it is an instance.
-    pub(crate) fn registered(
-        &mut self,
-        index: usize,
-        life: Life,
-        answer: Option<Result<Response, ApiError>>,
-    ) -> Step {
+    pub(crate) fn registered(&mut self, index: usize, life: Life, answer: Option<Result<Response, ApiError>>) -> Step {
         if self.agents[index].alive(life).is_none() {
             return Ok(());
         }
@@ -251,7 +246,8 @@ impl World {
         self.oracle.instance_of(self.agents[index].key, &arn)?;
         let agent = &mut self.agents[index];
         let mut engine = Engine::new(engine_config(arn, self.weather.cleanup_ms));
-        let records = agent.disk.read().or_else(|error| broken(16, format!("a saved record cannot be read: {error}")))?;
+        let records =
+            agent.disk.read().or_else(|error| broken(16, format!("a saved record cannot be read: {error}")))?;
         if !agent.disk.holds(records.iter()) {
             return broken(16, "a saved record reads as another".to_owned());
         }
@@ -483,7 +479,14 @@ impl World {
         }
     }
 
-    pub(crate) fn agent_submits(&mut self, agent: usize, life: Life, task_arn: String, request: Box<Request>, tries: u32) {
+    pub(crate) fn agent_submits(
+        &mut self,
+        agent: usize,
+        life: Life,
+        task_arn: String,
+        request: Box<Request>,
+        tries: u32,
+    ) {
         if self.agents[agent].alive(life).is_none() {
             return;
         }

@@ -82,18 +82,30 @@ pub(crate) fn register(family: &str) -> Option<Request> {
         "batch" => vec![container("job", "sim/ends", 200, 100)],
         "trio" => {
             let log = with(container("log", "sim/ends", 10, 16), "essential", json!(false));
-            let proxy = with(container("proxy", "sim/forever", 10, 16), "dependsOn", json!([{"containerName": "app", "condition": "START"}]));
+            let proxy = with(
+                container("proxy", "sim/forever", 10, 16),
+                "dependsOn",
+                json!([{"containerName": "app", "condition": "START"}]),
+            );
             vec![container("app", "sim/forever", 64, 64), log, proxy]
         }
         "pipeline" => {
             let first = with(container("first", "sim/job", 10, 16), "essential", json!(false));
-            let second = with(container("second", "sim/ends", 10, 16), "dependsOn", json!([{"containerName": "first", "condition": "SUCCESS"}]));
+            let second = with(
+                container("second", "sim/ends", 10, 16),
+                "dependsOn",
+                json!([{"containerName": "first", "condition": "SUCCESS"}]),
+            );
             vec![first, second]
         }
         "checked" => {
             let check = json!({"command": ["CMD", "true"]});
             let base = with(container("base", "sim/healthy", 10, 16), "healthCheck", check);
-            let top = with(container("top", "sim/forever", 10, 16), "dependsOn", json!([{"containerName": "base", "condition": "HEALTHY"}]));
+            let top = with(
+                container("top", "sim/forever", 10, 16),
+                "dependsOn",
+                json!([{"containerName": "base", "condition": "HEALTHY"}]),
+            );
             vec![base, top]
         }
         "greedy" => vec![container("greedy", "sim/oom", 900, 700)],

@@ -2,8 +2,8 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use longshore_api::{ApiError, error as common};
 use longshore_api::ecs::{Operation, Request, Response, error, types};
+use longshore_api::{ApiError, error as common};
 use longshore_core::task::status::DesiredStatus;
 use serde_json::{Value, json};
 
@@ -47,11 +47,18 @@ struct Pending {
 #[derive(Debug)]
 enum Purpose {
     Setup(usize),
-    Run { count: usize, token: Option<(String, Value)> },
+    Run {
+        count: usize,
+        token: Option<(String, Value)>,
+    },
     /// The token was used with another request: this one must be refused.
     Conflict,
     Describe(Vec<String>),
-    List { must: BTreeSet<String>, listed: Vec<String>, size: i64 },
+    List {
+        must: BTreeSet<String>,
+        listed: Vec<String>,
+        size: i64,
+    },
     Other,
 }
 
@@ -163,7 +170,9 @@ impl World {
     fn replay_idea(&mut self) -> (Option<Request>, Purpose) {
         let clients = &mut self.clients;
         let tokens: Vec<&String> = clients.answered.keys().collect();
-        let Some(token) = clients.random.pick(&tokens).map(|token| (*token).clone()) else { return (None, Purpose::Other) };
+        let Some(token) = clients.random.pick(&tokens).map(|token| (*token).clone()) else {
+            return (None, Purpose::Other);
+        };
         let Some((document, _)) = clients.answered.get(&token) else { return (None, Purpose::Other) };
         let mut document = document.clone();
         if clients.random.per_mille(300) {
@@ -181,8 +190,11 @@ impl World {
         match draw {
             82 | 83 => catalog::request(Operation::CreateCluster, &spare),
             84 | 85 => catalog::request(Operation::DeleteCluster, &json!({"cluster": spare["clusterName"]})),
-            86 => catalog::request(Operation::DeleteCluster, &json!({"cluster": "default"})),
-            87..90 => {
+            // Refused, once an instance lives in it; before that it would leave the agents without a home.
+            86 if self.agents.iter().any(|agent| agent.disk.instance_arn.is_some()) => {
+                catalog::request(Operation::DeleteCluster, &json!({"cluster": "default"}))
+            }
+            86..90 => {
                 let images = ["sim/missing", "sim/flaky-pull", "sim/no-create", "sim/no-start", "sim/ends"];
                 catalog::misbehaving("broken", random.pick(&images)?)
             }
@@ -205,7 +217,9 @@ impl World {
         number: u64,
         answer: Option<Result<Response, ApiError>>,
     ) -> Step {
-        let Some(pending) = self.clients.each[client].take_if(|pending| pending.number == number) else { return Ok(()) };
+        let Some(pending) = self.clients.each[client].take_if(|pending| pending.number == number) else {
+            return Ok(());
+        };
         self.clients.answers += 1;
         match answer {
             None => self.ask_again(client, pending),
@@ -237,7 +251,8 @@ impl World {
             Purpose::Conflict => refused.code == error::CONFLICT_EXCEPTION,
             Purpose::Run { token, .. } => {
                 let before = token.as_ref().is_some_and(|(token, _)| self.clients.answered.contains_key(token));
-                let none = refused.code == error::INVALID_PARAMETER_EXCEPTION || refused.code == error::CLIENT_EXCEPTION;
+                let none =
+                    refused.code == error::INVALID_PARAMETER_EXCEPTION || refused.code == error::CLIENT_EXCEPTION;
                 !before && none
             }
             Purpose::Describe(_) => false,
@@ -273,13 +288,15 @@ impl World {
     }
 
     fn ran(&mut self, count: usize, token: Option<(String, Value)>, response: types::RunTaskResponse) -> Step {
-        let arns: Vec<String> = response.tasks.unwrap_or_default().into_iter().filter_map(|task| task.task_arn).collect();
+        let arns: Vec<String> =
+            response.tasks.unwrap_or_default().into_iter().filter_map(|task| task.task_arn).collect();
         let failures = response.failures.unwrap_or_default();
         for arn in &arns {
             self.oracle.acknowledged(arn)?;
         }
         let reasons = ["AGENT", "ATTRIBUTE", "RESOURCE:CPU", "RESOURCE:MEMORY", "RESOURCE:PORTS"];
-        let known = |failure: &types::Failure| failure.reason.as_deref().is_some_and(|reason| reasons.contains(&reason));
+        let known =
+            |failure: &types::Failure| failure.reason.as_deref().is_some_and(|reason| reasons.contains(&reason));
         if !failures.iter().all(known) {
             return broken(0, format!("a failure has an unknown reason: {failures:?}"));
         }

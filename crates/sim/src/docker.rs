@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent::engine::{
-    Action, ContainerKey, ContainerSpec, DockerError, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
-    PortBinding, Protocol, PullError, RunState,
+    Action, ContainerKey, ContainerSpec, DockerError, FoundContainer, Health, HealthStatus, ImageInfo, Input,
+    Inspection, PortBinding, Protocol, PullError, RunState,
 };
 use longshore_api::Timestamp;
 use serde_json::Value;
@@ -99,7 +99,6 @@ impl Host {
 }
 
 impl Container {
-
     fn inspection(&self) -> Inspection {
         Inspection {
             docker_id: self.id.clone(),
@@ -115,7 +114,7 @@ impl Container {
                 },
             },
             bindings: if self.state == State::Running { self.ports.clone() } else { Vec::new() },
-            health: self.behaviour.checks_health().then(|| Health {
+            health: self.behaviour.checks_health().then_some(Health {
                 status: if self.healthy { HealthStatus::Healthy } else { HealthStatus::Unknown },
                 output: None,
             }),
@@ -147,7 +146,9 @@ impl World {
     pub(crate) fn docker_takes(&mut self, host: usize, action: &Action) -> i64 {
         let random = &mut self.hosts[host].random;
         match action {
-            Action::PullImage { image, .. } if Behaviour::of(image) == Behaviour::SlowPull => random.between(5_000, 40_000),
+            Action::PullImage { image, .. } if Behaviour::of(image) == Behaviour::SlowPull => {
+                random.between(5_000, 40_000)
+            }
             Action::PullImage { .. } => random.between(20, 3_000),
             Action::Stop { grace_s, .. } if random.per_mille(200) => grace_s * 1_000,
             _ if random.per_mille(100) => random.between(1, LONGEST_CALL_MS),
@@ -163,10 +164,11 @@ impl World {
         let fails = self.hosts[host].random.per_mille(errors);
         // What Docker was doing when it went away, or took too long over, it may or may not have done.
         let done_anyway = self.hosts[host].random.per_mille(500);
-        let trouble = match (up, fails) {
-            (true, false) => None,
-            (false, _) => Some(DockerError::Unavailable("connection refused".to_owned())),
-            (true, true) => Some(DockerError::Timeout),
+        let broke_off = self.hosts[host].random.per_mille(500);
+        let trouble = match (up, fails, broke_off) {
+            (true, false, _) => None,
+            (false, _, _) | (true, true, true) => Some(DockerError::Unavailable("connection refused".to_owned())),
+            (true, true, false) => Some(DockerError::Timeout),
         };
         let arn = container_of(&action).map(|key| key.task_arn.clone()).unwrap_or_default();
         let input = match trouble {
@@ -372,7 +374,8 @@ impl World {
             Ok(container) => container.id.clone(),
             Err(missing) => return Ok(Err(missing)),
         };
-        let running = host.containers.values().any(|container| container.id == found && container.state == State::Running);
+        let running =
+            host.containers.values().any(|container| container.id == found && container.state == State::Running);
         if running {
             return broken(12, format!("{key:?} is removed while it runs"));
         }

@@ -30,9 +30,16 @@ pub(crate) enum Event {
     DiskHasRoom,
 
     /// A request arrives at the server.
-    Request { call: CallId, key: u32, request: Box<Request> },
+    Request {
+        call: CallId,
+        key: u32,
+        request: Box<Request>,
+    },
     /// Its answer arrives at the caller.
-    Response { call: CallId, answer: Box<Result<Response, ApiError>> },
+    Response {
+        call: CallId,
+        answer: Box<Result<Response, ApiError>>,
+    },
     /// The caller gives up, or learns that nobody is there.
     CallFails(CallId),
 
@@ -49,15 +56,33 @@ pub(crate) enum Event {
     AgentTick(usize, Life, Timestamp),
     AgentSaved(usize, Life, u64),
     AgentInput(usize, Life, Box<Input>),
-    AgentSubmits { agent: usize, life: Life, task_arn: String, request: Box<Request>, tries: u32 },
+    AgentSubmits {
+        agent: usize,
+        life: Life,
+        task_arn: String,
+        request: Box<Request>,
+        tries: u32,
+    },
     AgentLooksAtDocker(usize, Life),
     PartitionEnds(usize),
 
     /// Docker carries out what an agent asked for.
-    DockerDoes { agent: usize, life: Life, action: Box<Action> },
+    DockerDoes {
+        agent: usize,
+        life: Life,
+        action: Box<Action>,
+    },
     /// A container's process ends by itself.
-    ContainerEnds { host: usize, id: String, exit_code: i32, out_of_memory: bool },
-    ContainerHealthy { host: usize, id: String },
+    ContainerEnds {
+        host: usize,
+        id: String,
+        exit_code: i32,
+        out_of_memory: bool,
+    },
+    ContainerHealthy {
+        host: usize,
+        id: String,
+    },
     DockerUp(usize),
 
     ClientWakes(usize),

@@ -208,7 +208,8 @@ impl World {
     /// An instance reaches nobody.
     pub(crate) fn cut_off(&mut self, agent: usize) {
         self.agents[agent].cut_off = true;
-        let theirs: Vec<ConnId> = self.network.conns.iter().filter(|(_, c)| c.agent == agent).map(|(id, _)| *id).collect();
+        let theirs: Vec<ConnId> =
+            self.network.conns.iter().filter(|(_, c)| c.agent == agent).map(|(id, _)| *id).collect();
         for id in theirs {
             self.break_conn(id, NOTICED_MS);
         }
@@ -227,7 +228,7 @@ impl World {
     }
 
     /// A frame arrives at an agent.
-    pub(crate) fn to_agent(&mut self, id: ConnId, frame: Frame) -> Step {
+    pub(crate) fn frame_arrives(&mut self, id: ConnId, frame: Frame) -> Step {
         let Some(conn) = self.network.conns.get(&id).filter(|conn| !conn.broken) else { return Ok(()) };
         let (agent, life) = (conn.agent, conn.agent_life);
         if !self.agents[agent].is_session(life, id) {

@@ -217,6 +217,24 @@ impl Oracle {
         ensure(!wanted || self.excused.contains(id), 12, || format!("{key:?} was stopped and nobody wanted that"))
     }
 
+    /// No instance has more to do than it offers.
+    pub(crate) fn recount(&self, cpu: i64, memory_mib: i64) -> Step {
+        let mut taken: BTreeMap<_, (i64, i64)> = BTreeMap::new();
+        for task in self.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
+            let (cpu, memory) = taken.entry(task.instance).or_default();
+            *cpu += i64::from(task.cpu.0);
+            *memory += i64::from(task.memory.0);
+        }
+        let over = taken.iter().find(|(_, taken)| taken.0 > cpu || taken.1 > memory_mib);
+        ensure(over.is_none(), 3, || format!("more is reserved than there is: {over:?}"))
+    }
+
+    /// The container of a task that clients see as STOPPED does not run.
+    pub(crate) fn may_run(&self, key: &ContainerKey) -> Step {
+        let stopped = self.tasks.get(id_of(&key.task_arn)).is_some_and(|task| task.known == TaskStatus::Stopped);
+        ensure(!stopped, 7, || format!("{key:?} runs, its task is shown as STOPPED"))
+    }
+
     /// The control plane refused a report for good.
     pub(crate) fn report_dropped(&self, task_arn: &str, now: Timestamp) -> Step {
         let known = self.tasks.get(id_of(task_arn));
@@ -243,7 +261,9 @@ fn forward(before: &Task, after: &Task) -> Step {
     for (earlier, later) in before.containers.iter().zip(&after.containers) {
         ensure(earlier.status <= later.status, 5, || goes_back("a container's status"))?;
         let exit_code = |container: &longshore_core::entity::TaskContainer| container.detail.as_ref()?.exit_code;
-        ensure(exit_code(earlier).is_none() || exit_code(earlier) == exit_code(later), 5, || goes_back("an exit code"))?;
+        ensure(exit_code(earlier).is_none() || exit_code(earlier) == exit_code(later), 5, || {
+            goes_back("an exit code")
+        })?;
     }
     ensure(before.stop.is_none() || before.stop == after.stop, 5, || goes_back("the reason"))?;
     let (earlier, later) = (&before.life, &after.life);

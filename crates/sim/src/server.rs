@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 
 use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
-use longshore_api::{Timestamp, error};
 use longshore_api::ecs::Request;
+use longshore_api::{Timestamp, error};
 use longshore_core::cell::{AgentInfo, Cell, Command, Delivery, Effect, Reply};
 use longshore_core::entity::Entity;
 use longshore_core::ids::SessionId;
@@ -15,7 +15,7 @@ use longshore_core::{CellConfig, Principal};
 use longshore_store::{self as store, CommitError, CommitNumber, MemoryDisk, MemoryStore, Store, Term, Write};
 
 use crate::event::{CallId, ConnId, Event, Frame, Life};
-use crate::oracle::{Step, broken};
+use crate::oracle::{Step, Violation, broken};
 use crate::plan::Sabotage;
 use crate::random::Random;
 use crate::world::World;
@@ -80,6 +80,13 @@ enum Waiter {
     Nobody,
 }
 
+impl Process {
+    /// Whether every command was answered.
+    pub(crate) fn idle(&self) -> bool {
+        self.waiting.is_empty() && self.committing.is_none()
+    }
+}
+
 impl Server {
     pub(crate) fn new(config: CellConfig, random: Random) -> Self {
         Self {
@@ -117,6 +124,15 @@ pub(crate) fn load(config: &CellConfig, store: &mut MemoryStore) -> Result<Cell,
         Some(error) => Err(error),
         None => cell.check().map(|()| cell).map_err(|violation| violation.to_string()),
     }
+}
+
+/// What a store holds that holds this cell.
+pub(crate) fn stored(cell: &Cell) -> Result<BTreeMap<Vec<u8>, Vec<u8>>, Violation> {
+    let encoded = |entity: Entity| {
+        let value = entity.encode().or_else(|error| broken(16, error.to_string()))?;
+        Ok((entity.key().encode(), value))
+    };
+    cell.entities().map(encoded).collect()
 }
 
 /// A batch in the store's words.
@@ -258,7 +274,7 @@ impl World {
     }
 
     /// A message of an agent arrives.
-    pub(crate) fn to_server(&mut self, id: ConnId, message: AgentMessage) {
+    pub(crate) fn message_arrives(&mut self, id: ConnId, message: AgentMessage) {
         let Some(conn) = self.network.conns.get(&id).filter(|conn| !conn.broken && !conn.server_left) else { return };
         let Some((session, instance)) = conn.session else { return };
         if conn.server_life != Some(self.server.life) || self.server.process.is_none() {
@@ -291,9 +307,9 @@ impl World {
         }
         loop {
             let Some(process) = self.alive(life) else { return Ok(()) };
-            match process.pipeline.next() {
+            match process.pipeline.step() {
                 Todo::Commit(batch) => return self.begin_commit(life, &batch),
-                Todo::Release(release) => self.release(release)?,
+                Todo::Release(release) => self.release(*release)?,
                 Todo::Reload if !process.loading => {
                     process.loading = true;
                     let pause = self.server.random.between(10, 3_000);
@@ -387,8 +403,13 @@ impl World {
     }
 
     pub(crate) fn commit_reported(&mut self, life: Life, outcome: Committed) -> Step {
+        let disk = self.server.disk.clone();
         let Some(process) = self.alive(life) else { return Ok(()) };
         let release = process.pipeline.committed(outcome);
+        let taken_back = matches!(outcome, Committed::Failed { .. });
+        if taken_back && stored(process.pipeline.cell())? != disk.entities() {
+            return broken(16, "after a failed commit the cell is not what the disk holds".to_owned());
+        }
         if process.pipeline.read_only() && !process.probe_planned {
             process.probe_planned = true;
             self.after(PROBE_MS, Event::ServerProbes(life));
@@ -436,7 +457,10 @@ impl World {
                 return broken(18, format!("the reply of ticket {ticket} was released twice, or nobody asked"));
             };
             if saw > durable && !says_unavailable(&reply) {
-                return broken(18, format!("a reply that saw number {saw} was released at durable {durable}: {reply:?}"));
+                return broken(
+                    18,
+                    format!("a reply that saw number {saw} was released at durable {durable}: {reply:?}"),
+                );
             }
             self.reply(who, reply);
         }
@@ -517,7 +541,8 @@ impl World {
     /// Sends a payload to another session as well, with that instance's name on it.
     fn misdeliver(&mut self, not_to: ConnId, message: &ServerMessage) {
         let ServerMessage::Payload(payload) = message else { return };
-        let others = self.network.conns.iter().filter(|(id, conn)| **id != not_to && !conn.broken && conn.session.is_some());
+        let others =
+            self.network.conns.iter().filter(|(id, conn)| **id != not_to && !conn.broken && conn.session.is_some());
         let Some((other, agent)) = others.map(|(id, conn)| (*id, conn.agent)).next() else { return };
         let mut payload = payload.clone();
         payload.container_instance_arn = self.agents[agent].disk.instance_arn.clone().unwrap_or_default();
@@ -547,8 +572,5 @@ fn says_unavailable(reply: &Reply) -> bool {
 
 /// The owner of a numbered access key.
 pub(crate) fn principal(key: u32) -> Principal {
-    Principal {
-        access_key_id: format!("AKIA{key:016}").into(),
-        arn: "arn:aws:iam::000000000000:root".into(),
-    }
+    Principal { access_key_id: format!("AKIA{key:016}").into(), arn: "arn:aws:iam::000000000000:root".into() }
 }

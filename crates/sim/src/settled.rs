@@ -1,7 +1,5 @@
 //! What must be true once nothing fails any more and everybody has had time (invariants 7, 15 and 16).
 
-use std::collections::BTreeMap;
-
 use longshore_agent::engine::Status;
 use longshore_core::entity::Task;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
@@ -39,14 +37,12 @@ impl World {
             let open = process.sessions.len();
             return broken(7, format!("{open} sessions are open, there are {} agents", self.agents.len()));
         }
+        if !process.idle() {
+            return broken(7, "commands were never answered".to_owned());
+        }
         let cell = process.pipeline.cell();
         let disk = &self.server.disk;
-        let mut entities = BTreeMap::new();
-        for entity in cell.entities() {
-            let value = entity.encode().or_else(|error| broken(16, error.to_string()))?;
-            entities.insert(entity.key().encode(), value);
-        }
-        if entities != disk.entities() {
+        if server::stored(cell)? != disk.entities() {
             return broken(16, "the disk does not hold what the cell knows".to_owned());
         }
         let mut store = MemoryStore::open(disk.snapshot());
@@ -61,9 +57,10 @@ impl World {
     /// A task runs where it was placed, or has stopped for a reason.
     fn check_task(&self, task: &Task) -> Step {
         let id = task.key.id.to_string();
-        let agent = self.agents.iter().find(|agent| {
-            agent.disk.instance_arn.as_deref().map(id_of) == Some(task.instance.to_string().as_str())
-        });
+        let agent = self
+            .agents
+            .iter()
+            .find(|agent| agent.disk.instance_arn.as_deref().map(id_of) == Some(task.instance.to_string().as_str()));
         let Some(agent) = agent else { return broken(2, format!("task {id} is on no instance there is")) };
         let containers = self.hosts[agent.host].containers.values();
         let theirs: Vec<_> = containers.filter(|container| id_of(&container.key.task_arn) == id).collect();
@@ -85,7 +82,9 @@ impl World {
                         let alive = record.containers.iter().filter(|c| c.known == Status::Running).count();
                         match alive == running {
                             true => Ok(()),
-                            false => broken(7, format!("task {id}: {running} containers run, the agent knows of {alive}")),
+                            false => {
+                                broken(7, format!("task {id}: {running} containers run, the agent knows of {alive}"))
+                            }
                         }
                     }
                     record => broken(7, format!("task {id} is RUNNING, the agent says {:?}", record.map(|r| r.known))),
@@ -104,7 +103,8 @@ impl World {
         for agent in &self.agents {
             let Some(engine) = agent.engine() else { continue };
             let containers = self.hosts[agent.host].containers.values();
-            let theirs = containers.filter(|container| Some(&container.instance_arn) == agent.disk.instance_arn.as_ref());
+            let theirs =
+                containers.filter(|container| Some(&container.instance_arn) == agent.disk.instance_arn.as_ref());
             for container in theirs {
                 let name = format!("{:?} ({})", container.key, container.id);
                 let record = engine.task(&container.key.task_arn);

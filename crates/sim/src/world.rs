@@ -7,9 +7,9 @@ use longshore_api::Timestamp;
 use longshore_core::CellConfig;
 use longshore_core::config::Retention;
 
-use crate::agent::Agent;
+use crate::agent::{Agent, CPU, MEMORY_MIB};
 use crate::client::Clients;
-use crate::docker::Host;
+use crate::docker::{Host, State};
 use crate::event::Event;
 use crate::network::Network;
 use crate::oracle::{Oracle, Step, Violation, broken};
@@ -57,7 +57,8 @@ impl World {
     pub(crate) fn new(plan: Plan) -> Self {
         let seed = plan.seed;
         let weather = Weather::of(seed);
-        let retention = Retention { at_least_ms: weather.kept_ms, at_most_ms: 2 * weather.kept_ms, count: weather.kept };
+        let retention =
+            Retention { at_least_ms: weather.kept_ms, at_most_ms: 2 * weather.kept_ms, count: weather.kept };
         let config = CellConfig { retention, ..CellConfig::new("us-east-1", "000000000000") };
         let hosts: Vec<Host> = (0..weather.hosts)
             .map(|host| Host::new(format!("host-{host}"), Random::of(seed, &format!("docker {host}"))))
@@ -129,8 +130,14 @@ impl World {
         self.recount()
     }
 
-    /// The cell's own recount.
+    /// The cell's own recount, and ours.
     fn recount(&self) -> Step {
+        self.oracle.recount(CPU, MEMORY_MIB)?;
+        for container in self.hosts.iter().flat_map(|host| host.containers.values()) {
+            if container.state == State::Running {
+                self.oracle.may_run(&container.key)?;
+            }
+        }
         let Some(process) = &self.server.process else { return Ok(()) };
         process.pipeline.cell().check().map_err(|violation| Violation::new(6, violation.to_string()))
     }
@@ -170,8 +177,8 @@ impl World {
             Event::Response { call, answer } => return self.call_ends(call, Some(*answer)),
             Event::CallFails(call) => return self.call_ends(call, None),
             Event::Dial(conn) => self.dialled(conn),
-            Event::ToAgent(conn, frame) => return self.to_agent(conn, frame),
-            Event::ToServer(conn, message) => self.to_server(conn, *message),
+            Event::ToAgent(conn, frame) => return self.frame_arrives(conn, frame),
+            Event::ToServer(conn, message) => self.message_arrives(conn, *message),
             Event::AgentHangsUp(conn) => return self.agent_hangs_up(conn),
             Event::ServerHangsUp(conn) => self.server_hangs_up(conn),
             Event::AgentStart(agent) => self.agent_starts(agent),

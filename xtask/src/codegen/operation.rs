@@ -27,40 +27,20 @@ pub(super) fn files(model: &Model) -> Result<Vec<(&'static str, String)>, Failur
 fn rows(model: &Model) -> Result<Vec<Row<'_>>, Failure> {
     let rows = model.operations.iter().map(|(name, facts)| {
         let (Some(input), Some(output)) = (&facts.input, &facts.output) else {
-            return Err(Failure::Model(format!(
-                "operation {name} has no input or no output shape"
-            )));
+            return Err(Failure::Model(format!("operation {name} has no input or no output shape")));
         };
-        Ok(Row {
-            name,
-            input: &input.shape,
-            output: &output.shape,
-            facts,
-        })
+        Ok(Row { name, input: &input.shape, output: &output.shape, facts })
     });
     rows.collect()
 }
 
 /// What a front needs to recognise the service.
 fn service(model: &Model) -> Result<String, Failure> {
-    let mut text =
-        "use super::{error, shapes};\nuse crate::operation::OperationFacts;\n\n".to_owned();
+    let mut text = "use super::{error, shapes};\nuse crate::operation::OperationFacts;\n\n".to_owned();
     for (fact, constant, doc) in [
-        (
-            "targetPrefix",
-            "TARGET_PREFIX",
-            "The service in `X-Amz-Target`, before the dot.",
-        ),
-        (
-            "jsonVersion",
-            "JSON_VERSION",
-            "The version in `application/x-amz-json-<version>`.",
-        ),
-        (
-            "signingName",
-            "SIGNING_NAME",
-            "The service in the scope of a signature.",
-        ),
+        ("targetPrefix", "TARGET_PREFIX", "The service in `X-Amz-Target`, before the dot."),
+        ("jsonVersion", "JSON_VERSION", "The version in `application/x-amz-json-<version>`."),
+        ("signingName", "SIGNING_NAME", "The service in the scope of a signature."),
     ] {
         let value = model.metadata.get(fact).and_then(serde_json::Value::as_str);
         let value = value.ok_or_else(|| Failure::Model(format!("the metadata has no {fact}")))?;
@@ -79,12 +59,8 @@ fn operation(rows: &[Row<'_>]) -> String {
     let all = lines(rows, |row| format!("Self::{},", row.name));
     let from_name = lines(rows, |row| format!("\"{0}\" => Some(Self::{0}),", row.name));
     let facts = lines(rows, |row| {
-        let errors: Vec<String> = row
-            .facts
-            .errors
-            .iter()
-            .map(|error| format!("error::{}", names::constant(&error.shape)))
-            .collect();
+        let errors: Vec<String> =
+            row.facts.errors.iter().map(|error| format!("error::{}", names::constant(&error.shape))).collect();
         format!(
             "OperationFacts {{ name: \"{name}\", input: &shapes::{input}, output: &shapes::{output}, errors: &[{errors}], readonly: {readonly}, idempotent: {idempotent} }},",
             name = row.name,
@@ -137,12 +113,8 @@ f.write_str(self.name())
 }
 
 fn request(rows: &[Row<'_>]) -> String {
-    let variants = lines(rows, |row| {
-        format!("{}(Box<types::{}>),", row.name, row.input)
-    });
-    let operations = lines(rows, |row| {
-        format!("Self::{0}(_) => Operation::{0},", row.name)
-    });
+    let variants = lines(rows, |row| format!("{}(Box<types::{}>),", row.name, row.input));
+    let operations = lines(rows, |row| format!("Self::{0}(_) => Operation::{0},", row.name));
     let parse = lines(rows, |row| {
         format!(
             "Operation::{name} => types::{input}::from_value(value).map(|r| Self::{name}(Box::new(r))),",
@@ -150,9 +122,7 @@ fn request(rows: &[Row<'_>]) -> String {
             input = row.input
         )
     });
-    let write = lines(rows, |row| {
-        format!("Self::{}(request) => request.to_json(),", row.name)
-    });
+    let write = lines(rows, |row| format!("Self::{}(request) => request.to_json(),", row.name));
     let from = conversions(rows, "Request", |row| row.input);
     format!(
         "use serde_json::Value;
@@ -191,15 +161,9 @@ match self {{
 }
 
 fn response(rows: &[Row<'_>]) -> String {
-    let variants = lines(rows, |row| {
-        format!("{}(Box<types::{}>),", row.name, row.output)
-    });
-    let operations = lines(rows, |row| {
-        format!("Self::{0}(_) => Operation::{0},", row.name)
-    });
-    let write = lines(rows, |row| {
-        format!("Self::{}(response) => response.to_json(),", row.name)
-    });
+    let variants = lines(rows, |row| format!("{}(Box<types::{}>),", row.name, row.output));
+    let operations = lines(rows, |row| format!("Self::{0}(_) => Operation::{0},", row.name));
+    let write = lines(rows, |row| format!("Self::{}(response) => response.to_json(),", row.name));
     let from = conversions(rows, "Response", |row| row.output);
     format!(
         "use super::operation::Operation;
@@ -229,11 +193,7 @@ match self {{
 }
 
 /// `From` for every shape that belongs to one operation only.
-fn conversions<'a>(
-    rows: &'a [Row<'a>],
-    target: &str,
-    shape: impl Fn(&Row<'a>) -> &'a str,
-) -> String {
+fn conversions<'a>(rows: &'a [Row<'a>], target: &str, shape: impl Fn(&Row<'a>) -> &'a str) -> String {
     let mut text = String::new();
     for row in rows {
         let own = shape(row);
@@ -252,29 +212,16 @@ fn conversions<'a>(
 fn errors(model: &Model) -> Result<String, Failure> {
     let mut text = "use crate::error::ErrorCode;\n\n".to_owned();
     for (name, shape) in model.shapes.iter().filter(|(_, shape)| shape.exception) {
-        let code = shape
-            .error
-            .as_ref()
-            .and_then(|e| e.code.as_deref())
-            .unwrap_or(name);
-        let status = shape
-            .error
-            .as_ref()
-            .and_then(|e| e.http_status_code)
-            .unwrap_or(if shape.fault { 500 } else { 400 });
-        let _ = writeln!(
-            text,
-            "pub const {}: ErrorCode = ErrorCode::new(\"{code}\", {status});",
-            names::constant(name)
-        );
+        let code = shape.error.as_ref().and_then(|e| e.code.as_deref()).unwrap_or(name);
+        let status =
+            shape.error.as_ref().and_then(|e| e.http_status_code).unwrap_or(if shape.fault { 500 } else { 400 });
+        let _ =
+            writeln!(text, "pub const {}: ErrorCode = ErrorCode::new(\"{code}\", {status});", names::constant(name));
     }
     for operation in model.operations.values() {
         for error in &operation.errors {
             if !model.shape(&error.shape)?.exception {
-                return Err(Failure::Model(format!(
-                    "{} names {}, which is no exception",
-                    operation.name, error.shape
-                )));
+                return Err(Failure::Model(format!("{} names {}, which is no exception", operation.name, error.shape)));
             }
         }
     }

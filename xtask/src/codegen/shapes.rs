@@ -13,9 +13,7 @@ pub(super) fn file(model: &Model) -> Result<String, Failure> {
     for (name, shape) in &model.shapes {
         let constant = names::constant(name);
         if let Some(other) = seen.insert(constant.clone(), name) {
-            return Err(Failure::Model(format!(
-                "shapes {other} and {name} get one Rust name"
-            )));
+            return Err(Failure::Model(format!("shapes {other} and {name} get one Rust name")));
         }
         let bounds = match (shape.min, shape.max) {
             (None, None) => String::new(),
@@ -39,14 +37,9 @@ fn kind(name: &str, shape: &Shape) -> Result<String, Failure> {
             let members: String = shape
                 .members
                 .iter()
-                .map(|(wire, reference)| {
-                    member(wire, reference, shape.required.contains(wire)) + ", "
-                })
+                .map(|(wire, reference)| member(wire, reference, shape.required.contains(wire)) + ", ")
                 .collect();
-            format!(
-                "Kind::Structure {{ members: &[{members}], union: {} }}",
-                shape.union
-            )
+            format!("Kind::Structure {{ members: &[{members}], union: {} }}", shape.union)
         }
         "list" => {
             let item = reference(name, &shape.member)?;
@@ -75,19 +68,14 @@ fn kind(name: &str, shape: &Shape) -> Result<String, Failure> {
         "boolean" => "Kind::Boolean".to_owned(),
         "timestamp" => "Kind::Timestamp".to_owned(),
         other => {
-            return Err(Failure::Model(format!(
-                "{name}: type {other} is not supported yet"
-            )));
+            return Err(Failure::Model(format!("{name}: type {other} is not supported yet")));
         }
     })
 }
 
 fn member(wire: &str, reference: &Reference, required: bool) -> String {
     let constructor = if required { "required" } else { "optional" };
-    let mut text = format!(
-        "Member::{constructor}({wire:?}, &{})",
-        names::constant(&reference.shape)
-    );
+    let mut text = format!("Member::{constructor}({wire:?}, &{})", names::constant(&reference.shape));
     if reference.min.is_some() || reference.max.is_some() {
         let _ = write!(text, ".within({})", limits(reference.min, reference.max));
     }
@@ -102,9 +90,7 @@ fn limits(min: Option<i64>, max: Option<i64>) -> String {
 }
 
 fn reference<'a>(name: &str, reference: &'a Option<Reference>) -> Result<&'a Reference, Failure> {
-    reference
-        .as_ref()
-        .ok_or_else(|| Failure::Model(format!("{name} does not say what it holds")))
+    reference.as_ref().ok_or_else(|| Failure::Model(format!("{name} does not say what it holds")))
 }
 
 /// Patterns are few, and each is a set of characters: known ones are named, a new one stops the
@@ -114,8 +100,6 @@ fn pattern(name: &str, pattern: Option<&str>) -> Result<&'static str, Failure> {
         None => Ok("Pattern::Any"),
         Some(r"([\p{L}\p{Z}\p{N}_.:/=+\-@]*)") => Ok("Pattern::Tag"),
         Some(r"[a-zA-Z0-9\.\*\-]+") => Ok("Pattern::InstanceType"),
-        Some(other) => Err(Failure::Model(format!(
-            "{name}: add pattern {other} to shape::Pattern"
-        ))),
+        Some(other) => Err(Failure::Model(format!("{name}: add pattern {other} to shape::Pattern"))),
     }
 }

@@ -9,17 +9,10 @@ fn the_committed_code_is_what_the_models_say() {
         let expected: Vec<&String> = files.keys().collect();
         let mut found = present(&folder).expect("the folder is there");
         found.sort();
-        assert_eq!(
-            found.iter().collect::<Vec<_>>(),
-            expected,
-            "run: cargo run -p xtask -- codegen"
-        );
+        assert_eq!(found.iter().collect::<Vec<_>>(), expected, "run: cargo run -p xtask -- codegen");
         for (name, text) in &files {
             let committed = std::fs::read_to_string(folder.join(name)).expect("the file is there");
-            assert!(
-                committed == *text,
-                "{service}/{name} is stale; run: cargo run -p xtask -- codegen"
-            );
+            assert!(committed == *text, "{service}/{name} is stale; run: cargo run -p xtask -- codegen");
         }
     }
 }
@@ -36,11 +29,9 @@ fn names_are_rust_names() {
     ] {
         assert_eq!(names::variant(wire), expected);
     }
-    for (wire, expected) in [
-        ("ec2InstanceId", "ec2_instance_id"),
-        ("type", "r#type"),
-        ("s3BucketName", "s3_bucket_name"),
-    ] {
+    for (wire, expected) in
+        [("ec2InstanceId", "ec2_instance_id"), ("type", "r#type"), ("s3BucketName", "s3_bucket_name")]
+    {
         assert_eq!(names::field(wire), expected);
     }
     assert_eq!(names::constant("RunTaskRequest"), "RUN_TASK_REQUEST");

@@ -25,18 +25,8 @@ const PERSISTED: &[&str] = &[
 
 /// `enums.rs`, `requests.rs`, `answers.rs`, `documents.rs` and `types.rs`, which joins them.
 pub(super) fn files(model: &Model) -> Result<Vec<(&'static str, String)>, Failure> {
-    let requests: BTreeSet<&str> = model
-        .operations
-        .values()
-        .flat_map(|o| &o.input)
-        .map(|r| r.shape.as_str())
-        .collect();
-    let answers: BTreeSet<&str> = model
-        .operations
-        .values()
-        .flat_map(|o| &o.output)
-        .map(|r| r.shape.as_str())
-        .collect();
+    let requests: BTreeSet<&str> = model.operations.values().flat_map(|o| &o.input).map(|r| r.shape.as_str()).collect();
+    let answers: BTreeSet<&str> = model.operations.values().flat_map(|o| &o.output).map(|r| r.shape.as_str()).collect();
     let defaulted = with_default(model);
     let mut texts: [(&'static str, String, Vec<&str>); 3] = [
         ("requests.rs", String::new(), Vec::new()),
@@ -44,20 +34,12 @@ pub(super) fn files(model: &Model) -> Result<Vec<(&'static str, String)>, Failur
         ("documents.rs", String::new(), Vec::new()),
     ];
     for (name, shape) in model.shapes.iter().filter(|(_, shape)| is_struct(shape)) {
-        let file = match (
-            requests.contains(name.as_str()),
-            answers.contains(name.as_str()),
-        ) {
+        let file = match (requests.contains(name.as_str()), answers.contains(name.as_str())) {
             (true, _) => 0,
             (_, true) => 1,
             _ => 2,
         };
-        texts[file].1.push_str(&structure(
-            model,
-            name,
-            shape,
-            defaulted.contains(name.as_str()),
-        )?);
+        texts[file].1.push_str(&structure(model, name, shape, defaulted.contains(name.as_str()))?);
         if file != 2 {
             texts[file].2.push(name);
         }
@@ -68,22 +50,17 @@ pub(super) fn files(model: &Model) -> Result<Vec<(&'static str, String)>, Failur
     let mut files = vec![("enums.rs", enums(model)?), ("types.rs", TYPES.to_owned())];
     for (file, text, roots) in texts {
         let (import, json) = if file == "documents.rs" {
-            (
-                "",
-                format!("crate::json::stored_json! {{ {} }}\n", PERSISTED.join(", ")),
-            )
+            ("", format!("crate::json::stored_json! {{ {} }}\n", PERSISTED.join(", ")))
         } else {
-            (
-                "use super::documents::*;\n",
-                format!("crate::json::wire_json! {{ {} }}\n", roots.join(", ")),
-            )
+            ("use super::documents::*;\n", format!("crate::json::wire_json! {{ {} }}\n", roots.join(", ")))
         };
         files.push((file, format!("{PRELUDE}{import}\n{text}\n{json}")));
     }
     Ok(files)
 }
 
-const TYPES: &str = "pub use super::answers::*;\npub use super::documents::*;\npub use super::enums::*;\npub use super::requests::*;\n";
+const TYPES: &str =
+    "pub use super::answers::*;\npub use super::documents::*;\npub use super::enums::*;\npub use super::requests::*;\n";
 
 const PRELUDE: &str = "#![allow(unused_imports, reason = \"one prelude for three files\")]
 
@@ -114,9 +91,7 @@ fn structure(model: &Model, name: &str, shape: &Shape, defaulted: bool) -> Resul
     for (wire, reference) in &shape.members {
         let field = names::field(wire);
         if let Some(other) = seen.insert(field.clone(), wire) {
-            return Err(Failure::Model(format!(
-                "{name}: members {other} and {wire} get one Rust name"
-            )));
+            return Err(Failure::Model(format!("{name}: members {other} and {wire} get one Rust name")));
         }
         let required = shape.required.contains(wire);
         let mut attributes = Vec::new();
@@ -130,11 +105,7 @@ fn structure(model: &Model, name: &str, shape: &Shape, defaulted: bool) -> Resul
             let _ = writeln!(text, "#[serde({})]", attributes.join(", "));
         }
         let kind = rust_type(model, &reference.shape)?;
-        let kind = if required {
-            kind
-        } else {
-            format!("Option<{kind}>")
-        };
+        let kind = if required { kind } else { format!("Option<{kind}>") };
         let _ = writeln!(text, "pub {field}: {kind},");
     }
     text.push_str("}\n\n");
@@ -161,57 +132,34 @@ fn rust_type(model: &Model, name: &str) -> Result<String, Failure> {
         "boolean" => "bool".to_owned(),
         "timestamp" => "Timestamp".to_owned(),
         "list" => format!("Vec<{}>", rust_type(model, target(name, &shape.member)?)?),
-        "map" => format!(
-            "BTreeMap<String, {}>",
-            rust_type(model, target(name, &shape.value)?)?
-        ),
+        "map" => format!("BTreeMap<String, {}>", rust_type(model, target(name, &shape.value)?)?),
         other => {
-            return Err(Failure::Model(format!(
-                "{name}: type {other} is not supported yet"
-            )));
+            return Err(Failure::Model(format!("{name}: type {other} is not supported yet")));
         }
     };
-    Ok(if shape.sensitive {
-        format!("Sensitive<{kind}>")
-    } else {
-        kind
-    })
+    Ok(if shape.sensitive { format!("Sensitive<{kind}>") } else { kind })
 }
 
-fn target<'a>(
-    name: &str,
-    reference: &'a Option<crate::model::Reference>,
-) -> Result<&'a str, Failure> {
+fn target<'a>(name: &str, reference: &'a Option<crate::model::Reference>) -> Result<&'a str, Failure> {
     let reference = reference.as_ref();
-    reference
-        .map(|r| r.shape.as_str())
-        .ok_or_else(|| Failure::Model(format!("{name} does not say what it holds")))
+    reference.map(|r| r.shape.as_str()).ok_or_else(|| Failure::Model(format!("{name} does not say what it holds")))
 }
 
 /// The structures whose required members all have a default: everything but enums, transitively.
 fn with_default(model: &Model) -> BTreeSet<&str> {
-    let mut defaulted: BTreeSet<&str> = model
-        .shapes
-        .iter()
-        .filter(|(_, shape)| shape.kind == "structure")
-        .map(|(name, _)| name.as_str())
-        .collect();
+    let mut defaulted: BTreeSet<&str> =
+        model.shapes.iter().filter(|(_, shape)| shape.kind == "structure").map(|(name, _)| name.as_str()).collect();
     loop {
         let without: Vec<&str> = defaulted
             .iter()
             .copied()
             .filter(|name| {
                 let shape = &model.shapes[*name];
-                shape
-                    .required
-                    .iter()
-                    .filter_map(|member| shape.members.get(member))
-                    .any(|member| {
-                        let target = &model.shapes[&member.shape];
-                        let structure_without = target.kind == "structure"
-                            && !defaulted.contains(member.shape.as_str());
-                        !target.values.is_empty() || structure_without
-                    })
+                shape.required.iter().filter_map(|member| shape.members.get(member)).any(|member| {
+                    let target = &model.shapes[&member.shape];
+                    let structure_without = target.kind == "structure" && !defaulted.contains(member.shape.as_str());
+                    !target.values.is_empty() || structure_without
+                })
             })
             .collect();
         if without.is_empty() {
@@ -225,19 +173,13 @@ fn with_default(model: &Model) -> BTreeSet<&str> {
 
 fn enums(model: &Model) -> Result<String, Failure> {
     let mut text = "crate::json::wire_enums! {\n".to_owned();
-    for (name, shape) in model
-        .shapes
-        .iter()
-        .filter(|(_, shape)| !shape.values.is_empty())
-    {
+    for (name, shape) in model.shapes.iter().filter(|(_, shape)| !shape.values.is_empty()) {
         let _ = writeln!(text, "{name} {{");
         let mut seen = BTreeMap::new();
         for wire in &shape.values {
             let variant = names::variant(wire);
             if let Some(other) = seen.insert(variant.clone(), wire) {
-                return Err(Failure::Model(format!(
-                    "{name}: values {other} and {wire} get one Rust name"
-                )));
+                return Err(Failure::Model(format!("{name}: values {other} and {wire} get one Rust name")));
             }
             let _ = writeln!(text, "{variant} = \"{wire}\",");
         }

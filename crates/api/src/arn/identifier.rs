@@ -63,17 +63,8 @@ impl ClusterRef {
     /// Reads a `cluster` parameter.
     pub fn parse(text: &str) -> Result<Self, ArnError> {
         match arn(text)? {
-            None => Ok(Self {
-                scope: None,
-                name: name("Cluster", text)?,
-            }),
-            Some(Arn {
-                scope,
-                resource: Resource::Cluster { name },
-            }) => Ok(Self {
-                scope: Some(scope),
-                name,
-            }),
+            None => Ok(Self { scope: None, name: name("Cluster", text)? }),
+            Some(Arn { scope, resource: Resource::Cluster { name } }) => Ok(Self { scope: Some(scope), name }),
             Some(_) => Err(other(text, "cluster")),
         }
     }
@@ -83,19 +74,10 @@ impl InstanceRef {
     /// Reads a `containerInstance` parameter.
     pub fn parse(text: &str) -> Result<Self, ArnError> {
         match arn(text)? {
-            None => Ok(Self {
-                scope: None,
-                cluster: None,
-                id: id(text)?,
-            }),
-            Some(Arn {
-                scope,
-                resource: Resource::ContainerInstance { cluster, id },
-            }) => Ok(Self {
-                scope: Some(scope),
-                cluster,
-                id,
-            }),
+            None => Ok(Self { scope: None, cluster: None, id: id(text)? }),
+            Some(Arn { scope, resource: Resource::ContainerInstance { cluster, id } }) => {
+                Ok(Self { scope: Some(scope), cluster, id })
+            }
             Some(_) => Err(other(text, "container instance")),
         }
     }
@@ -105,19 +87,10 @@ impl TaskRef {
     /// Reads a `task` parameter.
     pub fn parse(text: &str) -> Result<Self, ArnError> {
         match arn(text)? {
-            None => Ok(Self {
-                scope: None,
-                cluster: None,
-                id: id(text)?,
-            }),
-            Some(Arn {
-                scope,
-                resource: Resource::Task { cluster, id },
-            }) => Ok(Self {
-                scope: Some(scope),
-                cluster,
-                id,
-            }),
+            None => Ok(Self { scope: None, cluster: None, id: id(text)? }),
+            Some(Arn { scope, resource: Resource::Task { cluster, id } }) => {
+                Ok(Self { scope: Some(scope), cluster, id })
+            }
             Some(_) => Err(other(text, "task")),
         }
     }
@@ -127,19 +100,10 @@ impl ServiceRef {
     /// Reads a `service` parameter.
     pub fn parse(text: &str) -> Result<Self, ArnError> {
         match arn(text)? {
-            None => Ok(Self {
-                scope: None,
-                cluster: None,
-                name: name("Service", text)?,
-            }),
-            Some(Arn {
-                scope,
-                resource: Resource::Service { cluster, name },
-            }) => Ok(Self {
-                scope: Some(scope),
-                cluster,
-                name,
-            }),
+            None => Ok(Self { scope: None, cluster: None, name: name("Service", text)? }),
+            Some(Arn { scope, resource: Resource::Service { cluster, name } }) => {
+                Ok(Self { scope: Some(scope), cluster, name })
+            }
             Some(_) => Err(other(text, "service")),
         }
     }
@@ -149,31 +113,15 @@ impl TaskDefinitionRef {
     /// Reads a `taskDefinition` parameter.
     pub fn parse(text: &str) -> Result<Self, ArnError> {
         match (arn(text)?, text.split_once(':')) {
-            (
-                Some(Arn {
-                    scope,
-                    resource: Resource::TaskDefinition { family, revision },
-                }),
-                _,
-            ) => Ok(Self {
-                scope: Some(scope),
-                family,
-                revision: Some(revision),
-            }),
+            (Some(Arn { scope, resource: Resource::TaskDefinition { family, revision } }), _) => {
+                Ok(Self { scope: Some(scope), family, revision: Some(revision) })
+            }
             (Some(_), _) => Err(other(text, "task definition")),
             (None, Some((family, revision))) => {
                 let revision = Some(revision_number(revision)?);
-                Ok(Self {
-                    scope: None,
-                    family: name("Family", family)?,
-                    revision,
-                })
+                Ok(Self { scope: None, family: name("Family", family)?, revision })
             }
-            (None, None) => Ok(Self {
-                scope: None,
-                family: name("Family", text)?,
-                revision: None,
-            }),
+            (None, None) => Ok(Self { scope: None, family: name("Family", text)?, revision: None }),
         }
     }
 }
@@ -182,16 +130,9 @@ impl TaskDefinitionRef {
 fn arn(text: &str) -> Result<Option<Arn>, ArnError> {
     // `arn:7` is revision 7 of a family called arn.
     let claims = text.starts_with("arn:") && text.matches(':').count() > 1;
-    if claims {
-        text.parse().map(Some)
-    } else {
-        Ok(None)
-    }
+    if claims { text.parse().map(Some) } else { Ok(None) }
 }
 
 fn other(text: &str, wanted: &'static str) -> ArnError {
-    ArnError::OtherResource {
-        text: shortened(text),
-        wanted,
-    }
+    ArnError::OtherResource { text: shortened(text), wanted }
 }

@@ -31,11 +31,7 @@ pub struct Scope {
 impl Scope {
     /// The scope of a region and account in the partition `aws`.
     pub fn new(region: impl Into<String>, account: impl Into<String>) -> Self {
-        Self {
-            partition: "aws".to_owned(),
-            region: region.into(),
-            account: account.into(),
-        }
+        Self { partition: "aws".to_owned(), region: region.into(), account: account.into() }
     }
 
     /// The text of the ARN of `resource` in this scope.
@@ -69,10 +65,7 @@ impl Scope {
     }
 
     fn text(&self, resource: impl fmt::Display) -> String {
-        format!(
-            "arn:{}:ecs:{}:{}:{resource}",
-            self.partition, self.region, self.account
-        )
+        format!("arn:{}:ecs:{}:{}:{resource}", self.partition, self.region, self.account)
     }
 }
 
@@ -87,10 +80,7 @@ pub struct Arn {
 
 /// What an ARN names. `cluster: None` is the old short form, which did not name the cluster.
 #[derive(Clone, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-#[allow(
-    missing_docs,
-    reason = "the members are the parts that the variant's form shows"
-)]
+#[allow(missing_docs, reason = "the members are the parts that the variant's form shows")]
 pub enum Resource {
     /// `cluster/<name>`
     Cluster { name: String },
@@ -101,35 +91,17 @@ pub enum Resource {
     /// `task-definition/<family>:<revision>`
     TaskDefinition { family: String, revision: u32 },
     /// `service/[<cluster>/]<name>`
-    Service {
-        cluster: Option<String>,
-        name: String,
-    },
+    Service { cluster: Option<String>, name: String },
     /// `task-set/<cluster>/<service>/ecs-svc/<id>`
-    TaskSet {
-        cluster: String,
-        service: String,
-        id: String,
-    },
+    TaskSet { cluster: String, service: String, id: String },
     /// `capacity-provider/<name>`
     CapacityProvider { name: String },
     /// `service-deployment/<cluster>/<service>/<id>`
-    ServiceDeployment {
-        cluster: String,
-        service: String,
-        id: String,
-    },
+    ServiceDeployment { cluster: String, service: String, id: String },
     /// `service-revision/<cluster>/<service>/<id>`
-    ServiceRevision {
-        cluster: String,
-        service: String,
-        id: String,
-    },
+    ServiceRevision { cluster: String, service: String, id: String },
     /// `container/<cluster>/<task>/<id>`, formerly `container/<id>`
-    Container {
-        owner: Option<ContainerOwner>,
-        id: String,
-    },
+    Container { owner: Option<ContainerOwner>, id: String },
     /// `attachment/<id>`
     Attachment { id: String },
 }
@@ -183,16 +155,8 @@ impl From<ArnError> for ApiError {
 
 impl fmt::Display for Arn {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Scope {
-            partition,
-            region,
-            account,
-        } = &self.scope;
-        write!(
-            f,
-            "arn:{partition}:ecs:{region}:{account}:{}",
-            self.resource
-        )
+        let Scope { partition, region, account } = &self.scope;
+        write!(f, "arn:{partition}:ecs:{region}:{account}:{}", self.resource)
     }
 }
 
@@ -200,49 +164,22 @@ impl fmt::Display for Resource {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Cluster { name } => write!(f, "cluster/{name}"),
-            Self::ContainerInstance {
-                cluster: Some(cluster),
-                id,
-            } => write!(f, "container-instance/{cluster}/{id}"),
+            Self::ContainerInstance { cluster: Some(cluster), id } => write!(f, "container-instance/{cluster}/{id}"),
             Self::ContainerInstance { cluster: None, id } => write!(f, "container-instance/{id}"),
-            Self::Task {
-                cluster: Some(cluster),
-                id,
-            } => write!(f, "task/{cluster}/{id}"),
+            Self::Task { cluster: Some(cluster), id } => write!(f, "task/{cluster}/{id}"),
             Self::Task { cluster: None, id } => write!(f, "task/{id}"),
             Self::TaskDefinition { family, revision } => {
                 write!(f, "task-definition/{family}:{revision}")
             }
-            Self::Service {
-                cluster: Some(cluster),
-                name,
-            } => write!(f, "service/{cluster}/{name}"),
-            Self::Service {
-                cluster: None,
-                name,
-            } => write!(f, "service/{name}"),
-            Self::TaskSet {
-                cluster,
-                service,
-                id,
-            } => write!(f, "task-set/{cluster}/{service}/ecs-svc/{id}"),
+            Self::Service { cluster: Some(cluster), name } => write!(f, "service/{cluster}/{name}"),
+            Self::Service { cluster: None, name } => write!(f, "service/{name}"),
+            Self::TaskSet { cluster, service, id } => write!(f, "task-set/{cluster}/{service}/ecs-svc/{id}"),
             Self::CapacityProvider { name } => write!(f, "capacity-provider/{name}"),
-            Self::ServiceDeployment {
-                cluster,
-                service,
-                id,
-            } => {
+            Self::ServiceDeployment { cluster, service, id } => {
                 write!(f, "service-deployment/{cluster}/{service}/{id}")
             }
-            Self::ServiceRevision {
-                cluster,
-                service,
-                id,
-            } => write!(f, "service-revision/{cluster}/{service}/{id}"),
-            Self::Container {
-                owner: Some(ContainerOwner { cluster, task }),
-                id,
-            } => {
+            Self::ServiceRevision { cluster, service, id } => write!(f, "service-revision/{cluster}/{service}/{id}"),
+            Self::Container { owner: Some(ContainerOwner { cluster, task }), id } => {
                 write!(f, "container/{cluster}/{task}/{id}")
             }
             Self::Container { owner: None, id } => write!(f, "container/{id}"),
@@ -256,21 +193,8 @@ impl FromStr for Arn {
 
     fn from_str(text: &str) -> Result<Self, ArnError> {
         let mut parts = text.splitn(6, ':');
-        let (
-            Some("arn"),
-            Some(partition),
-            Some(service),
-            Some(region),
-            Some(account),
-            Some(resource),
-        ) = (
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-            parts.next(),
-        )
+        let (Some("arn"), Some(partition), Some(service), Some(region), Some(account), Some(resource)) =
+            (parts.next(), parts.next(), parts.next(), parts.next(), parts.next(), parts.next())
         else {
             return Err(ArnError::NotAnArn(shortened(text)));
         };
@@ -281,14 +205,9 @@ impl FromStr for Arn {
         let scope = Scope {
             partition: part("partition", "^[a-z0-9-]{1,32}$", partition, 1..=32, lower)?,
             region: part("region", "^[a-z0-9-]{1,32}$", region, 1..=32, lower)?,
-            account: part("account", "^[0-9]{12}$", account, 12..=12, |c| {
-                c.is_ascii_digit()
-            })?,
+            account: part("account", "^[0-9]{12}$", account, 12..=12, |c| c.is_ascii_digit())?,
         };
-        Ok(Self {
-            scope,
-            resource: resource.parse()?,
-        })
+        Ok(Self { scope, resource: resource.parse()? })
     }
 }
 
@@ -299,82 +218,39 @@ impl FromStr for Resource {
         // More parts than any form has are as wrong as any others: bounded, whatever comes.
         let parts: Vec<&str> = text.splitn(6, '/').collect();
         Ok(match parts.as_slice() {
-            ["cluster", cluster] => Self::Cluster {
-                name: name("Cluster", cluster)?,
-            },
-            ["container-instance", own] => Self::ContainerInstance {
-                cluster: None,
-                id: id(own)?,
-            },
-            ["container-instance", cluster, own] => Self::ContainerInstance {
-                cluster: Some(name("Cluster", cluster)?),
-                id: id(own)?,
-            },
-            ["task", own] => Self::Task {
-                cluster: None,
-                id: id(own)?,
-            },
-            ["task", cluster, own] => Self::Task {
-                cluster: Some(name("Cluster", cluster)?),
-                id: id(own)?,
-            },
-            ["task-definition", definition] => {
-                let (family, revision) = definition
-                    .split_once(':')
-                    .ok_or_else(|| ArnError::UnknownResource(shortened(text)))?;
-                Self::TaskDefinition {
-                    family: name("Family", family)?,
-                    revision: revision_number(revision)?,
-                }
+            ["cluster", cluster] => Self::Cluster { name: name("Cluster", cluster)? },
+            ["container-instance", own] => Self::ContainerInstance { cluster: None, id: id(own)? },
+            ["container-instance", cluster, own] => {
+                Self::ContainerInstance { cluster: Some(name("Cluster", cluster)?), id: id(own)? }
             }
-            ["service", own] => Self::Service {
-                cluster: None,
-                name: name("Service", own)?,
-            },
-            ["service", cluster, own] => Self::Service {
-                cluster: Some(name("Cluster", cluster)?),
-                name: name("Service", own)?,
-            },
+            ["task", own] => Self::Task { cluster: None, id: id(own)? },
+            ["task", cluster, own] => Self::Task { cluster: Some(name("Cluster", cluster)?), id: id(own)? },
+            ["task-definition", definition] => {
+                let (family, revision) =
+                    definition.split_once(':').ok_or_else(|| ArnError::UnknownResource(shortened(text)))?;
+                Self::TaskDefinition { family: name("Family", family)?, revision: revision_number(revision)? }
+            }
+            ["service", own] => Self::Service { cluster: None, name: name("Service", own)? },
+            ["service", cluster, own] => {
+                Self::Service { cluster: Some(name("Cluster", cluster)?), name: name("Service", own)? }
+            }
             ["task-set", cluster, service, "ecs-svc", own] => {
                 let (cluster, service) = (name("Cluster", cluster)?, name("Service", service)?);
-                Self::TaskSet {
-                    cluster,
-                    service,
-                    id: id(own)?,
-                }
+                Self::TaskSet { cluster, service, id: id(own)? }
             }
-            ["capacity-provider", own] => Self::CapacityProvider {
-                name: name("Capacity provider", own)?,
-            },
+            ["capacity-provider", own] => Self::CapacityProvider { name: name("Capacity provider", own)? },
             ["service-deployment", cluster, service, own] => {
                 let (cluster, service) = (name("Cluster", cluster)?, name("Service", service)?);
-                Self::ServiceDeployment {
-                    cluster,
-                    service,
-                    id: id(own)?,
-                }
+                Self::ServiceDeployment { cluster, service, id: id(own)? }
             }
             ["service-revision", cluster, service, own] => {
                 let (cluster, service) = (name("Cluster", cluster)?, name("Service", service)?);
-                Self::ServiceRevision {
-                    cluster,
-                    service,
-                    id: id(own)?,
-                }
+                Self::ServiceRevision { cluster, service, id: id(own)? }
             }
-            ["container", own] => Self::Container {
-                owner: None,
-                id: id(own)?,
-            },
+            ["container", own] => Self::Container { owner: None, id: id(own)? },
             ["container", cluster, task, own] => {
-                let owner = ContainerOwner {
-                    cluster: name("Cluster", cluster)?,
-                    task: id(task)?,
-                };
-                Self::Container {
-                    owner: Some(owner),
-                    id: id(own)?,
-                }
+                let owner = ContainerOwner { cluster: name("Cluster", cluster)?, task: id(task)? };
+                Self::Container { owner: Some(owner), id: id(own)? }
             }
             ["attachment", own] => Self::Attachment { id: id(own)? },
             _ => return Err(ArnError::UnknownResource(shortened(text))),
@@ -390,24 +266,18 @@ fn name(what: &'static str, value: &str) -> Result<String, ArnError> {
 
 /// An id that a control plane made: 32 hexadecimal digits, a UUID, a number.
 fn id(value: &str) -> Result<String, ArnError> {
-    part("id", "^[a-zA-Z0-9\\-_]{1,64}$", value, 1..=64, |c| {
-        c.is_ascii_alphanumeric() || c == '_' || c == '-'
-    })
+    part("id", "^[a-zA-Z0-9\\-_]{1,64}$", value, 1..=64, |c| c.is_ascii_alphanumeric() || c == '_' || c == '-')
 }
 
 /// Revisions start at 1 and are written plainly: no sign, no leading zero, or two texts would name
 /// one thing.
 fn revision_number(value: &str) -> Result<u32, ArnError> {
     let plain = value.bytes().all(|b| b.is_ascii_digit()) && !value.starts_with('0');
-    value
-        .parse()
-        .ok()
-        .filter(|_| plain)
-        .ok_or_else(|| ArnError::BadPart {
-            part: "revision",
-            pattern: "^[1-9][0-9]*$",
-            value: shortened(value),
-        })
+    value.parse().ok().filter(|_| plain).ok_or_else(|| ArnError::BadPart {
+        part: "revision",
+        pattern: "^[1-9][0-9]*$",
+        value: shortened(value),
+    })
 }
 
 fn part(
@@ -418,11 +288,7 @@ fn part(
     allowed: impl Fn(char) -> bool,
 ) -> Result<String, ArnError> {
     if !len.contains(&value.len()) || !value.chars().all(allowed) {
-        return Err(ArnError::BadPart {
-            part,
-            pattern,
-            value: shortened(value),
-        });
+        return Err(ArnError::BadPart { part, pattern, value: shortened(value) });
     }
     Ok(value.to_owned())
 }

@@ -29,9 +29,7 @@ fn every_form_is_read_and_written_back() {
         "attachment/6d1f3c0e-8c62-4a5b-9a3c-000000000000",
     ] {
         let text = format!("{PREFIX}{resource}");
-        let arn: Arn = text
-            .parse()
-            .unwrap_or_else(|error| panic!("{text}: {error}"));
+        let arn: Arn = text.parse().unwrap_or_else(|error| panic!("{text}: {error}"));
         assert_eq!(arn.to_string(), text);
         assert_eq!(scope().arn(&arn.resource), text);
         assert_eq!(arn.scope, scope());
@@ -42,51 +40,22 @@ fn every_form_is_read_and_written_back() {
 fn shorthands_write_what_the_parser_reads() {
     let scope = scope();
     for (text, resource) in [
-        (
-            scope.cluster("c"),
-            Resource::Cluster {
-                name: "c".to_owned(),
-            },
-        ),
-        (
-            scope.task("c", ID),
-            Resource::Task {
-                cluster: Some("c".to_owned()),
-                id: ID.to_owned(),
-            },
-        ),
+        (scope.cluster("c"), Resource::Cluster { name: "c".to_owned() }),
+        (scope.task("c", ID), Resource::Task { cluster: Some("c".to_owned()), id: ID.to_owned() }),
         (
             scope.container_instance("c", ID),
-            Resource::ContainerInstance {
-                cluster: Some("c".to_owned()),
-                id: ID.to_owned(),
-            },
+            Resource::ContainerInstance { cluster: Some("c".to_owned()), id: ID.to_owned() },
         ),
-        (
-            scope.task_definition("f", 7),
-            Resource::TaskDefinition {
-                family: "f".to_owned(),
-                revision: 7,
-            },
-        ),
+        (scope.task_definition("f", 7), Resource::TaskDefinition { family: "f".to_owned(), revision: 7 }),
         (
             scope.container("c", ID, "u"),
             Resource::Container {
-                owner: Some(ContainerOwner {
-                    cluster: "c".to_owned(),
-                    task: ID.to_owned(),
-                }),
+                owner: Some(ContainerOwner { cluster: "c".to_owned(), task: ID.to_owned() }),
                 id: "u".to_owned(),
             },
         ),
     ] {
-        assert_eq!(
-            text.parse::<Arn>().unwrap(),
-            Arn {
-                scope: scope.clone(),
-                resource
-            }
-        );
+        assert_eq!(text.parse::<Arn>().unwrap(), Arn { scope: scope.clone(), resource });
     }
 }
 
@@ -125,22 +94,10 @@ fn a_parameter_takes_the_short_form_and_the_arn() {
 
     let task = TaskRef::parse(&scope().task("c", ID)).unwrap();
     assert_eq!((task.cluster.as_deref(), task.id.as_str()), (Some("c"), ID));
-    assert_eq!(
-        TaskRef::parse(ID).unwrap(),
-        TaskRef {
-            scope: None,
-            cluster: None,
-            id: ID.to_owned()
-        }
-    );
+    assert_eq!(TaskRef::parse(ID).unwrap(), TaskRef { scope: None, cluster: None, id: ID.to_owned() });
     let old = InstanceRef::parse(&format!("{PREFIX}container-instance/{ID}")).unwrap();
     assert_eq!((old.cluster, old.id.as_str()), (None, ID));
-    assert_eq!(
-        ServiceRef::parse(&format!("{PREFIX}service/c/web"))
-            .unwrap()
-            .name,
-        "web"
-    );
+    assert_eq!(ServiceRef::parse(&format!("{PREFIX}service/c/web")).unwrap().name, "web");
 }
 
 #[test]
@@ -150,18 +107,10 @@ fn a_task_definition_is_a_family_a_revision_or_an_arn() {
         ("f_producer:3", "f_producer", Some(3)),
         ("arn", "arn", None),
         ("arn:7", "arn", Some(7)),
-        (
-            "arn:aws:ecs:us-east-1:000000000000:task-definition/web:12",
-            "web",
-            Some(12),
-        ),
+        ("arn:aws:ecs:us-east-1:000000000000:task-definition/web:12", "web", Some(12)),
     ] {
         let parsed = TaskDefinitionRef::parse(text).unwrap();
-        assert_eq!(
-            (parsed.family.as_str(), parsed.revision),
-            (family, revision),
-            "{text}"
-        );
+        assert_eq!((parsed.family.as_str(), parsed.revision), (family, revision), "{text}");
     }
     for text in ["", ":1", "f:", "f:x", "f:0", "f:1:2", "f g"] {
         assert!(TaskDefinitionRef::parse(text).is_err(), "{text}");
@@ -171,21 +120,9 @@ fn a_task_definition_is_a_family_a_revision_or_an_arn() {
 #[test]
 fn an_arn_of_another_kind_is_refused_by_name() {
     let error = ClusterRef::parse(&scope().task("c", ID)).unwrap_err();
-    assert!(
-        matches!(
-            error,
-            ArnError::OtherResource {
-                wanted: "cluster",
-                ..
-            }
-        ),
-        "{error}"
-    );
+    assert!(matches!(error, ArnError::OtherResource { wanted: "cluster", .. }), "{error}");
     let error = ClusterRef::parse("my.cluster").unwrap_err();
-    assert_eq!(
-        error.to_string(),
-        "Cluster must match ^[a-zA-Z0-9\\-_]{1,255}$, but was 'my.cluster'"
-    );
+    assert_eq!(error.to_string(), "Cluster must match ^[a-zA-Z0-9\\-_]{1,255}$, but was 'my.cluster'");
 }
 
 #[test]
@@ -201,27 +138,14 @@ fn any_resource() -> impl Strategy<Value = Resource> {
     let id = "[a-z0-9-]{1,64}";
     prop_oneof![
         name.prop_map(|name| Resource::Cluster { name }),
-        (proptest::option::of(name), id)
-            .prop_map(|(cluster, id)| Resource::ContainerInstance { cluster, id }),
+        (proptest::option::of(name), id).prop_map(|(cluster, id)| Resource::ContainerInstance { cluster, id }),
         (proptest::option::of(name), id).prop_map(|(cluster, id)| Resource::Task { cluster, id }),
-        (name, 1_u32..)
-            .prop_map(|(family, revision)| Resource::TaskDefinition { family, revision }),
-        (proptest::option::of(name), name)
-            .prop_map(|(cluster, name)| Resource::Service { cluster, name }),
-        (name, name, id).prop_map(|(cluster, service, id)| Resource::TaskSet {
-            cluster,
-            service,
-            id
-        }),
-        (name, name, id).prop_map(|(cluster, service, id)| Resource::ServiceRevision {
-            cluster,
-            service,
-            id
-        }),
-        (name, id, id).prop_map(|(cluster, task, id)| Resource::Container {
-            owner: Some(ContainerOwner { cluster, task }),
-            id
-        }),
+        (name, 1_u32..).prop_map(|(family, revision)| Resource::TaskDefinition { family, revision }),
+        (proptest::option::of(name), name).prop_map(|(cluster, name)| Resource::Service { cluster, name }),
+        (name, name, id).prop_map(|(cluster, service, id)| Resource::TaskSet { cluster, service, id }),
+        (name, name, id).prop_map(|(cluster, service, id)| Resource::ServiceRevision { cluster, service, id }),
+        (name, id, id)
+            .prop_map(|(cluster, task, id)| Resource::Container { owner: Some(ContainerOwner { cluster, task }), id }),
     ]
 }
 

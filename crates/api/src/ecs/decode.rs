@@ -12,12 +12,10 @@ impl Request {
     /// The check comes first, because it can say *where* something is wrong; serde cannot.
     pub fn decode(operation: Operation, value: &Value) -> Result<Self, Violation> {
         let input = operation.facts().input;
-        shape::check(input, value)
-            .map_err(|violation| violation.with_code(rejection(operation)))?;
+        shape::check(input, value).map_err(|violation| violation.with_code(rejection(operation)))?;
         // The tables and the types are made from one model: what passed above fits. Should that ever
         // be untrue, the caller is told so instead of the process dying.
-        Self::parse(operation, value)
-            .map_err(|cause| Violation::new(ViolationKind::Unreadable(cause.to_string())))
+        Self::parse(operation, value).map_err(|cause| Violation::new(ViolationKind::Unreadable(cause.to_string())))
     }
 }
 

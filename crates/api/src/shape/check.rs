@@ -38,15 +38,12 @@ impl Walk {
             (Kind::List { item, .. }, Value::Array(items)) => {
                 self.length(shape, limits, items.len())?;
                 items.iter().enumerate().try_for_each(|(index, value)| {
-                    self.shape(item, Limits::NONE, value, depth + 1)
-                        .map_err(|violation| violation.at(index))
+                    self.shape(item, Limits::NONE, value, depth + 1).map_err(|violation| violation.at(index))
                 })
             }
             (Kind::Map { key, value, .. }, Value::Object(object)) => {
                 self.length(shape, limits, object.len())?;
-                object
-                    .iter()
-                    .try_for_each(|(name, entry)| self.entry(key, value, name, entry, depth))
+                object.iter().try_for_each(|(name, entry)| self.entry(key, value, name, entry, depth))
             }
             (Kind::Document, _) => Ok(()),
             (_, value) => match self.pass {
@@ -56,13 +53,7 @@ impl Walk {
         }
     }
 
-    fn structure(
-        self,
-        members: &[Member],
-        union: bool,
-        object: &Map<String, Value>,
-        depth: usize,
-    ) -> Outcome {
+    fn structure(self, members: &[Member], union: bool, object: &Map<String, Value>, depth: usize) -> Outcome {
         let mut found = 0;
         for member in members {
             match object.get(member.name) {
@@ -88,8 +79,7 @@ impl Walk {
         if self.pass == Pass::Limits {
             scalar_limits(key, Limits::NONE, &Value::String(name.to_owned())).map_err(within)?;
         }
-        self.shape(shape, Limits::NONE, value, depth + 1)
-            .map_err(within)
+        self.shape(shape, Limits::NONE, value, depth + 1).map_err(within)
     }
 
     fn length(self, shape: &Shape, limits: Limits, len: usize) -> Outcome {
@@ -104,10 +94,7 @@ impl Walk {
 fn scalar_type(shape: &Shape, value: &Value) -> Outcome {
     let (fits, expected) = match shape.kind {
         Kind::String(_) | Kind::Enum(_) => (value.is_string(), "a string"),
-        Kind::Integer => (
-            value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()),
-            "an integer of 32 bits",
-        ),
+        Kind::Integer => (value.as_i64().is_some_and(|n| i32::try_from(n).is_ok()), "an integer of 32 bits"),
         Kind::Long => (value.is_i64(), "an integer of 64 bits"),
         Kind::Double => (value.is_number(), "a number"),
         Kind::Timestamp => (value.is_number(), "a number of seconds since the epoch"),
@@ -117,33 +104,19 @@ fn scalar_type(shape: &Shape, value: &Value) -> Outcome {
         Kind::List { .. } => (false, "a list"),
         Kind::Document => (true, "any JSON"),
     };
-    if fits {
-        Ok(())
-    } else {
-        Err(Violation::new(ViolationKind::WrongType {
-            expected,
-            found: found(value),
-        }))
-    }
+    if fits { Ok(()) } else { Err(Violation::new(ViolationKind::WrongType { expected, found: found(value) })) }
 }
 
 /// Whether a scalar of the right type keeps its enum, pattern and bounds.
 fn scalar_limits(shape: &Shape, limits: Limits, value: &Value) -> Outcome {
     match (&shape.kind, value) {
         (Kind::Enum(allowed), Value::String(text)) if !allowed.contains(&text.as_str()) => {
-            Err(Violation::new(ViolationKind::NotInEnum {
-                value: shortened(text),
-                allowed,
-            }))
+            Err(Violation::new(ViolationKind::NotInEnum { value: shortened(text), allowed }))
         }
         (Kind::String(pattern), Value::String(text)) => {
             let len = text.chars().count();
             length(shape.limits, len).and_then(|()| length(limits, len))?;
-            if pattern.matches(text) {
-                Ok(())
-            } else {
-                Err(Violation::new(ViolationKind::BadCharacters))
-            }
+            if pattern.matches(text) { Ok(()) } else { Err(Violation::new(ViolationKind::BadCharacters)) }
         }
         (Kind::Integer | Kind::Long | Kind::Double, Value::Number(number)) => {
             let number = number.as_f64().unwrap_or(f64::NAN);
@@ -173,11 +146,7 @@ fn range(limits: Limits, number: f64, value: &Value) -> Outcome {
     if !below && !above {
         return Ok(());
     }
-    Err(Violation::new(ViolationKind::OutOfRange {
-        value: value.to_string(),
-        min: limits.min,
-        max: limits.max,
-    }))
+    Err(Violation::new(ViolationKind::OutOfRange { value: value.to_string(), min: limits.min, max: limits.max }))
 }
 
 fn found(value: &Value) -> &'static str {

@@ -41,12 +41,7 @@ pub struct Shape {
 
 impl Shape {
     pub(crate) const fn new(name: &'static str, kind: Kind) -> Self {
-        Self {
-            name,
-            kind,
-            limits: Limits::NONE,
-            sensitive: false,
-        }
+        Self { name, kind, limits: Limits::NONE, sensitive: false }
     }
 
     pub(crate) const fn within(self, limits: Limits) -> Self {
@@ -54,10 +49,7 @@ impl Shape {
     }
 
     pub(crate) const fn sensitive(self) -> Self {
-        Self {
-            sensitive: true,
-            ..self
-        }
+        Self { sensitive: true, ..self }
     }
 }
 
@@ -124,20 +116,11 @@ pub struct Member {
 
 impl Member {
     pub(crate) const fn optional(name: &'static str, shape: &'static Shape) -> Self {
-        Self {
-            name,
-            location_name: None,
-            shape,
-            required: false,
-            limits: Limits::NONE,
-        }
+        Self { name, location_name: None, shape, required: false, limits: Limits::NONE }
     }
 
     pub(crate) const fn required(name: &'static str, shape: &'static Shape) -> Self {
-        Self {
-            required: true,
-            ..Self::optional(name, shape)
-        }
+        Self { required: true, ..Self::optional(name, shape) }
     }
 
     pub(crate) const fn within(self, limits: Limits) -> Self {
@@ -156,10 +139,7 @@ pub struct Limits {
 
 impl Limits {
     /// No bounds.
-    pub const NONE: Self = Self {
-        min: None,
-        max: None,
-    };
+    pub const NONE: Self = Self { min: None, max: None };
 }
 
 /// Which characters a string may have. The models' few patterns are all of this kind.
@@ -178,16 +158,11 @@ impl Pattern {
     pub fn matches(self, text: &str) -> bool {
         match self {
             Self::Any => true,
-            Self::Tag => text.chars().all(|c| {
-                c.is_alphanumeric()
-                    || c.is_whitespace() && !c.is_control()
-                    || "_.:/=+-@".contains(c)
-            }),
+            Self::Tag => text
+                .chars()
+                .all(|c| c.is_alphanumeric() || c.is_whitespace() && !c.is_control() || "_.:/=+-@".contains(c)),
             Self::InstanceType => {
-                !text.is_empty()
-                    && text
-                        .chars()
-                        .all(|c| c.is_ascii_alphanumeric() || ".*-".contains(c))
+                !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || ".*-".contains(c))
             }
         }
     }

@@ -73,16 +73,12 @@ impl Violation {
     /// At the root; the walk puts the path in front on its way out.
     pub(crate) fn new(kind: ViolationKind) -> Self {
         let code = match kind {
-            ViolationKind::WrongType { .. }
-            | ViolationKind::TooDeep
-            | ViolationKind::Unreadable(_) => SERIALIZATION_EXCEPTION,
+            ViolationKind::WrongType { .. } | ViolationKind::TooDeep | ViolationKind::Unreadable(_) => {
+                SERIALIZATION_EXCEPTION
+            }
             _ => crate::ecs::error::INVALID_PARAMETER_EXCEPTION,
         };
-        Self {
-            path: String::new(),
-            kind,
-            code,
-        }
+        Self { path: String::new(), kind, code }
     }
 
     /// The code this is answered with.
@@ -101,11 +97,7 @@ impl Violation {
 
     /// Puts a member's name in front of the path.
     pub(crate) fn under(mut self, name: &str) -> Self {
-        let separator = if self.path.is_empty() || self.path.starts_with('[') {
-            ""
-        } else {
-            "."
-        };
+        let separator = if self.path.is_empty() || self.path.starts_with('[') { "" } else { "." };
         self.path = format!("{name}{separator}{}", self.path);
         self
     }
@@ -118,11 +110,7 @@ impl Violation {
 
 impl fmt::Display for Violation {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let path = if self.path.is_empty() {
-            "The request"
-        } else {
-            &self.path
-        };
+        let path = if self.path.is_empty() { "The request" } else { &self.path };
         match &self.kind {
             ViolationKind::WrongType { expected, found } => {
                 write!(f, "{path} must be {expected}, but is {found}.")
@@ -130,45 +118,24 @@ impl fmt::Display for Violation {
             ViolationKind::TooDeep => write!(f, "{path} is nested too deeply."),
             ViolationKind::MissingRequired => write!(f, "{path} is required and must not be null."),
             ViolationKind::NotInEnum { value, allowed } => {
-                write!(
-                    f,
-                    "{path} must be one of [{}], but was '{value}'.",
-                    allowed.join(", ")
-                )
+                write!(f, "{path} must be one of [{}], but was '{value}'.", allowed.join(", "))
             }
             ViolationKind::TooShort { len: 0, min: 1 } => {
                 write!(f, "{} cannot be empty.", sentence(path))
             }
-            ViolationKind::TooShort { len, min } => write!(
-                f,
-                "{path} must have a length of at least {min}, but has {len}."
-            ),
-            ViolationKind::TooLong { len, max } => write!(
-                f,
-                "{path} must have a length of at most {max}, but has {len}."
-            ),
-            ViolationKind::OutOfRange {
-                value,
-                min: Some(min),
-                max: Some(max),
-            } => {
-                write!(
-                    f,
-                    "{path} must be between {min} and {max}, but was {value}."
-                )
+            ViolationKind::TooShort { len, min } => {
+                write!(f, "{path} must have a length of at least {min}, but has {len}.")
             }
-            ViolationKind::OutOfRange {
-                value,
-                min: Some(min),
-                max: None,
-            } => {
+            ViolationKind::TooLong { len, max } => {
+                write!(f, "{path} must have a length of at most {max}, but has {len}.")
+            }
+            ViolationKind::OutOfRange { value, min: Some(min), max: Some(max) } => {
+                write!(f, "{path} must be between {min} and {max}, but was {value}.")
+            }
+            ViolationKind::OutOfRange { value, min: Some(min), max: None } => {
                 write!(f, "{path} must be at least {min}, but was {value}.")
             }
-            ViolationKind::OutOfRange {
-                value,
-                max: Some(max),
-                ..
-            } => {
+            ViolationKind::OutOfRange { value, max: Some(max), .. } => {
                 write!(f, "{path} must be at most {max}, but was {value}.")
             }
             ViolationKind::OutOfRange { value, .. } => {

@@ -66,8 +66,7 @@ impl Cell {
             }
         }
         books.retain(|_, book| !book.is_empty());
-        let known: BTreeMap<&str, PortBook> =
-            pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
+        let known: BTreeMap<&str, PortBook> = pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
         ensure(known == books, || "a port book differs from its recount".to_owned())?;
         self.check_fixed_ports()
     }

@@ -108,9 +108,7 @@ fn fresh_usage(instance: &Instance) -> Usage {
     }
 }
 
-fn attribute(
-    (name, value): (&std::sync::Arc<str>, &Option<std::sync::Arc<str>>),
-) -> types::Attribute {
+fn attribute((name, value): (&std::sync::Arc<str>, &Option<std::sync::Arc<str>>)) -> types::Attribute {
     types::Attribute {
         name: name.to_string(),
         value: value.as_deref().map(str::to_owned),
@@ -137,10 +135,7 @@ fn resources(cpu: i64, memory: i64, ports: &[HostPort]) -> Vec<types::Resource> 
 }
 
 fn number(name: &str, value: i64) -> types::Resource {
-    types::Resource {
-        integer_value: Some(i32::try_from(value).unwrap_or(i32::MAX)),
-        ..resource(name, "INTEGER")
-    }
+    types::Resource { integer_value: Some(i32::try_from(value).unwrap_or(i32::MAX)), ..resource(name, "INTEGER") }
 }
 
 fn set(name: &str, ports: &[HostPort], protocol: Protocol) -> types::Resource {

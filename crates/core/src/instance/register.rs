@@ -111,10 +111,16 @@ fn attributes(turn: &Turn<'_>, sent: &[types::Attribute]) -> Result<BTreeMap<Arc
     let mut attributes = BTreeMap::new();
     for attribute in sent {
         if attribute.name.is_empty() || attribute.name.len() > 128 {
-            return Err(ApiError::client(format!("The attribute name {:?} must have 1 to 128 characters.", attribute.name)));
+            return Err(ApiError::client(format!(
+                "The attribute name {:?} must have 1 to 128 characters.",
+                attribute.name
+            )));
         }
         if attribute.value.as_ref().is_some_and(|value| value.len() > 128) {
-            return Err(ApiError::client(format!("The value of attribute {} has more than 128 characters.", attribute.name)));
+            return Err(ApiError::client(format!(
+                "The value of attribute {} has more than 128 characters.",
+                attribute.name
+            )));
         }
         attributes.insert(attribute.name.as_str().into(), attribute.value.as_deref().map(Arc::from));
     }

@@ -61,7 +61,6 @@ impl Sessions {
         let open = std::mem::take(&mut self.open);
         open.into_iter().map(|(instance, session)| Effect::Close { instance, session, reason }).collect()
     }
-
 }
 
 /// An agent opened a session. The newest one of an instance counts; the one before it is closed.
@@ -104,8 +103,7 @@ pub(crate) fn confirm_stops(
     }
     let wanted = |arn: &String| {
         let named = names::task_arn_parts(turn.config, arn);
-        let task =
-            named.and_then(|(_, id)| turn.tables.view().tasks.get(&TaskKey { cluster: instance.cluster, id }));
+        let task = named.and_then(|(_, id)| turn.tables.view().tasks.get(&TaskKey { cluster: instance.cluster, id }));
         task.is_some_and(|task| {
             task.instance == instance.id && task.desired == DesiredStatus::Running && task.known != TaskStatus::Stopped
         })
@@ -120,8 +118,7 @@ impl ReadModel {
     /// # Errors
     /// Why the claim is refused; only the access key that registered an instance speaks for it.
     pub fn admit(&self, principal: &Principal, arn: &str) -> Result<&Arc<Instance>, SessionRefusal> {
-        let (cluster, id) =
-            names::instance_arn_parts(&self.config, arn).ok_or(SessionRefusal::InvalidInstance)?;
+        let (cluster, id) = names::instance_arn_parts(&self.config, arn).ok_or(SessionRefusal::InvalidInstance)?;
         let cluster =
             self.clusters.get(&*cluster).filter(|cluster| cluster.active).ok_or(SessionRefusal::InvalidCluster)?;
         let key = InstanceKey { cluster: cluster.id, id };

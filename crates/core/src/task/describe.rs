@@ -66,11 +66,7 @@ struct Filter<'a> {
 }
 
 impl<'a> Filter<'a> {
-    fn new(
-        view: &ReadModel,
-        cluster: &Cluster,
-        request: &'a types::ListTasksRequest,
-    ) -> Result<Self, ApiError> {
+    fn new(view: &ReadModel, cluster: &Cluster, request: &'a types::ListTasksRequest) -> Result<Self, ApiError> {
         let given = |value: &'a Option<String>| value.as_deref().filter(|value| !value.is_empty());
         let others = [&request.family, &request.service_name, &request.container_instance, &request.daemon_name];
         if given(&request.started_by).is_some()

@@ -5,16 +5,16 @@
 
 use std::sync::Arc;
 
-use longshore_api::ecs::{Response, error, types};
 use longshore_api::ApiError;
+use longshore_api::ecs::{Response, error, types};
 
 use crate::cell::Turn;
 use crate::entity::{ContainerDetail, Entity, Stop, Task, TaskContainer};
 use crate::ids::{InstanceKey, TaskKey};
+use crate::limits;
 use crate::names;
 use crate::principal::Principal;
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::limits;
 
 /// SubmitTaskStateChange.
 pub(crate) fn submit_task(
@@ -102,8 +102,9 @@ fn find(turn: &Turn<'_>, principal: &Principal, arn: Option<&str>) -> Result<Arc
 }
 
 fn parse_status(status: &str) -> Result<TaskStatus, ApiError> {
-    TaskStatus::from_report(status)
-        .ok_or_else(|| ApiError::invalid_parameter(format!("The status {status:?} is not one of PENDING, RUNNING, STOPPED.")))
+    TaskStatus::from_report(status).ok_or_else(|| {
+        ApiError::invalid_parameter(format!("The status {status:?} is not one of PENDING, RUNNING, STOPPED."))
+    })
 }
 
 /// Lays one container's report over what is known. Containers we do not know (the agent's own) are passed over.
@@ -172,9 +173,7 @@ fn why_stopped(turn: &Turn<'_>, task: &Task, before: TaskStatus, reason: Option<
         || task.containers.iter().any(|container| container.detail.as_deref().is_some_and(|d| d.exit_code.is_some()));
     match (started, reported.or(failed)) {
         (false, Some(reason)) => Stop { code: types::TaskStopCode::TaskFailedToStart, reason },
-        (false, None) => {
-            Stop { code: types::TaskStopCode::TaskFailedToStart, reason: "Task failed to start".into() }
-        }
+        (false, None) => Stop { code: types::TaskStopCode::TaskFailedToStart, reason: "Task failed to start".into() },
         (true, Some(reason)) if failed_to_start(task, &reason) => {
             Stop { code: types::TaskStopCode::TaskFailedToStart, reason }
         }

@@ -187,17 +187,20 @@ fn all_tags(
 
 /// What can be refused without looking at any state; answers the count.
 fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
-    refuse("RunTask", &[
-        ("capacityProviderStrategy", filled(&request.capacity_provider_strategy)),
-        ("enableExecuteCommand", request.enable_execute_command == Some(true)),
-        ("networkConfiguration", request.network_configuration.is_some()),
-        ("placementConstraints", filled(&request.placement_constraints)),
-        ("platformVersion", request.platform_version.is_some()),
-        ("referenceId", request.reference_id.is_some()),
-        ("volumeConfigurations", filled(&request.volume_configurations)),
-        ("launchType FARGATE", request.launch_type == Some(types::LaunchType::Fargate)),
-        ("launchType MANAGED_INSTANCES", request.launch_type == Some(types::LaunchType::ManagedInstances)),
-    ])?;
+    refuse(
+        "RunTask",
+        &[
+            ("capacityProviderStrategy", filled(&request.capacity_provider_strategy)),
+            ("enableExecuteCommand", request.enable_execute_command == Some(true)),
+            ("networkConfiguration", request.network_configuration.is_some()),
+            ("placementConstraints", filled(&request.placement_constraints)),
+            ("platformVersion", request.platform_version.is_some()),
+            ("referenceId", request.reference_id.is_some()),
+            ("volumeConfigurations", filled(&request.volume_configurations)),
+            ("launchType FARGATE", request.launch_type == Some(types::LaunchType::Fargate)),
+            ("launchType MANAGED_INSTANCES", request.launch_type == Some(types::LaunchType::ManagedInstances)),
+        ],
+    )?;
     let other = |strategy: &types::PlacementStrategy| strategy.r#type != Some(types::PlacementStrategyType::Random);
     if request.placement_strategy.as_deref().unwrap_or_default().iter().any(other) {
         refuse("RunTask", &[("placementStrategy other than random", true)])?;

@@ -3,9 +3,9 @@
 
 use std::sync::Arc;
 
+use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, TaskDefinitionFamilyStatus, TaskDefinitionStatus};
 use longshore_api::ecs::{Response, error};
-use longshore_api::ApiError;
 
 use super::{Registration, register as make};
 use crate::cell::Turn;
@@ -53,7 +53,9 @@ pub(crate) fn deregister(
     let name = names::definition(turn.config, &request.task_definition)
         .ok_or_else(|| ApiError::client("The specified task definition does not exist."))?;
     if name.revision.is_none() {
-        return Err(ApiError::invalid_parameter("The task definition must be named with its revision: family:revision."));
+        return Err(ApiError::invalid_parameter(
+            "The task definition must be named with its revision: family:revision.",
+        ));
     }
     let known = turn.tables.view().definition(name).map(|known| known.record.clone());
     let known = known.ok_or_else(|| ApiError::client("The specified task definition does not exist."))?;
@@ -68,10 +70,7 @@ pub(crate) fn deregister(
 }
 
 /// DescribeTaskDefinition: by family, `family:revision` or ARN.
-pub(crate) fn describe(
-    view: &ReadModel,
-    request: &types::DescribeTaskDefinitionRequest,
-) -> Result<Response, ApiError> {
+pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTaskDefinitionRequest) -> Result<Response, ApiError> {
     let known = names::definition(&view.config, &request.task_definition)
         .and_then(|name| view.definition(name))
         .ok_or_else(|| ApiError::client("Unable to describe task definition."))?;

@@ -75,7 +75,10 @@ async fn open(
     };
     match kind {
         Kind::Acs => edge.sessions.open_acs(handshake, Arc::clone(&edge.orchestrator)).await?,
-        Kind::Tcs => edge.sessions.open_tcs(handshake, Arc::clone(&edge.authenticator))?,
+        Kind::Tcs => {
+            let authenticator = Arc::clone(&edge.authenticator);
+            edge.sessions.open_tcs(handshake, authenticator, edge.orchestrator.as_ref()).await?;
+        }
     }
     Ok(accept)
 }

@@ -23,6 +23,7 @@ use futures_util::future::{self, BoxFuture};
 use longshore_api::{ApiError, Timestamp, ecs, error};
 use longshore_core::cell::{Command, Delivery, Effect, Reply};
 use longshore_core::entropy::Entropy;
+use longshore_core::instance::SessionRefusal;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
 use longshore_core::read::ReadModel;
 use longshore_core::{CellConfig, Principal};
@@ -157,6 +158,10 @@ impl Orchestrator for Runner {
         }
     }
 
+    fn admit(&self, principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {
+        self.snapshot.load().admit(principal, instance_arn).map(drop)
+    }
+
     fn command(&self, command: Command) -> BoxFuture<'static, Reply> {
         // What a session says is never refused for lack of room: each session has few commands under way.
         let (answer, reply) = oneshot::channel();
@@ -284,10 +289,10 @@ impl Worker {
     /// Carries out the pipeline's steps until it waits.
     fn advance(&mut self) {
         loop {
-            match self.pipeline.next() {
+            match self.pipeline.step() {
                 Step::Commit(batch) => return self.order(CommitOrder::Commit(batch)),
                 Step::Reload if self.inbox.begin_loading() => return self.order(CommitOrder::Load),
-                Step::Release(release) => self.release(release),
+                Step::Release(release) => self.release(*release),
                 Step::Reload | Step::Wait => return,
             }
         }

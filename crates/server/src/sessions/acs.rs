@@ -47,11 +47,11 @@ impl Parameters {
 }
 
 /// An agent names its cluster as it was typed, by name or ARN. It must be the one in its instance's ARN; old ARNs have none.
-fn check_cluster(cluster: &str, instance_arn: &str) -> Result<(), Refusal> {
+pub(super) fn check_cluster(cluster: &str, instance_arn: &str) -> Result<(), Refusal> {
     let invalid = |message: &str| Err(Refusal::invalid("InvalidInstanceException", message));
     let Ok(Arn { resource: Resource::ContainerInstance { cluster: of_instance, .. }, .. }) = instance_arn.parse()
     else {
-        return invalid("containerInstanceArn is not the ARN of a container instance.");
+        return invalid("The container instance is not named by its ARN.");
     };
     let name = cluster.rsplit_once('/').map_or(cluster, |(_, name)| name);
     if of_instance.is_some_and(|of_instance| of_instance != name) {
@@ -202,11 +202,7 @@ async fn done(command: &mut Option<BoxFuture<'static, Reply>>) -> Reply {
 }
 
 impl Refusal {
-    fn invalid(name: &'static str, message: impl Into<String>) -> Self {
-        Self::new(http::StatusCode::BAD_REQUEST, name, message)
-    }
-
-    fn of(refusal: SessionRefusal) -> Self {
+    pub(super) fn of(refusal: SessionRefusal) -> Self {
         let message = refusal.to_string();
         match refusal {
             SessionRefusal::AccessDenied => Self::access_denied(message),

@@ -72,6 +72,10 @@ impl Refusal {
         Self::new(StatusCode::BAD_REQUEST, "BadRequestException", message)
     }
 
+    fn invalid(name: &'static str, message: impl Into<String>) -> Self {
+        Self::new(StatusCode::BAD_REQUEST, name, message)
+    }
+
     fn server(message: impl Into<String>) -> Self {
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "ServerException", message)
     }
@@ -154,14 +158,15 @@ impl Sessions {
         answer.await.unwrap_or_else(|_| Err(Refusal::server("The session ended before it began.")))
     }
 
-    /// Opens a TCS session.
-    pub(crate) fn open_tcs(
+    /// Opens a TCS session of an instance that exists.
+    pub(crate) async fn open_tcs(
         self: &Arc<Self>,
         handshake: Handshake,
         authenticator: Arc<Authenticator>,
+        orchestrator: &dyn Orchestrator,
     ) -> Result<(), Refusal> {
         let permit = self.permit()?;
-        let session = tcs::Session::new(Arc::clone(self), authenticator, &handshake, permit)?;
+        let session = tcs::Session::new(Arc::clone(self), authenticator, orchestrator, &handshake, permit)?;
         self.tasks.spawn(session.run(handshake.on_upgrade));
         Ok(())
     }

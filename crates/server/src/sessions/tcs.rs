@@ -13,11 +13,13 @@ use longshore_wire::sigv4;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
+use super::acs::check_cluster;
 use super::socket::{self, Close, End, Heard, Reader, Writer};
 use super::{Handshake, Refusal, Sessions};
 use crate::auth::Authenticator;
 use crate::clock;
 use crate::limits::MAX_TCS_FRAME_BYTES;
+use crate::orchestrator::Orchestrator;
 
 /// The text of an acknowledgement. Agents read nothing but the type.
 const RECEIVED: &str = "received";
@@ -38,15 +40,18 @@ impl Session {
     pub(super) fn new(
         sessions: Arc<Sessions>,
         authenticator: Arc<Authenticator>,
+        orchestrator: &dyn Orchestrator,
         handshake: &Handshake,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Refusal> {
-        handshake.required("cluster")?;
+        let instance_arn = handshake.required("containerInstance")?;
+        check_cluster(&handshake.required("cluster")?, &instance_arn)?;
+        orchestrator.admit(&handshake.principal, &instance_arn).map_err(Refusal::of)?;
         Ok(Self {
             sessions,
             authenticator,
             principal: handshake.principal.clone(),
-            instance_arn: handshake.required("containerInstance")?,
+            instance_arn,
             path: handshake.path.clone(),
             query: handshake.query.clone(),
             _permit: permit,

@@ -84,6 +84,13 @@ impl Orchestrator for Fake {
         .boxed()
     }
 
+    fn admit(&self, _principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {
+        match instance_arn == INSTANCE_ARN {
+            true => Ok(()),
+            false => Err(SessionRefusal::InvalidInstance),
+        }
+    }
+
     fn command(&self, command: Command) -> BoxFuture<'static, Reply> {
         let reply = match &command {
             Command::SessionOpened { instance_arn, .. } if instance_arn == INSTANCE_ARN => Reply::Session(Ok(INSTANCE)),

@@ -22,10 +22,7 @@ pub struct AssociateGatewayWithClusterResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ContinueServiceDeploymentResponse {
-    #[serde(
-        rename = "serviceDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub service_deployment_arn: Option<String>,
 }
 
@@ -121,10 +118,7 @@ pub struct DeleteDaemonResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DeleteDaemonTaskDefinitionResponse {
-    #[serde(
-        rename = "daemonTaskDefinitionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definition_arn: Option<String>,
 }
 
@@ -226,10 +220,7 @@ pub struct DescribeDaemonRevisionsResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DescribeDaemonTaskDefinitionResponse {
-    #[serde(
-        rename = "daemonTaskDefinition",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinition", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definition: Option<DaemonTaskDefinition>,
 }
 
@@ -321,10 +312,7 @@ pub struct DisassociateGatewayFromClusterResponse {
 pub struct DiscoverPollEndpointResponse {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub endpoint: Option<String>,
-    #[serde(
-        rename = "serviceConnectEndpoint",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectEndpoint", skip_serializing_if = "Option::is_none")]
     pub service_connect_endpoint: Option<String>,
     #[serde(rename = "telemetryEndpoint", skip_serializing_if = "Option::is_none")]
     pub telemetry_endpoint: Option<String>,
@@ -380,10 +368,7 @@ pub struct ListClustersResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ListContainerInstancesResponse {
-    #[serde(
-        rename = "containerInstanceArns",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerInstanceArns", skip_serializing_if = "Option::is_none")]
     pub container_instance_arns: Option<Vec<String>>,
     #[serde(rename = "nextToken", skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -399,10 +384,7 @@ pub struct ListDaemonDeploymentsResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ListDaemonTaskDefinitionsResponse {
-    #[serde(
-        rename = "daemonTaskDefinitions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinitions", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definitions: Option<Vec<DaemonTaskDefinitionSummary>>,
     #[serde(rename = "nextToken", skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -410,10 +392,7 @@ pub struct ListDaemonTaskDefinitionsResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ListDaemonsResponse {
-    #[serde(
-        rename = "daemonSummariesList",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonSummariesList", skip_serializing_if = "Option::is_none")]
     pub daemon_summaries_list: Option<Vec<DaemonSummary>>,
     #[serde(rename = "nextToken", skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -421,10 +400,7 @@ pub struct ListDaemonsResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ListGatewayClusterAssociationsResponse {
-    #[serde(
-        rename = "gatewayClusterAssociations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "gatewayClusterAssociations", skip_serializing_if = "Option::is_none")]
     pub gateway_cluster_associations: Option<Vec<GatewayClusterAssociationSummary>>,
     #[serde(rename = "nextToken", skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
@@ -532,10 +508,7 @@ pub struct RegisterContainerInstanceResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct RegisterDaemonTaskDefinitionResponse {
-    #[serde(
-        rename = "daemonTaskDefinitionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definition_arn: Option<String>,
 }
 
@@ -565,10 +538,7 @@ pub struct StartTaskResponse {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct StopServiceDeploymentResponse {
-    #[serde(
-        rename = "serviceDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub service_deployment_arn: Option<String>,
 }
 

@@ -27,15 +27,9 @@ pub struct AcceleratorTotalMemoryMiBRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct AdvancedConfiguration {
-    #[serde(
-        rename = "alternateTargetGroupArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "alternateTargetGroupArn", skip_serializing_if = "Option::is_none")]
     pub alternate_target_group_arn: Option<String>,
-    #[serde(
-        rename = "productionListenerRule",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "productionListenerRule", skip_serializing_if = "Option::is_none")]
     pub production_listener_rule: Option<String>,
     #[serde(rename = "roleArn", skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
@@ -87,10 +81,7 @@ pub struct AutoScalingGroupProvider {
     pub managed_draining: Option<ManagedDraining>,
     #[serde(rename = "managedScaling", skip_serializing_if = "Option::is_none")]
     pub managed_scaling: Option<ManagedScaling>,
-    #[serde(
-        rename = "managedTerminationProtection",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedTerminationProtection", skip_serializing_if = "Option::is_none")]
     pub managed_termination_protection: Option<ManagedTerminationProtection>,
 }
 
@@ -100,10 +91,7 @@ pub struct AutoScalingGroupProviderUpdate {
     pub managed_draining: Option<ManagedDraining>,
     #[serde(rename = "managedScaling", skip_serializing_if = "Option::is_none")]
     pub managed_scaling: Option<ManagedScaling>,
-    #[serde(
-        rename = "managedTerminationProtection",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedTerminationProtection", skip_serializing_if = "Option::is_none")]
     pub managed_termination_protection: Option<ManagedTerminationProtection>,
 }
 
@@ -126,10 +114,7 @@ pub struct BaselineEbsBandwidthMbpsRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CanaryConfiguration {
-    #[serde(
-        rename = "canaryBakeTimeInMinutes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "canaryBakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
     pub canary_bake_time_in_minutes: Option<i32>,
     #[serde(rename = "canaryPercent", skip_serializing_if = "Option::is_none")]
     pub canary_percent: Option<f64>,
@@ -137,22 +122,13 @@ pub struct CanaryConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CapacityProvider {
-    #[serde(
-        rename = "autoScalingGroupProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoScalingGroupProvider", skip_serializing_if = "Option::is_none")]
     pub auto_scaling_group_provider: Option<AutoScalingGroupProvider>,
-    #[serde(
-        rename = "capacityProviderArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderArn", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "managedInstancesProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedInstancesProvider", skip_serializing_if = "Option::is_none")]
     pub managed_instances_provider: Option<ManagedInstancesProvider>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -180,24 +156,15 @@ pub struct CapacityProviderStrategyItem {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CapacityReservationRequest {
-    #[serde(
-        rename = "reservationGroupArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "reservationGroupArn", skip_serializing_if = "Option::is_none")]
     pub reservation_group_arn: Option<String>,
-    #[serde(
-        rename = "reservationPreference",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "reservationPreference", skip_serializing_if = "Option::is_none")]
     pub reservation_preference: Option<CapacityReservationPreference>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Cluster {
-    #[serde(
-        rename = "activeServicesCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "activeServicesCount", skip_serializing_if = "Option::is_none")]
     pub active_services_count: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attachments: Option<Vec<Attachment>>,
@@ -211,24 +178,15 @@ pub struct Cluster {
     pub cluster_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ClusterConfiguration>,
-    #[serde(
-        rename = "defaultCapacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "defaultCapacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub default_capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "pendingTasksCount", skip_serializing_if = "Option::is_none")]
     pub pending_tasks_count: Option<i32>,
-    #[serde(
-        rename = "registeredContainerInstancesCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "registeredContainerInstancesCount", skip_serializing_if = "Option::is_none")]
     pub registered_container_instances_count: Option<i32>,
     #[serde(rename = "runningTasksCount", skip_serializing_if = "Option::is_none")]
     pub running_tasks_count: Option<i32>,
-    #[serde(
-        rename = "serviceConnectDefaults",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectDefaults", skip_serializing_if = "Option::is_none")]
     pub service_connect_defaults: Option<ClusterServiceConnectDefaults>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Vec<ClusterSetting>>,
@@ -242,15 +200,9 @@ pub struct Cluster {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ClusterConfiguration {
-    #[serde(
-        rename = "executeCommandConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "executeCommandConfiguration", skip_serializing_if = "Option::is_none")]
     pub execute_command_configuration: Option<ExecuteCommandConfiguration>,
-    #[serde(
-        rename = "managedStorageConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedStorageConfiguration", skip_serializing_if = "Option::is_none")]
     pub managed_storage_configuration: Option<ManagedStorageConfiguration>,
 }
 
@@ -333,10 +285,7 @@ pub struct ContainerDefinition {
     pub dns_servers: Option<Vec<String>>,
     #[serde(rename = "dockerLabels", skip_serializing_if = "Option::is_none")]
     pub docker_labels: Option<BTreeMap<String, String>>,
-    #[serde(
-        rename = "dockerSecurityOptions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "dockerSecurityOptions", skip_serializing_if = "Option::is_none")]
     pub docker_security_options: Option<Vec<String>>,
     #[serde(rename = "entryPoint", skip_serializing_if = "Option::is_none")]
     pub entry_point: Option<Vec<String>>,
@@ -348,10 +297,7 @@ pub struct ContainerDefinition {
     pub essential: Option<bool>,
     #[serde(rename = "extraHosts", skip_serializing_if = "Option::is_none")]
     pub extra_hosts: Option<Vec<HostEntry>>,
-    #[serde(
-        rename = "firelensConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "firelensConfiguration", skip_serializing_if = "Option::is_none")]
     pub firelens_configuration: Option<FirelensConfiguration>,
     #[serde(rename = "healthCheck", skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
@@ -381,20 +327,11 @@ pub struct ContainerDefinition {
     pub privileged: Option<bool>,
     #[serde(rename = "pseudoTerminal", skip_serializing_if = "Option::is_none")]
     pub pseudo_terminal: Option<bool>,
-    #[serde(
-        rename = "readonlyRootFilesystem",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "readonlyRootFilesystem", skip_serializing_if = "Option::is_none")]
     pub readonly_root_filesystem: Option<bool>,
-    #[serde(
-        rename = "repositoryCredentials",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "repositoryCredentials", skip_serializing_if = "Option::is_none")]
     pub repository_credentials: Option<RepositoryCredentials>,
-    #[serde(
-        rename = "resourceRequirements",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resourceRequirements", skip_serializing_if = "Option::is_none")]
     pub resource_requirements: Option<Vec<ResourceRequirement>>,
     #[serde(rename = "restartPolicy", skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<ContainerRestartPolicy>,
@@ -445,15 +382,9 @@ pub struct ContainerInstance {
     pub attachments: Option<Vec<Attachment>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub attributes: Option<Vec<Attribute>>,
-    #[serde(
-        rename = "capacityProviderName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderName", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_name: Option<String>,
-    #[serde(
-        rename = "containerInstanceArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerInstanceArn", skip_serializing_if = "Option::is_none")]
     pub container_instance_arn: Option<String>,
     #[serde(rename = "ec2InstanceId", skip_serializing_if = "Option::is_none")]
     pub ec2_instance_id: Option<String>,
@@ -465,10 +396,7 @@ pub struct ContainerInstance {
     pub pending_tasks_count: Option<i32>,
     #[serde(rename = "registeredAt", skip_serializing_if = "Option::is_none")]
     pub registered_at: Option<Timestamp>,
-    #[serde(
-        rename = "registeredResources",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "registeredResources", skip_serializing_if = "Option::is_none")]
     pub registered_resources: Option<Vec<Resource>>,
     #[serde(rename = "remainingResources", skip_serializing_if = "Option::is_none")]
     pub remaining_resources: Option<Vec<Resource>>,
@@ -510,10 +438,7 @@ pub struct ContainerOverride {
     pub memory_reservation: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    #[serde(
-        rename = "resourceRequirements",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resourceRequirements", skip_serializing_if = "Option::is_none")]
     pub resource_requirements: Option<Vec<ResourceRequirement>>,
 }
 
@@ -522,10 +447,7 @@ pub struct ContainerRestartPolicy {
     pub enabled: bool,
     #[serde(rename = "ignoredExitCodes", skip_serializing_if = "Option::is_none")]
     pub ignored_exit_codes: Option<Vec<i32>>,
-    #[serde(
-        rename = "restartAttemptPeriod",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "restartAttemptPeriod", skip_serializing_if = "Option::is_none")]
     pub restart_attempt_period: Option<i32>,
 }
 
@@ -549,15 +471,9 @@ pub struct ContainerStateChange {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CreateManagedInstancesProviderConfiguration {
-    #[serde(
-        rename = "autoRepairConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoRepairConfiguration", skip_serializing_if = "Option::is_none")]
     pub auto_repair_configuration: Option<AutoRepairConfiguration>,
-    #[serde(
-        rename = "infrastructureOptimization",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureOptimization", skip_serializing_if = "Option::is_none")]
     pub infrastructure_optimization: Option<InfrastructureOptimization>,
     #[serde(rename = "infrastructureRoleArn")]
     pub infrastructure_role_arn: String,
@@ -619,10 +535,7 @@ pub struct DaemonContainerDefinition {
     pub environment_files: Option<Vec<EnvironmentFile>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub essential: Option<bool>,
-    #[serde(
-        rename = "firelensConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "firelensConfiguration", skip_serializing_if = "Option::is_none")]
     pub firelens_configuration: Option<FirelensConfiguration>,
     #[serde(rename = "healthCheck", skip_serializing_if = "Option::is_none")]
     pub health_check: Option<HealthCheck>,
@@ -645,15 +558,9 @@ pub struct DaemonContainerDefinition {
     pub privileged: Option<bool>,
     #[serde(rename = "pseudoTerminal", skip_serializing_if = "Option::is_none")]
     pub pseudo_terminal: Option<bool>,
-    #[serde(
-        rename = "readonlyRootFilesystem",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "readonlyRootFilesystem", skip_serializing_if = "Option::is_none")]
     pub readonly_root_filesystem: Option<bool>,
-    #[serde(
-        rename = "repositoryCredentials",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "repositoryCredentials", skip_serializing_if = "Option::is_none")]
     pub repository_credentials: Option<RepositoryCredentials>,
     #[serde(rename = "restartPolicy", skip_serializing_if = "Option::is_none")]
     pub restart_policy: Option<ContainerRestartPolicy>,
@@ -693,24 +600,15 @@ pub struct DaemonDeployment {
     pub cluster_arn: Option<String>,
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    #[serde(
-        rename = "daemonDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub daemon_deployment_arn: Option<String>,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DaemonDeploymentConfiguration>,
     #[serde(rename = "finishedAt", skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rollback: Option<DaemonRollback>,
-    #[serde(
-        rename = "sourceDaemonRevisions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "sourceDaemonRevisions", skip_serializing_if = "Option::is_none")]
     pub source_daemon_revisions: Option<Vec<DaemonDeploymentRevisionDetail>>,
     #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -720,10 +618,7 @@ pub struct DaemonDeployment {
     pub status_reason: Option<String>,
     #[serde(rename = "stoppedAt", skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
-    #[serde(
-        rename = "targetDaemonRevision",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "targetDaemonRevision", skip_serializing_if = "Option::is_none")]
     pub target_daemon_revision: Option<DaemonDeploymentRevisionDetail>,
 }
 
@@ -733,10 +628,7 @@ pub struct DaemonDeploymentAlarms {
     pub alarm_names: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<DaemonDeploymentRollbackMonitorsStatus>,
-    #[serde(
-        rename = "triggeredAlarmNames",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "triggeredAlarmNames", skip_serializing_if = "Option::is_none")]
     pub triggered_alarm_names: Option<Vec<String>>,
 }
 
@@ -744,20 +636,11 @@ pub struct DaemonDeploymentAlarms {
 pub struct DaemonDeploymentCapacityProvider {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub arn: Option<String>,
-    #[serde(
-        rename = "drainingInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "drainingInstanceCount", skip_serializing_if = "Option::is_none")]
     pub draining_instance_count: Option<i32>,
-    #[serde(
-        rename = "runningInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "runningInstanceCount", skip_serializing_if = "Option::is_none")]
     pub running_instance_count: Option<i32>,
-    #[serde(
-        rename = "withoutDaemonInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "withoutDaemonInstanceCount", skip_serializing_if = "Option::is_none")]
     pub without_daemon_instance_count: Option<i32>,
 }
 
@@ -777,20 +660,11 @@ pub struct DaemonDeploymentRevisionDetail {
     pub arn: Option<String>,
     #[serde(rename = "capacityProviders", skip_serializing_if = "Option::is_none")]
     pub capacity_providers: Option<Vec<DaemonDeploymentCapacityProvider>>,
-    #[serde(
-        rename = "totalDrainingInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "totalDrainingInstanceCount", skip_serializing_if = "Option::is_none")]
     pub total_draining_instance_count: Option<i32>,
-    #[serde(
-        rename = "totalRunningInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "totalRunningInstanceCount", skip_serializing_if = "Option::is_none")]
     pub total_running_instance_count: Option<i32>,
-    #[serde(
-        rename = "totalWithoutDaemonInstanceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "totalWithoutDaemonInstanceCount", skip_serializing_if = "Option::is_none")]
     pub total_without_daemon_instance_count: Option<i32>,
 }
 
@@ -802,10 +676,7 @@ pub struct DaemonDeploymentSummary {
     pub created_at: Option<Timestamp>,
     #[serde(rename = "daemonArn", skip_serializing_if = "Option::is_none")]
     pub daemon_arn: Option<String>,
-    #[serde(
-        rename = "daemonDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub daemon_deployment_arn: Option<String>,
     #[serde(rename = "finishedAt", skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
@@ -817,10 +688,7 @@ pub struct DaemonDeploymentSummary {
     pub status_reason: Option<String>,
     #[serde(rename = "stoppedAt", skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
-    #[serde(
-        rename = "targetDaemonRevisionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "targetDaemonRevisionArn", skip_serializing_if = "Option::is_none")]
     pub target_daemon_revision_arn: Option<String>,
 }
 
@@ -868,20 +736,11 @@ pub struct DaemonRevision {
     pub daemon_arn: Option<String>,
     #[serde(rename = "daemonRevisionArn", skip_serializing_if = "Option::is_none")]
     pub daemon_revision_arn: Option<String>,
-    #[serde(
-        rename = "daemonTaskDefinitionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definition_arn: Option<String>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<DaemonPropagateTags>,
@@ -895,10 +754,7 @@ pub struct DaemonRevisionDetail {
     pub capacity_providers: Option<Vec<DaemonCapacityProvider>>,
     #[serde(rename = "totalRunningCount", skip_serializing_if = "Option::is_none")]
     pub total_running_count: Option<i32>,
-    #[serde(
-        rename = "totalWithoutDaemonCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "totalWithoutDaemonCount", skip_serializing_if = "Option::is_none")]
     pub total_without_daemon_count: Option<i32>,
 }
 
@@ -906,15 +762,9 @@ pub struct DaemonRevisionDetail {
 pub struct DaemonRollback {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
-    #[serde(
-        rename = "rollbackCapacityProviders",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "rollbackCapacityProviders", skip_serializing_if = "Option::is_none")]
     pub rollback_capacity_providers: Option<Vec<String>>,
-    #[serde(
-        rename = "rollbackTargetDaemonRevisionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "rollbackTargetDaemonRevisionArn", skip_serializing_if = "Option::is_none")]
     pub rollback_target_daemon_revision_arn: Option<String>,
     #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -934,17 +784,11 @@ pub struct DaemonSummary {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct DaemonTaskDefinition {
-    #[serde(
-        rename = "containerDefinitions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerDefinitions", skip_serializing_if = "Option::is_none")]
     pub container_definitions: Option<Vec<DaemonContainerDefinition>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    #[serde(
-        rename = "daemonTaskDefinitionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "daemonTaskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub daemon_task_definition_arn: Option<String>,
     #[serde(rename = "deleteRequestedAt", skip_serializing_if = "Option::is_none")]
     pub delete_requested_at: Option<Timestamp>,
@@ -990,10 +834,7 @@ pub struct DaemonTaskDefinitionSummary {
 pub struct DaemonVolume {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostVolumeProperties>,
-    #[serde(
-        rename = "logDriverVolumeConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "logDriverVolumeConfiguration", skip_serializing_if = "Option::is_none")]
     pub log_driver_volume_configuration: Option<LogDriverVolumeConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -1001,10 +842,7 @@ pub struct DaemonVolume {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Deployment {
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
@@ -1012,19 +850,13 @@ pub struct Deployment {
     pub desired_count: Option<i32>,
     #[serde(rename = "failedTasks", skip_serializing_if = "Option::is_none")]
     pub failed_tasks: Option<i32>,
-    #[serde(
-        rename = "fargateEphemeralStorage",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "fargateEphemeralStorage", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
     #[serde(rename = "launchType", skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(rename = "pendingCount", skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i32>,
@@ -1038,15 +870,9 @@ pub struct Deployment {
     pub rollout_state_reason: Option<String>,
     #[serde(rename = "runningCount", skip_serializing_if = "Option::is_none")]
     pub running_count: Option<i32>,
-    #[serde(
-        rename = "serviceConnectConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectConfiguration", skip_serializing_if = "Option::is_none")]
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
-    #[serde(
-        rename = "serviceConnectResources",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectResources", skip_serializing_if = "Option::is_none")]
     pub service_connect_resources: Option<Vec<ServiceConnectServiceResource>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<String>,
@@ -1054,15 +880,9 @@ pub struct Deployment {
     pub task_definition: Option<String>,
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
-    #[serde(
-        rename = "vpcLatticeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "vpcLatticeConfigurations", skip_serializing_if = "Option::is_none")]
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
 }
 
@@ -1080,10 +900,7 @@ pub struct DeploymentCircuitBreaker {
     #[serde(rename = "resetOnHealthyTask", skip_serializing_if = "Option::is_none")]
     pub reset_on_healthy_task: Option<bool>,
     pub rollback: bool,
-    #[serde(
-        rename = "thresholdConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "thresholdConfiguration", skip_serializing_if = "Option::is_none")]
     pub threshold_configuration: Option<ThresholdConfiguration>,
 }
 
@@ -1093,34 +910,19 @@ pub struct DeploymentConfiguration {
     pub alarms: Option<DeploymentAlarms>,
     #[serde(rename = "bakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
     pub bake_time_in_minutes: Option<i32>,
-    #[serde(
-        rename = "canaryConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "canaryConfiguration", skip_serializing_if = "Option::is_none")]
     pub canary_configuration: Option<CanaryConfiguration>,
-    #[serde(
-        rename = "deploymentCircuitBreaker",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentCircuitBreaker", skip_serializing_if = "Option::is_none")]
     pub deployment_circuit_breaker: Option<DeploymentCircuitBreaker>,
-    #[serde(
-        rename = "earlySuccessCriteria",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "earlySuccessCriteria", skip_serializing_if = "Option::is_none")]
     pub early_success_criteria: Option<DeploymentEarlySuccessCriteria>,
     #[serde(rename = "lifecycleHooks", skip_serializing_if = "Option::is_none")]
     pub lifecycle_hooks: Option<Vec<DeploymentLifecycleHook>>,
-    #[serde(
-        rename = "linearConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "linearConfiguration", skip_serializing_if = "Option::is_none")]
     pub linear_configuration: Option<LinearConfiguration>,
     #[serde(rename = "maximumPercent", skip_serializing_if = "Option::is_none")]
     pub maximum_percent: Option<i32>,
-    #[serde(
-        rename = "minimumHealthyPercent",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "minimumHealthyPercent", skip_serializing_if = "Option::is_none")]
     pub minimum_healthy_percent: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub strategy: Option<DeploymentStrategy>,
@@ -1136,10 +938,7 @@ pub struct DeploymentEarlySuccessCriteria {
     pub enable: bool,
     #[serde(rename = "healthyPercent", skip_serializing_if = "Option::is_none")]
     pub healthy_percent: Option<i32>,
-    #[serde(
-        rename = "sourceServiceRevisionCleanup",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "sourceServiceRevisionCleanup", skip_serializing_if = "Option::is_none")]
     pub source_service_revision_cleanup: Option<ServiceRevisionCleanup>,
 }
 
@@ -1161,10 +960,7 @@ pub struct DeploymentLifecycleHook {
     pub role_arn: Option<String>,
     #[serde(rename = "targetType", skip_serializing_if = "Option::is_none")]
     pub target_type: Option<DeploymentLifecycleHookTargetType>,
-    #[serde(
-        rename = "timeoutConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "timeoutConfiguration", skip_serializing_if = "Option::is_none")]
     pub timeout_configuration: Option<DeploymentLifecycleHookTimeoutConfiguration>,
 }
 
@@ -1202,10 +998,7 @@ pub struct DescribeGatewayAlbConfiguration {
     pub http_desync: Option<GatewayAlbDesyncMitigationMode>,
     #[serde(rename = "maxAlbCount", skip_serializing_if = "Option::is_none")]
     pub max_alb_count: Option<i32>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<GatewayElbNetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
@@ -1261,10 +1054,7 @@ pub struct EBSTagSpecification {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ECSExpressGatewayService {
-    #[serde(
-        rename = "activeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "activeConfigurations", skip_serializing_if = "Option::is_none")]
     pub active_configurations: Option<Vec<ExpressGatewayServiceConfiguration>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
@@ -1272,10 +1062,7 @@ pub struct ECSExpressGatewayService {
     pub created_at: Option<Timestamp>,
     #[serde(rename = "currentDeployment", skip_serializing_if = "Option::is_none")]
     pub current_deployment: Option<String>,
-    #[serde(
-        rename = "infrastructureRoleArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureRoleArn", skip_serializing_if = "Option::is_none")]
     pub infrastructure_role_arn: Option<String>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
@@ -1301,10 +1088,7 @@ pub struct ECSManagedResources {
     pub log_groups: Option<Vec<ManagedLogGroup>>,
     #[serde(rename = "metricAlarms", skip_serializing_if = "Option::is_none")]
     pub metric_alarms: Option<Vec<ManagedMetricAlarm>>,
-    #[serde(
-        rename = "serviceSecurityGroups",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceSecurityGroups", skip_serializing_if = "Option::is_none")]
     pub service_security_groups: Option<Vec<ManagedSecurityGroup>>,
 }
 
@@ -1318,10 +1102,7 @@ pub struct EFSAuthorizationConfig {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct EFSVolumeConfiguration {
-    #[serde(
-        rename = "authorizationConfig",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "authorizationConfig", skip_serializing_if = "Option::is_none")]
     pub authorization_config: Option<EFSAuthorizationConfig>,
     #[serde(rename = "fileSystemId")]
     pub file_system_id: String,
@@ -1329,10 +1110,7 @@ pub struct EFSVolumeConfiguration {
     pub root_directory: Option<String>,
     #[serde(rename = "transitEncryption", skip_serializing_if = "Option::is_none")]
     pub transit_encryption: Option<EFSTransitEncryption>,
-    #[serde(
-        rename = "transitEncryptionPort",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "transitEncryptionPort", skip_serializing_if = "Option::is_none")]
     pub transit_encryption_port: Option<i32>,
 }
 
@@ -1372,22 +1150,13 @@ pub struct ExecuteCommandConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ExecuteCommandLogConfiguration {
-    #[serde(
-        rename = "cloudWatchEncryptionEnabled",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "cloudWatchEncryptionEnabled", skip_serializing_if = "Option::is_none")]
     pub cloud_watch_encryption_enabled: Option<bool>,
-    #[serde(
-        rename = "cloudWatchLogGroupName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "cloudWatchLogGroupName", skip_serializing_if = "Option::is_none")]
     pub cloud_watch_log_group_name: Option<String>,
     #[serde(rename = "s3BucketName", skip_serializing_if = "Option::is_none")]
     pub s3_bucket_name: Option<String>,
-    #[serde(
-        rename = "s3EncryptionEnabled",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "s3EncryptionEnabled", skip_serializing_if = "Option::is_none")]
     pub s3_encryption_enabled: Option<bool>,
     #[serde(rename = "s3KeyPrefix", skip_serializing_if = "Option::is_none")]
     pub s3_key_prefix: Option<String>,
@@ -1395,10 +1164,7 @@ pub struct ExecuteCommandLogConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ExpressGatewayContainer {
-    #[serde(
-        rename = "awsLogsConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "awsLogsConfiguration", skip_serializing_if = "Option::is_none")]
     pub aws_logs_configuration: Option<ExpressGatewayServiceAwsLogsConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub command: Option<Vec<String>>,
@@ -1407,10 +1173,7 @@ pub struct ExpressGatewayContainer {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub environment: Option<Sensitive<Vec<KeyValuePair>>>,
     pub image: String,
-    #[serde(
-        rename = "repositoryCredentials",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "repositoryCredentials", skip_serializing_if = "Option::is_none")]
     pub repository_credentials: Option<ExpressGatewayRepositoryCredentials>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub secrets: Option<Vec<Secret>>,
@@ -1418,10 +1181,7 @@ pub struct ExpressGatewayContainer {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ExpressGatewayRepositoryCredentials {
-    #[serde(
-        rename = "credentialsParameter",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "credentialsParameter", skip_serializing_if = "Option::is_none")]
     pub credentials_parameter: Option<String>,
 }
 
@@ -1429,10 +1189,7 @@ pub struct ExpressGatewayRepositoryCredentials {
 pub struct ExpressGatewayScalingTarget {
     #[serde(rename = "autoScalingMetric", skip_serializing_if = "Option::is_none")]
     pub auto_scaling_metric: Option<ExpressGatewayServiceScalingMetric>,
-    #[serde(
-        rename = "autoScalingTargetValue",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoScalingTargetValue", skip_serializing_if = "Option::is_none")]
     pub auto_scaling_target_value: Option<i32>,
     #[serde(rename = "maxTaskCount", skip_serializing_if = "Option::is_none")]
     pub max_task_count: Option<i32>,
@@ -1464,10 +1221,7 @@ pub struct ExpressGatewayServiceConfiguration {
     pub ingress_paths: Option<Vec<IngressPathSummary>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<ExpressGatewayServiceNetworkConfiguration>,
     #[serde(rename = "primaryContainer", skip_serializing_if = "Option::is_none")]
     pub primary_container: Option<ExpressGatewayContainer>,
@@ -1545,10 +1299,7 @@ pub struct Gateway {
     pub failures: Option<Vec<GatewayResourceFailure>>,
     #[serde(rename = "gatewayArn", skip_serializing_if = "Option::is_none")]
     pub gateway_arn: Option<String>,
-    #[serde(
-        rename = "infrastructureRoleArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureRoleArn", skip_serializing_if = "Option::is_none")]
     pub infrastructure_role_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
@@ -1608,10 +1359,7 @@ pub struct GatewayConnection {
 pub struct GatewayConnectionAlbResources {
     #[serde(rename = "acmCertificateArn", skip_serializing_if = "Option::is_none")]
     pub acm_certificate_arn: Option<String>,
-    #[serde(
-        rename = "alternateTargetGroupArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "alternateTargetGroupArn", skip_serializing_if = "Option::is_none")]
     pub alternate_target_group_arn: Option<String>,
     #[serde(rename = "listenerArn", skip_serializing_if = "Option::is_none")]
     pub listener_arn: Option<String>,
@@ -1619,17 +1367,11 @@ pub struct GatewayConnectionAlbResources {
     pub listener_rule_arn: Option<String>,
     #[serde(rename = "loadBalancerArn", skip_serializing_if = "Option::is_none")]
     pub load_balancer_arn: Option<String>,
-    #[serde(
-        rename = "loadBalancerSecurityGroupArns",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "loadBalancerSecurityGroupArns", skip_serializing_if = "Option::is_none")]
     pub load_balancer_security_group_arns: Option<Vec<String>>,
     #[serde(rename = "targetGroupArn", skip_serializing_if = "Option::is_none")]
     pub target_group_arn: Option<String>,
-    #[serde(
-        rename = "testListenerRuleArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "testListenerRuleArn", skip_serializing_if = "Option::is_none")]
     pub test_listener_rule_arn: Option<String>,
 }
 
@@ -1641,10 +1383,7 @@ pub struct GatewayConnectionResources {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct GatewayConnector {
-    #[serde(
-        rename = "deregistrationDelay",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deregistrationDelay", skip_serializing_if = "Option::is_none")]
     pub deregistration_delay: Option<GatewayConnectorDeregistrationDelay>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub filters: Option<GatewayConnectorFilters>,
@@ -1668,36 +1407,21 @@ pub struct GatewayConnectorFilters {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct GatewayConnectorHealthCheck {
-    #[serde(
-        rename = "healthCheckIntervalSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckIntervalSeconds", skip_serializing_if = "Option::is_none")]
     pub health_check_interval_seconds: Option<i32>,
     #[serde(rename = "healthCheckPath", skip_serializing_if = "Option::is_none")]
     pub health_check_path: Option<String>,
     #[serde(rename = "healthCheckPort", skip_serializing_if = "Option::is_none")]
     pub health_check_port: Option<i32>,
-    #[serde(
-        rename = "healthCheckProtocol",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckProtocol", skip_serializing_if = "Option::is_none")]
     pub health_check_protocol: Option<GatewayConnectorHealthCheckProtocol>,
-    #[serde(
-        rename = "healthCheckTimeoutSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckTimeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub health_check_timeout_seconds: Option<i32>,
-    #[serde(
-        rename = "healthyThresholdCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthyThresholdCount", skip_serializing_if = "Option::is_none")]
     pub healthy_threshold_count: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub matcher: Option<GatewayConnectorHealthCheckMatcher>,
-    #[serde(
-        rename = "unhealthyThresholdCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "unhealthyThresholdCount", skip_serializing_if = "Option::is_none")]
     pub unhealthy_threshold_count: Option<i32>,
 }
 
@@ -1730,10 +1454,7 @@ pub struct GatewayElbAccessLogS3Destination {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct GatewayElbNetworkConfiguration {
-    #[serde(
-        rename = "inboundSecurityGroup",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inboundSecurityGroup", skip_serializing_if = "Option::is_none")]
     pub inbound_security_group: Option<String>,
     #[serde(rename = "ipAddressType", skip_serializing_if = "Option::is_none")]
     pub ip_address_type: Option<GatewayElbIpAddressType>,
@@ -1781,10 +1502,7 @@ pub struct GatewayRoute {
     pub resources: Option<GatewayRouteResources>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
-    #[serde(
-        rename = "serviceContainerPortName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceContainerPortName", skip_serializing_if = "Option::is_none")]
     pub service_container_port_name: Option<String>,
     #[serde(rename = "serviceUrl", skip_serializing_if = "Option::is_none")]
     pub service_url: Option<String>,
@@ -1802,20 +1520,11 @@ pub struct GatewayRouteAlbResources {
     pub listener_rule_arn: Option<String>,
     #[serde(rename = "loadBalancerArn", skip_serializing_if = "Option::is_none")]
     pub load_balancer_arn: Option<String>,
-    #[serde(
-        rename = "loadBalancerSecurityGroups",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "loadBalancerSecurityGroups", skip_serializing_if = "Option::is_none")]
     pub load_balancer_security_groups: Option<Vec<GatewayRouteLoadBalancerSecurityGroup>>,
-    #[serde(
-        rename = "serviceSecurityGroupArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceSecurityGroupArn", skip_serializing_if = "Option::is_none")]
     pub service_security_group_arn: Option<String>,
-    #[serde(
-        rename = "testListenerRuleArns",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "testListenerRuleArns", skip_serializing_if = "Option::is_none")]
     pub test_listener_rule_arns: Option<Vec<String>>,
 }
 
@@ -1843,10 +1552,7 @@ pub struct GatewayRouteSummary {
     pub gateway_route_arn: Option<String>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
-    #[serde(
-        rename = "serviceContainerPortName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceContainerPortName", skip_serializing_if = "Option::is_none")]
     pub service_container_port_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<GatewayRouteStatus>,
@@ -1876,10 +1582,7 @@ pub struct GpuDevice {
     pub container_count: Option<i32>,
     #[serde(rename = "gpuId", skip_serializing_if = "Option::is_none")]
     pub gpu_id: Option<String>,
-    #[serde(
-        rename = "remainingMemoryInMiB",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "remainingMemoryInMiB", skip_serializing_if = "Option::is_none")]
     pub remaining_memory_in_mi_b: Option<i32>,
     #[serde(rename = "sharingMode", skip_serializing_if = "Option::is_none")]
     pub sharing_mode: Option<GpuSharingMode>,
@@ -1915,10 +1618,7 @@ pub struct HostSharedAlbConfiguration {
     pub http_desync: Option<GatewayAlbDesyncMitigationMode>,
     #[serde(rename = "maxAlbCount", skip_serializing_if = "Option::is_none")]
     pub max_alb_count: Option<i32>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<GatewayElbNetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub port: Option<i32>,
@@ -1985,84 +1685,45 @@ pub struct InstanceHealthCheckResult {
 pub struct InstanceLaunchTemplate {
     #[serde(rename = "capacityOptionType", skip_serializing_if = "Option::is_none")]
     pub capacity_option_type: Option<CapacityOptionType>,
-    #[serde(
-        rename = "capacityReservations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityReservations", skip_serializing_if = "Option::is_none")]
     pub capacity_reservations: Option<CapacityReservationRequest>,
     #[serde(rename = "ec2InstanceProfileArn")]
     pub ec2_instance_profile_arn: String,
     #[serde(rename = "fipsEnabled", skip_serializing_if = "Option::is_none")]
     pub fips_enabled: Option<bool>,
-    #[serde(
-        rename = "instanceMetadataTagsPropagation",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceMetadataTagsPropagation", skip_serializing_if = "Option::is_none")]
     pub instance_metadata_tags_propagation: Option<bool>,
-    #[serde(
-        rename = "instanceRequirements",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceRequirements", skip_serializing_if = "Option::is_none")]
     pub instance_requirements: Option<InstanceRequirementsRequest>,
-    #[serde(
-        rename = "localStorageConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "localStorageConfiguration", skip_serializing_if = "Option::is_none")]
     pub local_storage_configuration: Option<ManagedInstancesLocalStorageConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<ManagedInstancesMonitoringOptions>,
     #[serde(rename = "networkConfiguration")]
     pub network_configuration: ManagedInstancesNetworkConfiguration,
-    #[serde(
-        rename = "nitroEnclavesEnabled",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "nitroEnclavesEnabled", skip_serializing_if = "Option::is_none")]
     pub nitro_enclaves_enabled: Option<bool>,
-    #[serde(
-        rename = "storageConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "storageConfiguration", skip_serializing_if = "Option::is_none")]
     pub storage_configuration: Option<ManagedInstancesStorageConfiguration>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct InstanceLaunchTemplateUpdate {
-    #[serde(
-        rename = "capacityReservations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityReservations", skip_serializing_if = "Option::is_none")]
     pub capacity_reservations: Option<CapacityReservationRequest>,
-    #[serde(
-        rename = "ec2InstanceProfileArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "ec2InstanceProfileArn", skip_serializing_if = "Option::is_none")]
     pub ec2_instance_profile_arn: Option<String>,
-    #[serde(
-        rename = "instanceMetadataTagsPropagation",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceMetadataTagsPropagation", skip_serializing_if = "Option::is_none")]
     pub instance_metadata_tags_propagation: Option<bool>,
-    #[serde(
-        rename = "instanceRequirements",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceRequirements", skip_serializing_if = "Option::is_none")]
     pub instance_requirements: Option<InstanceRequirementsRequest>,
-    #[serde(
-        rename = "localStorageConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "localStorageConfiguration", skip_serializing_if = "Option::is_none")]
     pub local_storage_configuration: Option<ManagedInstancesLocalStorageConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<ManagedInstancesMonitoringOptions>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<ManagedInstancesNetworkConfiguration>,
-    #[serde(
-        rename = "storageConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "storageConfiguration", skip_serializing_if = "Option::is_none")]
     pub storage_configuration: Option<ManagedInstancesStorageConfiguration>,
 }
 
@@ -2070,91 +1731,49 @@ pub struct InstanceLaunchTemplateUpdate {
 pub struct InstanceRequirementsRequest {
     #[serde(rename = "acceleratorCount", skip_serializing_if = "Option::is_none")]
     pub accelerator_count: Option<AcceleratorCountRequest>,
-    #[serde(
-        rename = "acceleratorManufacturers",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "acceleratorManufacturers", skip_serializing_if = "Option::is_none")]
     pub accelerator_manufacturers: Option<Vec<AcceleratorManufacturer>>,
     #[serde(rename = "acceleratorNames", skip_serializing_if = "Option::is_none")]
     pub accelerator_names: Option<Vec<AcceleratorName>>,
-    #[serde(
-        rename = "acceleratorTotalMemoryMiB",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "acceleratorTotalMemoryMiB", skip_serializing_if = "Option::is_none")]
     pub accelerator_total_memory_mi_b: Option<AcceleratorTotalMemoryMiBRequest>,
     #[serde(rename = "acceleratorTypes", skip_serializing_if = "Option::is_none")]
     pub accelerator_types: Option<Vec<AcceleratorType>>,
-    #[serde(
-        rename = "allowedInstanceTypes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "allowedInstanceTypes", skip_serializing_if = "Option::is_none")]
     pub allowed_instance_types: Option<Vec<String>>,
     #[serde(rename = "bareMetal", skip_serializing_if = "Option::is_none")]
     pub bare_metal: Option<BareMetal>,
-    #[serde(
-        rename = "baselineEbsBandwidthMbps",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "baselineEbsBandwidthMbps", skip_serializing_if = "Option::is_none")]
     pub baseline_ebs_bandwidth_mbps: Option<BaselineEbsBandwidthMbpsRequest>,
-    #[serde(
-        rename = "burstablePerformance",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "burstablePerformance", skip_serializing_if = "Option::is_none")]
     pub burstable_performance: Option<BurstablePerformance>,
     #[serde(rename = "cpuManufacturers", skip_serializing_if = "Option::is_none")]
     pub cpu_manufacturers: Option<Vec<CpuManufacturer>>,
-    #[serde(
-        rename = "excludedInstanceTypes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "excludedInstanceTypes", skip_serializing_if = "Option::is_none")]
     pub excluded_instance_types: Option<Vec<String>>,
-    #[serde(
-        rename = "instanceGenerations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceGenerations", skip_serializing_if = "Option::is_none")]
     pub instance_generations: Option<Vec<InstanceGeneration>>,
     #[serde(rename = "localStorage", skip_serializing_if = "Option::is_none")]
     pub local_storage: Option<LocalStorage>,
     #[serde(rename = "localStorageTypes", skip_serializing_if = "Option::is_none")]
     pub local_storage_types: Option<Vec<LocalStorageType>>,
-    #[serde(
-        rename = "maxSpotPriceAsPercentageOfOptimalOnDemandPrice",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "maxSpotPriceAsPercentageOfOptimalOnDemandPrice", skip_serializing_if = "Option::is_none")]
     pub max_spot_price_as_percentage_of_optimal_on_demand_price: Option<i32>,
     #[serde(rename = "memoryGiBPerVCpu", skip_serializing_if = "Option::is_none")]
     pub memory_gi_b_per_v_cpu: Option<MemoryGiBPerVCpuRequest>,
     #[serde(rename = "memoryMiB")]
     pub memory_mi_b: MemoryMiBRequest,
-    #[serde(
-        rename = "networkBandwidthGbps",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkBandwidthGbps", skip_serializing_if = "Option::is_none")]
     pub network_bandwidth_gbps: Option<NetworkBandwidthGbpsRequest>,
-    #[serde(
-        rename = "networkInterfaceCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkInterfaceCount", skip_serializing_if = "Option::is_none")]
     pub network_interface_count: Option<NetworkInterfaceCountRequest>,
-    #[serde(
-        rename = "onDemandMaxPricePercentageOverLowestPrice",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "onDemandMaxPricePercentageOverLowestPrice", skip_serializing_if = "Option::is_none")]
     pub on_demand_max_price_percentage_over_lowest_price: Option<i32>,
-    #[serde(
-        rename = "requireHibernateSupport",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "requireHibernateSupport", skip_serializing_if = "Option::is_none")]
     pub require_hibernate_support: Option<bool>,
-    #[serde(
-        rename = "spotMaxPricePercentageOverLowestPrice",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "spotMaxPricePercentageOverLowestPrice", skip_serializing_if = "Option::is_none")]
     pub spot_max_price_percentage_over_lowest_price: Option<i32>,
-    #[serde(
-        rename = "totalLocalStorageGB",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "totalLocalStorageGB", skip_serializing_if = "Option::is_none")]
     pub total_local_storage_gb: Option<TotalLocalStorageGBRequest>,
     #[serde(rename = "vCpuCount")]
     pub v_cpu_count: VCpuCountRangeRequest,
@@ -2178,10 +1797,7 @@ pub struct KeyValuePair {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LinearConfiguration {
-    #[serde(
-        rename = "stepBakeTimeInMinutes",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "stepBakeTimeInMinutes", skip_serializing_if = "Option::is_none")]
     pub step_bake_time_in_minutes: Option<i32>,
     #[serde(rename = "stepPercent", skip_serializing_if = "Option::is_none")]
     pub step_percent: Option<f64>,
@@ -2207,10 +1823,7 @@ pub struct LinuxParameters {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct LoadBalancer {
-    #[serde(
-        rename = "advancedConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "advancedConfiguration", skip_serializing_if = "Option::is_none")]
     pub advanced_configuration: Option<AdvancedConfiguration>,
     #[serde(rename = "containerName", skip_serializing_if = "Option::is_none")]
     pub container_name: Option<String>,
@@ -2278,10 +1891,7 @@ pub struct ManagedApplicationAutoScalingPolicy {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ManagedAutoScaling {
-    #[serde(
-        rename = "applicationAutoScalingPolicies",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "applicationAutoScalingPolicies", skip_serializing_if = "Option::is_none")]
     pub application_auto_scaling_policies: Option<Vec<ManagedApplicationAutoScalingPolicy>>,
     #[serde(rename = "scalableTarget", skip_serializing_if = "Option::is_none")]
     pub scalable_target: Option<ManagedScalableTarget>,
@@ -2311,10 +1921,7 @@ pub struct ManagedIngressPath {
     pub listener: Option<ManagedListener>,
     #[serde(rename = "loadBalancer", skip_serializing_if = "Option::is_none")]
     pub load_balancer: Option<ManagedLoadBalancer>,
-    #[serde(
-        rename = "loadBalancerSecurityGroups",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "loadBalancerSecurityGroups", skip_serializing_if = "Option::is_none")]
     pub load_balancer_security_groups: Option<Vec<ManagedSecurityGroup>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rule: Option<ManagedListenerRule>,
@@ -2338,25 +1945,13 @@ pub struct ManagedInstancesNetworkConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ManagedInstancesProvider {
-    #[serde(
-        rename = "autoRepairConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoRepairConfiguration", skip_serializing_if = "Option::is_none")]
     pub auto_repair_configuration: Option<AutoRepairConfiguration>,
-    #[serde(
-        rename = "infrastructureOptimization",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureOptimization", skip_serializing_if = "Option::is_none")]
     pub infrastructure_optimization: Option<InfrastructureOptimization>,
-    #[serde(
-        rename = "infrastructureRoleArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureRoleArn", skip_serializing_if = "Option::is_none")]
     pub infrastructure_role_arn: Option<String>,
-    #[serde(
-        rename = "instanceLaunchTemplate",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceLaunchTemplate", skip_serializing_if = "Option::is_none")]
     pub instance_launch_template: Option<InstanceLaunchTemplate>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateMITags>,
@@ -2447,20 +2042,11 @@ pub struct ManagedScalableTarget {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ManagedScaling {
-    #[serde(
-        rename = "instanceWarmupPeriod",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceWarmupPeriod", skip_serializing_if = "Option::is_none")]
     pub instance_warmup_period: Option<i32>,
-    #[serde(
-        rename = "maximumScalingStepSize",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "maximumScalingStepSize", skip_serializing_if = "Option::is_none")]
     pub maximum_scaling_step_size: Option<i32>,
-    #[serde(
-        rename = "minimumScalingStepSize",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "minimumScalingStepSize", skip_serializing_if = "Option::is_none")]
     pub minimum_scaling_step_size: Option<i32>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ManagedScalingStatus>,
@@ -2481,10 +2067,7 @@ pub struct ManagedSecurityGroup {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ManagedStorageConfiguration {
-    #[serde(
-        rename = "fargateEphemeralStorageKmsKeyId",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "fargateEphemeralStorageKmsKeyId", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage_kms_key_id: Option<String>,
     #[serde(rename = "kmsKeyId", skip_serializing_if = "Option::is_none")]
     pub kms_key_id: Option<String>,
@@ -2531,10 +2114,7 @@ pub struct MetricConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct MonitoringConfiguration {
-    #[serde(
-        rename = "metricConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "metricConfigurations", skip_serializing_if = "Option::is_none")]
     pub metric_configurations: Option<Vec<MetricConfiguration>>,
 }
 
@@ -2574,10 +2154,7 @@ pub struct NetworkBinding {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct NetworkConfiguration {
-    #[serde(
-        rename = "awsvpcConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "awsvpcConfiguration", skip_serializing_if = "Option::is_none")]
     pub awsvpc_configuration: Option<AwsVpcConfiguration>,
 }
 
@@ -2680,10 +2257,7 @@ impl std::fmt::Debug for RepositoryCredentials {
 pub struct ResolvedConfiguration {
     #[serde(rename = "loadBalancers", skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<Vec<ServiceRevisionLoadBalancer>>,
-    #[serde(
-        rename = "vpcLatticeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "vpcLatticeConfigurations", skip_serializing_if = "Option::is_none")]
     pub vpc_lattice_configurations: Option<Vec<ServiceRevisionVpcLatticeConfiguration>>,
 }
 
@@ -2726,10 +2300,7 @@ pub struct Rollback {
 pub struct RuntimePlatform {
     #[serde(rename = "cpuArchitecture", skip_serializing_if = "Option::is_none")]
     pub cpu_architecture: Option<CPUArchitecture>,
-    #[serde(
-        rename = "operatingSystemFamily",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "operatingSystemFamily", skip_serializing_if = "Option::is_none")]
     pub operating_system_family: Option<OSFamily>,
 }
 
@@ -2747,10 +2318,7 @@ pub struct S3FilesVolumeConfiguration {
     pub file_system_arn: String,
     #[serde(rename = "rootDirectory", skip_serializing_if = "Option::is_none")]
     pub root_directory: Option<String>,
-    #[serde(
-        rename = "transitEncryptionPort",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "transitEncryptionPort", skip_serializing_if = "Option::is_none")]
     pub transit_encryption_port: Option<i32>,
 }
 
@@ -2771,15 +2339,9 @@ pub struct Secret {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct Service {
-    #[serde(
-        rename = "availabilityZoneRebalancing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "availabilityZoneRebalancing", skip_serializing_if = "Option::is_none")]
     pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
@@ -2787,62 +2349,35 @@ pub struct Service {
     pub created_at: Option<Timestamp>,
     #[serde(rename = "createdBy", skip_serializing_if = "Option::is_none")]
     pub created_by: Option<String>,
-    #[serde(
-        rename = "currentServiceDeployment",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "currentServiceDeployment", skip_serializing_if = "Option::is_none")]
     pub current_service_deployment: Option<String>,
-    #[serde(
-        rename = "currentServiceRevisions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "currentServiceRevisions", skip_serializing_if = "Option::is_none")]
     pub current_service_revisions: Option<Vec<ServiceCurrentRevisionSummary>>,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DeploymentConfiguration>,
-    #[serde(
-        rename = "deploymentController",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentController", skip_serializing_if = "Option::is_none")]
     pub deployment_controller: Option<DeploymentController>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub deployments: Option<Vec<Deployment>>,
     #[serde(rename = "desiredCount", skip_serializing_if = "Option::is_none")]
     pub desired_count: Option<i32>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub events: Option<Vec<ServiceEvent>>,
-    #[serde(
-        rename = "healthCheckGracePeriodSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckGracePeriodSeconds", skip_serializing_if = "Option::is_none")]
     pub health_check_grace_period_seconds: Option<i32>,
     #[serde(rename = "launchType", skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
     #[serde(rename = "loadBalancers", skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<Vec<LoadBalancer>>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(rename = "pendingCount", skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i32>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<PlacementConstraint>>,
     #[serde(rename = "placementStrategy", skip_serializing_if = "Option::is_none")]
     pub placement_strategy: Option<Vec<PlacementStrategy>>,
@@ -2852,10 +2387,7 @@ pub struct Service {
     pub platform_version: Option<String>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateTags>,
-    #[serde(
-        rename = "resourceManagementType",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resourceManagementType", skip_serializing_if = "Option::is_none")]
     pub resource_management_type: Option<ResourceManagementType>,
     #[serde(rename = "roleArn", skip_serializing_if = "Option::is_none")]
     pub role_arn: Option<String>,
@@ -2882,10 +2414,7 @@ pub struct Service {
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct ServiceConnectAccessLogConfiguration {
     pub format: ServiceConnectAccessLoggingFormat,
-    #[serde(
-        rename = "includeQueryParameters",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "includeQueryParameters", skip_serializing_if = "Option::is_none")]
     pub include_query_parameters: Option<ServiceConnectIncludeQueryParameters>,
 }
 
@@ -2900,15 +2429,9 @@ pub struct ServiceConnectClientAlias {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServiceConnectConfiguration {
-    #[serde(
-        rename = "accessLogConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "accessLogConfiguration", skip_serializing_if = "Option::is_none")]
     pub access_log_configuration: Option<ServiceConnectAccessLogConfiguration>,
-    #[serde(
-        rename = "containerConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerConfigurations", skip_serializing_if = "Option::is_none")]
     pub container_configurations: Option<Vec<ServiceConnectContainerConfiguration>>,
     pub enabled: bool,
     #[serde(rename = "logConfiguration", skip_serializing_if = "Option::is_none")]
@@ -2931,10 +2454,7 @@ pub struct ServiceConnectService {
     pub client_aliases: Option<Vec<ServiceConnectClientAlias>>,
     #[serde(rename = "discoveryName", skip_serializing_if = "Option::is_none")]
     pub discovery_name: Option<String>,
-    #[serde(
-        rename = "ingressPortOverride",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "ingressPortOverride", skip_serializing_if = "Option::is_none")]
     pub ingress_port_override: Option<i32>,
     #[serde(rename = "portName")]
     pub port_name: String,
@@ -3005,22 +2525,13 @@ pub struct ServiceDeployment {
     pub cluster_arn: Option<String>,
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    #[serde(
-        rename = "deploymentCircuitBreaker",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentCircuitBreaker", skip_serializing_if = "Option::is_none")]
     pub deployment_circuit_breaker: Option<ServiceDeploymentCircuitBreaker>,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DeploymentConfiguration>,
     #[serde(rename = "finishedAt", skip_serializing_if = "Option::is_none")]
     pub finished_at: Option<Timestamp>,
-    #[serde(
-        rename = "lifecycleHookDetails",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "lifecycleHookDetails", skip_serializing_if = "Option::is_none")]
     pub lifecycle_hook_details: Option<Vec<DeploymentLifecycleHookDetail>>,
     #[serde(rename = "lifecycleStage", skip_serializing_if = "Option::is_none")]
     pub lifecycle_stage: Option<ServiceDeploymentLifecycleStage>,
@@ -3028,15 +2539,9 @@ pub struct ServiceDeployment {
     pub rollback: Option<Rollback>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
-    #[serde(
-        rename = "serviceDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub service_deployment_arn: Option<String>,
-    #[serde(
-        rename = "sourceServiceRevisions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "sourceServiceRevisions", skip_serializing_if = "Option::is_none")]
     pub source_service_revisions: Option<Vec<ServiceRevisionSummary>>,
     #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -3046,10 +2551,7 @@ pub struct ServiceDeployment {
     pub status_reason: Option<String>,
     #[serde(rename = "stoppedAt", skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
-    #[serde(
-        rename = "targetServiceRevision",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "targetServiceRevision", skip_serializing_if = "Option::is_none")]
     pub target_service_revision: Option<ServiceRevisionSummary>,
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
@@ -3061,10 +2563,7 @@ pub struct ServiceDeploymentAlarms {
     pub alarm_names: Option<Vec<String>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ServiceDeploymentRollbackMonitorsStatus>,
-    #[serde(
-        rename = "triggeredAlarmNames",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "triggeredAlarmNames", skip_serializing_if = "Option::is_none")]
     pub triggered_alarm_names: Option<Vec<String>>,
 }
 
@@ -3078,10 +2577,7 @@ pub struct ServiceDeploymentBrief {
     pub finished_at: Option<Timestamp>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
-    #[serde(
-        rename = "serviceDeploymentArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceDeploymentArn", skip_serializing_if = "Option::is_none")]
     pub service_deployment_arn: Option<String>,
     #[serde(rename = "startedAt", skip_serializing_if = "Option::is_none")]
     pub started_at: Option<Timestamp>,
@@ -3089,10 +2585,7 @@ pub struct ServiceDeploymentBrief {
     pub status: Option<ServiceDeploymentStatus>,
     #[serde(rename = "statusReason", skip_serializing_if = "Option::is_none")]
     pub status_reason: Option<String>,
-    #[serde(
-        rename = "targetServiceRevisionArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "targetServiceRevisionArn", skip_serializing_if = "Option::is_none")]
     pub target_service_revision_arn: Option<String>,
 }
 
@@ -3136,10 +2629,7 @@ pub struct ServiceManagedEBSVolumeConfiguration {
     pub tag_specifications: Option<Vec<EBSTagSpecification>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput: Option<i32>,
-    #[serde(
-        rename = "volumeInitializationRate",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeInitializationRate", skip_serializing_if = "Option::is_none")]
     pub volume_initialization_rate: Option<i32>,
     #[serde(rename = "volumeType", skip_serializing_if = "Option::is_none")]
     pub volume_type: Option<String>,
@@ -3159,10 +2649,7 @@ pub struct ServiceRegistry {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServiceRevision {
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
@@ -3170,15 +2657,9 @@ pub struct ServiceRevision {
     pub container_images: Option<Vec<ContainerImage>>,
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
-    #[serde(
-        rename = "ecsManagedResources",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "ecsManagedResources", skip_serializing_if = "Option::is_none")]
     pub ecs_managed_resources: Option<ECSManagedResources>,
-    #[serde(
-        rename = "fargateEphemeralStorage",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "fargateEphemeralStorage", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
     #[serde(rename = "gatewayConnectors", skip_serializing_if = "Option::is_none")]
     pub gateway_connectors: Option<Vec<GatewayConnector>>,
@@ -3190,10 +2671,7 @@ pub struct ServiceRevision {
     pub load_balancers: Option<Vec<LoadBalancer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringConfiguration>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<ServiceRevisionOverrides>,
@@ -3201,17 +2679,11 @@ pub struct ServiceRevision {
     pub platform_family: Option<String>,
     #[serde(rename = "platformVersion", skip_serializing_if = "Option::is_none")]
     pub platform_version: Option<String>,
-    #[serde(
-        rename = "resolvedConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resolvedConfiguration", skip_serializing_if = "Option::is_none")]
     pub resolved_configuration: Option<ResolvedConfiguration>,
     #[serde(rename = "serviceArn", skip_serializing_if = "Option::is_none")]
     pub service_arn: Option<String>,
-    #[serde(
-        rename = "serviceConnectConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectConfiguration", skip_serializing_if = "Option::is_none")]
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
     #[serde(rename = "serviceRegistries", skip_serializing_if = "Option::is_none")]
     pub service_registries: Option<Vec<ServiceRegistry>>,
@@ -3219,24 +2691,15 @@ pub struct ServiceRevision {
     pub service_revision_arn: Option<String>,
     #[serde(rename = "taskDefinition", skip_serializing_if = "Option::is_none")]
     pub task_definition: Option<String>,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
-    #[serde(
-        rename = "vpcLatticeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "vpcLatticeConfigurations", skip_serializing_if = "Option::is_none")]
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServiceRevisionLoadBalancer {
-    #[serde(
-        rename = "productionListenerRule",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "productionListenerRule", skip_serializing_if = "Option::is_none")]
     pub production_listener_rule: Option<String>,
     #[serde(rename = "targetGroupArn", skip_serializing_if = "Option::is_none")]
     pub target_group_arn: Option<String>,
@@ -3254,17 +2717,11 @@ pub struct ServiceRevisionSummary {
     pub arn: Option<String>,
     #[serde(rename = "pendingTaskCount", skip_serializing_if = "Option::is_none")]
     pub pending_task_count: Option<i32>,
-    #[serde(
-        rename = "requestedProductionTrafficWeight",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "requestedProductionTrafficWeight", skip_serializing_if = "Option::is_none")]
     pub requested_production_traffic_weight: Option<f64>,
     #[serde(rename = "requestedTaskCount", skip_serializing_if = "Option::is_none")]
     pub requested_task_count: Option<i32>,
-    #[serde(
-        rename = "requestedTestTrafficWeight",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "requestedTestTrafficWeight", skip_serializing_if = "Option::is_none")]
     pub requested_test_traffic_weight: Option<f64>,
     #[serde(rename = "runningTaskCount", skip_serializing_if = "Option::is_none")]
     pub running_task_count: Option<i32>,
@@ -3272,10 +2729,7 @@ pub struct ServiceRevisionSummary {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ServiceRevisionVpcLatticeConfiguration {
-    #[serde(
-        rename = "productionListenerRule",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "productionListenerRule", skip_serializing_if = "Option::is_none")]
     pub production_listener_rule: Option<String>,
     #[serde(rename = "targetGroupArn", skip_serializing_if = "Option::is_none")]
     pub target_group_arn: Option<String>,
@@ -3340,10 +2794,7 @@ pub struct Task {
     pub attributes: Option<Vec<Attribute>>,
     #[serde(rename = "availabilityZone", skip_serializing_if = "Option::is_none")]
     pub availability_zone: Option<String>,
-    #[serde(
-        rename = "capacityProviderName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderName", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_name: Option<String>,
     #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
@@ -3351,10 +2802,7 @@ pub struct Task {
     pub connectivity: Option<Connectivity>,
     #[serde(rename = "connectivityAt", skip_serializing_if = "Option::is_none")]
     pub connectivity_at: Option<Timestamp>,
-    #[serde(
-        rename = "containerInstanceArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerInstanceArn", skip_serializing_if = "Option::is_none")]
     pub container_instance_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub containers: Option<Vec<Container>>,
@@ -3364,28 +2812,19 @@ pub struct Task {
     pub created_at: Option<Timestamp>,
     #[serde(rename = "desiredStatus", skip_serializing_if = "Option::is_none")]
     pub desired_status: Option<String>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "ephemeralStorage", skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<EphemeralStorage>,
     #[serde(rename = "executionStoppedAt", skip_serializing_if = "Option::is_none")]
     pub execution_stopped_at: Option<Timestamp>,
-    #[serde(
-        rename = "fargateEphemeralStorage",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "fargateEphemeralStorage", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage: Option<TaskEphemeralStorage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     #[serde(rename = "healthStatus", skip_serializing_if = "Option::is_none")]
     pub health_status: Option<HealthStatus>,
-    #[serde(
-        rename = "inferenceAccelerators",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inferenceAccelerators", skip_serializing_if = "Option::is_none")]
     pub inference_accelerators: Option<Vec<InferenceAccelerator>>,
     #[serde(rename = "lastStatus", skip_serializing_if = "Option::is_none")]
     pub last_status: Option<String>,
@@ -3421,10 +2860,7 @@ pub struct Task {
     pub task_arn: Option<String>,
     #[serde(rename = "taskDefinitionArn", skip_serializing_if = "Option::is_none")]
     pub task_definition_arn: Option<String>,
-    #[serde(
-        rename = "trustedExecutionSummary",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "trustedExecutionSummary", skip_serializing_if = "Option::is_none")]
     pub trusted_execution_summary: Option<TrustedExecutionSummary>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub version: Option<i64>,
@@ -3434,10 +2870,7 @@ pub struct Task {
 pub struct TaskDefinition {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub compatibilities: Option<Vec<Compatibility>>,
-    #[serde(
-        rename = "containerDefinitions",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerDefinitions", skip_serializing_if = "Option::is_none")]
     pub container_definitions: Option<Vec<ContainerDefinition>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
@@ -3445,10 +2878,7 @@ pub struct TaskDefinition {
     pub delete_requested_at: Option<Timestamp>,
     #[serde(rename = "deregisteredAt", skip_serializing_if = "Option::is_none")]
     pub deregistered_at: Option<Timestamp>,
-    #[serde(
-        rename = "enableFaultInjection",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableFaultInjection", skip_serializing_if = "Option::is_none")]
     pub enable_fault_injection: Option<bool>,
     #[serde(rename = "ephemeralStorage", skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<EphemeralStorage>,
@@ -3456,10 +2886,7 @@ pub struct TaskDefinition {
     pub execution_role_arn: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub family: Option<String>,
-    #[serde(
-        rename = "inferenceAccelerators",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inferenceAccelerators", skip_serializing_if = "Option::is_none")]
     pub inference_accelerators: Option<Vec<InferenceAccelerator>>,
     #[serde(rename = "ipcMode", skip_serializing_if = "Option::is_none")]
     pub ipc_mode: Option<IpcMode>,
@@ -3469,10 +2896,7 @@ pub struct TaskDefinition {
     pub network_mode: Option<NetworkMode>,
     #[serde(rename = "pidMode", skip_serializing_if = "Option::is_none")]
     pub pid_mode: Option<PidMode>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<TaskDefinitionPlacementConstraint>>,
     #[serde(rename = "proxyConfiguration", skip_serializing_if = "Option::is_none")]
     pub proxy_configuration: Option<ProxyConfiguration>,
@@ -3482,10 +2906,7 @@ pub struct TaskDefinition {
     pub registered_by: Option<String>,
     #[serde(rename = "requiresAttributes", skip_serializing_if = "Option::is_none")]
     pub requires_attributes: Option<Vec<Attribute>>,
-    #[serde(
-        rename = "requiresCompatibilities",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "requiresCompatibilities", skip_serializing_if = "Option::is_none")]
     pub requires_compatibilities: Option<Vec<Compatibility>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub revision: Option<i32>,
@@ -3497,10 +2918,7 @@ pub struct TaskDefinition {
     pub task_definition_arn: Option<String>,
     #[serde(rename = "taskRoleArn", skip_serializing_if = "Option::is_none")]
     pub task_role_arn: Option<String>,
-    #[serde(
-        rename = "trustedExecutionConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "trustedExecutionConfiguration", skip_serializing_if = "Option::is_none")]
     pub trusted_execution_configuration: Option<TrustedExecutionConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Vec<Volume>>,
@@ -3544,10 +2962,7 @@ pub struct TaskManagedEBSVolumeConfiguration {
     pub termination_policy: Option<TaskManagedEBSVolumeTerminationPolicy>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub throughput: Option<i32>,
-    #[serde(
-        rename = "volumeInitializationRate",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeInitializationRate", skip_serializing_if = "Option::is_none")]
     pub volume_initialization_rate: Option<i32>,
     #[serde(rename = "volumeType", skip_serializing_if = "Option::is_none")]
     pub volume_type: Option<String>,
@@ -3569,10 +2984,7 @@ pub struct TaskOverride {
     pub ephemeral_storage: Option<EphemeralStorage>,
     #[serde(rename = "executionRoleArn", skip_serializing_if = "Option::is_none")]
     pub execution_role_arn: Option<String>,
-    #[serde(
-        rename = "inferenceAcceleratorOverrides",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inferenceAcceleratorOverrides", skip_serializing_if = "Option::is_none")]
     pub inference_accelerator_overrides: Option<Vec<InferenceAcceleratorOverride>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
@@ -3582,26 +2994,17 @@ pub struct TaskOverride {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct TaskSet {
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
-    #[serde(
-        rename = "computedDesiredCount",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "computedDesiredCount", skip_serializing_if = "Option::is_none")]
     pub computed_desired_count: Option<i32>,
     #[serde(rename = "createdAt", skip_serializing_if = "Option::is_none")]
     pub created_at: Option<Timestamp>,
     #[serde(rename = "externalId", skip_serializing_if = "Option::is_none")]
     pub external_id: Option<String>,
-    #[serde(
-        rename = "fargateEphemeralStorage",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "fargateEphemeralStorage", skip_serializing_if = "Option::is_none")]
     pub fargate_ephemeral_storage: Option<DeploymentEphemeralStorage>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub id: Option<String>,
@@ -3609,10 +3012,7 @@ pub struct TaskSet {
     pub launch_type: Option<LaunchType>,
     #[serde(rename = "loadBalancers", skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<Vec<LoadBalancer>>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(rename = "pendingCount", skip_serializing_if = "Option::is_none")]
     pub pending_count: Option<i32>,
@@ -3663,10 +3063,7 @@ pub struct ThresholdConfiguration {
 pub struct TimeoutConfiguration {
     #[serde(rename = "idleTimeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub idle_timeout_seconds: Option<i32>,
-    #[serde(
-        rename = "perRequestTimeoutSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "perRequestTimeoutSeconds", skip_serializing_if = "Option::is_none")]
     pub per_request_timeout_seconds: Option<i32>,
 }
 
@@ -3697,10 +3094,7 @@ pub struct TrustedExecutionConfiguration {
 
 #[derive(Clone, Debug, Deserialize, PartialEq, Serialize)]
 pub struct TrustedExecutionSummary {
-    #[serde(
-        rename = "attestationPolicyStatus",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "attestationPolicyStatus", skip_serializing_if = "Option::is_none")]
     pub attestation_policy_status: Option<AttestationPolicyStatus>,
     #[serde(rename = "isolationMode")]
     pub isolation_mode: IsolationMode,
@@ -3723,10 +3117,7 @@ pub struct UpdateGatewayAlbConfiguration {
     pub http_desync: Option<GatewayAlbDesyncMitigationMode>,
     #[serde(rename = "maxAlbCount", skip_serializing_if = "Option::is_none")]
     pub max_alb_count: Option<i32>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<UpdateGatewayNetworkConfiguration>,
     #[serde(rename = "testTrafficRules", skip_serializing_if = "Option::is_none")]
     pub test_traffic_rules: Option<GatewayAlbTestTrafficRules>,
@@ -3742,24 +3133,15 @@ pub struct UpdateGatewayConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct UpdateGatewayNetworkConfiguration {
-    #[serde(
-        rename = "inboundSecurityGroup",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inboundSecurityGroup", skip_serializing_if = "Option::is_none")]
     pub inbound_security_group: Option<String>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct UpdateManagedInstancesProviderConfiguration {
-    #[serde(
-        rename = "autoRepairConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoRepairConfiguration", skip_serializing_if = "Option::is_none")]
     pub auto_repair_configuration: Option<AutoRepairConfiguration>,
-    #[serde(
-        rename = "infrastructureOptimization",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureOptimization", skip_serializing_if = "Option::is_none")]
     pub infrastructure_optimization: Option<InfrastructureOptimization>,
     #[serde(rename = "infrastructureRoleArn")]
     pub infrastructure_role_arn: String,
@@ -3781,10 +3163,7 @@ pub struct UpdatedExpressGatewayService {
     pub service_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<ExpressGatewayServiceStatus>,
-    #[serde(
-        rename = "targetConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "targetConfiguration", skip_serializing_if = "Option::is_none")]
     pub target_configuration: Option<ExpressGatewayServiceConfiguration>,
     #[serde(rename = "updatedAt", skip_serializing_if = "Option::is_none")]
     pub updated_at: Option<Timestamp>,
@@ -3811,30 +3190,17 @@ pub struct VersionInfo {
 pub struct Volume {
     #[serde(rename = "configuredAtLaunch", skip_serializing_if = "Option::is_none")]
     pub configured_at_launch: Option<bool>,
-    #[serde(
-        rename = "dockerVolumeConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "dockerVolumeConfiguration", skip_serializing_if = "Option::is_none")]
     pub docker_volume_configuration: Option<DockerVolumeConfiguration>,
-    #[serde(
-        rename = "efsVolumeConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "efsVolumeConfiguration", skip_serializing_if = "Option::is_none")]
     pub efs_volume_configuration: Option<EFSVolumeConfiguration>,
-    #[serde(
-        rename = "fsxWindowsFileServerVolumeConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
-    pub fsx_windows_file_server_volume_configuration:
-        Option<FSxWindowsFileServerVolumeConfiguration>,
+    #[serde(rename = "fsxWindowsFileServerVolumeConfiguration", skip_serializing_if = "Option::is_none")]
+    pub fsx_windows_file_server_volume_configuration: Option<FSxWindowsFileServerVolumeConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub host: Option<HostVolumeProperties>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub name: Option<String>,
-    #[serde(
-        rename = "s3filesVolumeConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "s3filesVolumeConfiguration", skip_serializing_if = "Option::is_none")]
     pub s3files_volume_configuration: Option<S3FilesVolumeConfiguration>,
 }
 
@@ -3848,15 +3214,9 @@ pub struct VolumeFrom {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct VpcLatticeAdvancedConfiguration {
-    #[serde(
-        rename = "alternateTargetGroupArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "alternateTargetGroupArn", skip_serializing_if = "Option::is_none")]
     pub alternate_target_group_arn: Option<String>,
-    #[serde(
-        rename = "productionListenerRule",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "productionListenerRule", skip_serializing_if = "Option::is_none")]
     pub production_listener_rule: Option<String>,
     #[serde(rename = "testListenerRule", skip_serializing_if = "Option::is_none")]
     pub test_listener_rule: Option<String>,
@@ -3864,10 +3224,7 @@ pub struct VpcLatticeAdvancedConfiguration {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct VpcLatticeConfiguration {
-    #[serde(
-        rename = "advancedConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "advancedConfiguration", skip_serializing_if = "Option::is_none")]
     pub advanced_configuration: Option<VpcLatticeAdvancedConfiguration>,
     #[serde(rename = "portName")]
     pub port_name: String,

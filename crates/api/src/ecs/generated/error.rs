@@ -3,18 +3,15 @@
 use crate::error::ErrorCode;
 
 pub const ACCESS_DENIED_EXCEPTION: ErrorCode = ErrorCode::new("AccessDeniedException", 400);
-pub const ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: ErrorCode =
-    ErrorCode::new("AttributeLimitExceededException", 400);
+pub const ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: ErrorCode = ErrorCode::new("AttributeLimitExceededException", 400);
 pub const BLOCKED_EXCEPTION: ErrorCode = ErrorCode::new("BlockedException", 400);
 pub const CLIENT_EXCEPTION: ErrorCode = ErrorCode::new("ClientException", 400);
 pub const CLUSTER_CONTAINS_CAPACITY_PROVIDER_EXCEPTION: ErrorCode =
     ErrorCode::new("ClusterContainsCapacityProviderException", 400);
 pub const CLUSTER_CONTAINS_CONTAINER_INSTANCES_EXCEPTION: ErrorCode =
     ErrorCode::new("ClusterContainsContainerInstancesException", 400);
-pub const CLUSTER_CONTAINS_SERVICES_EXCEPTION: ErrorCode =
-    ErrorCode::new("ClusterContainsServicesException", 400);
-pub const CLUSTER_CONTAINS_TASKS_EXCEPTION: ErrorCode =
-    ErrorCode::new("ClusterContainsTasksException", 400);
+pub const CLUSTER_CONTAINS_SERVICES_EXCEPTION: ErrorCode = ErrorCode::new("ClusterContainsServicesException", 400);
+pub const CLUSTER_CONTAINS_TASKS_EXCEPTION: ErrorCode = ErrorCode::new("ClusterContainsTasksException", 400);
 pub const CLUSTER_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("ClusterNotFoundException", 400);
 pub const CONFLICT_EXCEPTION: ErrorCode = ErrorCode::new("ConflictException", 400);
 pub const DAEMON_NOT_ACTIVE_EXCEPTION: ErrorCode = ErrorCode::new("DaemonNotActiveException", 400);
@@ -23,27 +20,19 @@ pub const GATEWAY_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("GatewayNotFou
 pub const INVALID_PARAMETER_EXCEPTION: ErrorCode = ErrorCode::new("InvalidParameterException", 400);
 pub const LIMIT_EXCEEDED_EXCEPTION: ErrorCode = ErrorCode::new("LimitExceededException", 400);
 pub const MISSING_VERSION_EXCEPTION: ErrorCode = ErrorCode::new("MissingVersionException", 400);
-pub const NAMESPACE_NOT_FOUND_EXCEPTION: ErrorCode =
-    ErrorCode::new("NamespaceNotFoundException", 400);
-pub const NO_UPDATE_AVAILABLE_EXCEPTION: ErrorCode =
-    ErrorCode::new("NoUpdateAvailableException", 400);
+pub const NAMESPACE_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("NamespaceNotFoundException", 400);
+pub const NO_UPDATE_AVAILABLE_EXCEPTION: ErrorCode = ErrorCode::new("NoUpdateAvailableException", 400);
 pub const PLATFORM_TASK_DEFINITION_INCOMPATIBILITY_EXCEPTION: ErrorCode =
     ErrorCode::new("PlatformTaskDefinitionIncompatibilityException", 400);
 pub const PLATFORM_UNKNOWN_EXCEPTION: ErrorCode = ErrorCode::new("PlatformUnknownException", 400);
 pub const RESOURCE_IN_USE_EXCEPTION: ErrorCode = ErrorCode::new("ResourceInUseException", 400);
-pub const RESOURCE_NOT_FOUND_EXCEPTION: ErrorCode =
-    ErrorCode::new("ResourceNotFoundException", 400);
+pub const RESOURCE_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("ResourceNotFoundException", 400);
 pub const SERVER_EXCEPTION: ErrorCode = ErrorCode::new("ServerException", 500);
-pub const SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION: ErrorCode =
-    ErrorCode::new("ServiceDeploymentNotFoundException", 400);
-pub const SERVICE_NOT_ACTIVE_EXCEPTION: ErrorCode =
-    ErrorCode::new("ServiceNotActiveException", 400);
+pub const SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("ServiceDeploymentNotFoundException", 400);
+pub const SERVICE_NOT_ACTIVE_EXCEPTION: ErrorCode = ErrorCode::new("ServiceNotActiveException", 400);
 pub const SERVICE_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("ServiceNotFoundException", 400);
-pub const TARGET_NOT_CONNECTED_EXCEPTION: ErrorCode =
-    ErrorCode::new("TargetNotConnectedException", 400);
+pub const TARGET_NOT_CONNECTED_EXCEPTION: ErrorCode = ErrorCode::new("TargetNotConnectedException", 400);
 pub const TARGET_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("TargetNotFoundException", 400);
 pub const TASK_SET_NOT_FOUND_EXCEPTION: ErrorCode = ErrorCode::new("TaskSetNotFoundException", 400);
-pub const UNSUPPORTED_FEATURE_EXCEPTION: ErrorCode =
-    ErrorCode::new("UnsupportedFeatureException", 400);
-pub const UPDATE_IN_PROGRESS_EXCEPTION: ErrorCode =
-    ErrorCode::new("UpdateInProgressException", 400);
+pub const UNSUPPORTED_FEATURE_EXCEPTION: ErrorCode = ErrorCode::new("UnsupportedFeatureException", 400);
+pub const UPDATE_IN_PROGRESS_EXCEPTION: ErrorCode = ErrorCode::new("UpdateInProgressException", 400);

@@ -197,158 +197,133 @@ impl Request {
     /// Reads a value that `shape::check` found good; `decode` is the way in from outside.
     pub(crate) fn parse(operation: Operation, value: &Value) -> Result<Self, JsonError> {
         match operation {
-            Operation::AssociateGatewayWithCluster => {
-                types::AssociateGatewayWithClusterRequest::from_value(value)
-                    .map(|r| Self::AssociateGatewayWithCluster(Box::new(r)))
+            Operation::AssociateGatewayWithCluster => types::AssociateGatewayWithClusterRequest::from_value(value)
+                .map(|r| Self::AssociateGatewayWithCluster(Box::new(r))),
+            Operation::ContinueServiceDeployment => types::ContinueServiceDeploymentRequest::from_value(value)
+                .map(|r| Self::ContinueServiceDeployment(Box::new(r))),
+            Operation::CreateCapacityProvider => types::CreateCapacityProviderRequest::from_value(value)
+                .map(|r| Self::CreateCapacityProvider(Box::new(r))),
+            Operation::CreateCluster => {
+                types::CreateClusterRequest::from_value(value).map(|r| Self::CreateCluster(Box::new(r)))
             }
-            Operation::ContinueServiceDeployment => {
-                types::ContinueServiceDeploymentRequest::from_value(value)
-                    .map(|r| Self::ContinueServiceDeployment(Box::new(r)))
+            Operation::CreateDaemon => {
+                types::CreateDaemonRequest::from_value(value).map(|r| Self::CreateDaemon(Box::new(r)))
             }
-            Operation::CreateCapacityProvider => {
-                types::CreateCapacityProviderRequest::from_value(value)
-                    .map(|r| Self::CreateCapacityProvider(Box::new(r)))
+            Operation::CreateExpressGatewayService => types::CreateExpressGatewayServiceRequest::from_value(value)
+                .map(|r| Self::CreateExpressGatewayService(Box::new(r))),
+            Operation::CreateGateway => {
+                types::CreateGatewayRequest::from_value(value).map(|r| Self::CreateGateway(Box::new(r)))
             }
-            Operation::CreateCluster => types::CreateClusterRequest::from_value(value)
-                .map(|r| Self::CreateCluster(Box::new(r))),
-            Operation::CreateDaemon => types::CreateDaemonRequest::from_value(value)
-                .map(|r| Self::CreateDaemon(Box::new(r))),
-            Operation::CreateExpressGatewayService => {
-                types::CreateExpressGatewayServiceRequest::from_value(value)
-                    .map(|r| Self::CreateExpressGatewayService(Box::new(r)))
+            Operation::CreateService => {
+                types::CreateServiceRequest::from_value(value).map(|r| Self::CreateService(Box::new(r)))
             }
-            Operation::CreateGateway => types::CreateGatewayRequest::from_value(value)
-                .map(|r| Self::CreateGateway(Box::new(r))),
-            Operation::CreateService => types::CreateServiceRequest::from_value(value)
-                .map(|r| Self::CreateService(Box::new(r))),
-            Operation::CreateTaskSet => types::CreateTaskSetRequest::from_value(value)
-                .map(|r| Self::CreateTaskSet(Box::new(r))),
+            Operation::CreateTaskSet => {
+                types::CreateTaskSetRequest::from_value(value).map(|r| Self::CreateTaskSet(Box::new(r)))
+            }
             Operation::DeleteAccountSetting => {
-                types::DeleteAccountSettingRequest::from_value(value)
-                    .map(|r| Self::DeleteAccountSetting(Box::new(r)))
+                types::DeleteAccountSettingRequest::from_value(value).map(|r| Self::DeleteAccountSetting(Box::new(r)))
             }
-            Operation::DeleteAttributes => types::DeleteAttributesRequest::from_value(value)
-                .map(|r| Self::DeleteAttributes(Box::new(r))),
-            Operation::DeleteCapacityProvider => {
-                types::DeleteCapacityProviderRequest::from_value(value)
-                    .map(|r| Self::DeleteCapacityProvider(Box::new(r)))
+            Operation::DeleteAttributes => {
+                types::DeleteAttributesRequest::from_value(value).map(|r| Self::DeleteAttributes(Box::new(r)))
             }
-            Operation::DeleteCluster => types::DeleteClusterRequest::from_value(value)
-                .map(|r| Self::DeleteCluster(Box::new(r))),
-            Operation::DeleteDaemon => types::DeleteDaemonRequest::from_value(value)
-                .map(|r| Self::DeleteDaemon(Box::new(r))),
-            Operation::DeleteDaemonTaskDefinition => {
-                types::DeleteDaemonTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::DeleteDaemonTaskDefinition(Box::new(r)))
+            Operation::DeleteCapacityProvider => types::DeleteCapacityProviderRequest::from_value(value)
+                .map(|r| Self::DeleteCapacityProvider(Box::new(r))),
+            Operation::DeleteCluster => {
+                types::DeleteClusterRequest::from_value(value).map(|r| Self::DeleteCluster(Box::new(r)))
             }
-            Operation::DeleteExpressGatewayService => {
-                types::DeleteExpressGatewayServiceRequest::from_value(value)
-                    .map(|r| Self::DeleteExpressGatewayService(Box::new(r)))
+            Operation::DeleteDaemon => {
+                types::DeleteDaemonRequest::from_value(value).map(|r| Self::DeleteDaemon(Box::new(r)))
             }
-            Operation::DeleteGateway => types::DeleteGatewayRequest::from_value(value)
-                .map(|r| Self::DeleteGateway(Box::new(r))),
-            Operation::DeleteService => types::DeleteServiceRequest::from_value(value)
-                .map(|r| Self::DeleteService(Box::new(r))),
+            Operation::DeleteDaemonTaskDefinition => types::DeleteDaemonTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::DeleteDaemonTaskDefinition(Box::new(r))),
+            Operation::DeleteExpressGatewayService => types::DeleteExpressGatewayServiceRequest::from_value(value)
+                .map(|r| Self::DeleteExpressGatewayService(Box::new(r))),
+            Operation::DeleteGateway => {
+                types::DeleteGatewayRequest::from_value(value).map(|r| Self::DeleteGateway(Box::new(r)))
+            }
+            Operation::DeleteService => {
+                types::DeleteServiceRequest::from_value(value).map(|r| Self::DeleteService(Box::new(r)))
+            }
             Operation::DeleteTaskDefinitions => {
-                types::DeleteTaskDefinitionsRequest::from_value(value)
-                    .map(|r| Self::DeleteTaskDefinitions(Box::new(r)))
+                types::DeleteTaskDefinitionsRequest::from_value(value).map(|r| Self::DeleteTaskDefinitions(Box::new(r)))
             }
-            Operation::DeleteTaskSet => types::DeleteTaskSetRequest::from_value(value)
-                .map(|r| Self::DeleteTaskSet(Box::new(r))),
-            Operation::DeregisterContainerInstance => {
-                types::DeregisterContainerInstanceRequest::from_value(value)
-                    .map(|r| Self::DeregisterContainerInstance(Box::new(r)))
+            Operation::DeleteTaskSet => {
+                types::DeleteTaskSetRequest::from_value(value).map(|r| Self::DeleteTaskSet(Box::new(r)))
             }
-            Operation::DeregisterTaskDefinition => {
-                types::DeregisterTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::DeregisterTaskDefinition(Box::new(r)))
+            Operation::DeregisterContainerInstance => types::DeregisterContainerInstanceRequest::from_value(value)
+                .map(|r| Self::DeregisterContainerInstance(Box::new(r))),
+            Operation::DeregisterTaskDefinition => types::DeregisterTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::DeregisterTaskDefinition(Box::new(r))),
+            Operation::DescribeCapacityProviders => types::DescribeCapacityProvidersRequest::from_value(value)
+                .map(|r| Self::DescribeCapacityProviders(Box::new(r))),
+            Operation::DescribeClusters => {
+                types::DescribeClustersRequest::from_value(value).map(|r| Self::DescribeClusters(Box::new(r)))
             }
-            Operation::DescribeCapacityProviders => {
-                types::DescribeCapacityProvidersRequest::from_value(value)
-                    .map(|r| Self::DescribeCapacityProviders(Box::new(r)))
+            Operation::DescribeContainerInstances => types::DescribeContainerInstancesRequest::from_value(value)
+                .map(|r| Self::DescribeContainerInstances(Box::new(r))),
+            Operation::DescribeDaemon => {
+                types::DescribeDaemonRequest::from_value(value).map(|r| Self::DescribeDaemon(Box::new(r)))
             }
-            Operation::DescribeClusters => types::DescribeClustersRequest::from_value(value)
-                .map(|r| Self::DescribeClusters(Box::new(r))),
-            Operation::DescribeContainerInstances => {
-                types::DescribeContainerInstancesRequest::from_value(value)
-                    .map(|r| Self::DescribeContainerInstances(Box::new(r)))
+            Operation::DescribeDaemonDeployments => types::DescribeDaemonDeploymentsRequest::from_value(value)
+                .map(|r| Self::DescribeDaemonDeployments(Box::new(r))),
+            Operation::DescribeDaemonRevisions => types::DescribeDaemonRevisionsRequest::from_value(value)
+                .map(|r| Self::DescribeDaemonRevisions(Box::new(r))),
+            Operation::DescribeDaemonTaskDefinition => types::DescribeDaemonTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::DescribeDaemonTaskDefinition(Box::new(r))),
+            Operation::DescribeExpressGatewayService => types::DescribeExpressGatewayServiceRequest::from_value(value)
+                .map(|r| Self::DescribeExpressGatewayService(Box::new(r))),
+            Operation::DescribeGateway => {
+                types::DescribeGatewayRequest::from_value(value).map(|r| Self::DescribeGateway(Box::new(r)))
             }
-            Operation::DescribeDaemon => types::DescribeDaemonRequest::from_value(value)
-                .map(|r| Self::DescribeDaemon(Box::new(r))),
-            Operation::DescribeDaemonDeployments => {
-                types::DescribeDaemonDeploymentsRequest::from_value(value)
-                    .map(|r| Self::DescribeDaemonDeployments(Box::new(r)))
-            }
-            Operation::DescribeDaemonRevisions => {
-                types::DescribeDaemonRevisionsRequest::from_value(value)
-                    .map(|r| Self::DescribeDaemonRevisions(Box::new(r)))
-            }
-            Operation::DescribeDaemonTaskDefinition => {
-                types::DescribeDaemonTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::DescribeDaemonTaskDefinition(Box::new(r)))
-            }
-            Operation::DescribeExpressGatewayService => {
-                types::DescribeExpressGatewayServiceRequest::from_value(value)
-                    .map(|r| Self::DescribeExpressGatewayService(Box::new(r)))
-            }
-            Operation::DescribeGateway => types::DescribeGatewayRequest::from_value(value)
-                .map(|r| Self::DescribeGateway(Box::new(r))),
-            Operation::DescribeGatewayResources => {
-                types::DescribeGatewayResourcesRequest::from_value(value)
-                    .map(|r| Self::DescribeGatewayResources(Box::new(r)))
-            }
+            Operation::DescribeGatewayResources => types::DescribeGatewayResourcesRequest::from_value(value)
+                .map(|r| Self::DescribeGatewayResources(Box::new(r))),
             Operation::DescribeGatewayRoute => {
-                types::DescribeGatewayRouteRequest::from_value(value)
-                    .map(|r| Self::DescribeGatewayRoute(Box::new(r)))
+                types::DescribeGatewayRouteRequest::from_value(value).map(|r| Self::DescribeGatewayRoute(Box::new(r)))
             }
-            Operation::DescribeServiceDeployments => {
-                types::DescribeServiceDeploymentsRequest::from_value(value)
-                    .map(|r| Self::DescribeServiceDeployments(Box::new(r)))
+            Operation::DescribeServiceDeployments => types::DescribeServiceDeploymentsRequest::from_value(value)
+                .map(|r| Self::DescribeServiceDeployments(Box::new(r))),
+            Operation::DescribeServiceRevisions => types::DescribeServiceRevisionsRequest::from_value(value)
+                .map(|r| Self::DescribeServiceRevisions(Box::new(r))),
+            Operation::DescribeServices => {
+                types::DescribeServicesRequest::from_value(value).map(|r| Self::DescribeServices(Box::new(r)))
             }
-            Operation::DescribeServiceRevisions => {
-                types::DescribeServiceRevisionsRequest::from_value(value)
-                    .map(|r| Self::DescribeServiceRevisions(Box::new(r)))
+            Operation::DescribeTaskDefinition => types::DescribeTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::DescribeTaskDefinition(Box::new(r))),
+            Operation::DescribeTaskSets => {
+                types::DescribeTaskSetsRequest::from_value(value).map(|r| Self::DescribeTaskSets(Box::new(r)))
             }
-            Operation::DescribeServices => types::DescribeServicesRequest::from_value(value)
-                .map(|r| Self::DescribeServices(Box::new(r))),
-            Operation::DescribeTaskDefinition => {
-                types::DescribeTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::DescribeTaskDefinition(Box::new(r)))
+            Operation::DescribeTasks => {
+                types::DescribeTasksRequest::from_value(value).map(|r| Self::DescribeTasks(Box::new(r)))
             }
-            Operation::DescribeTaskSets => types::DescribeTaskSetsRequest::from_value(value)
-                .map(|r| Self::DescribeTaskSets(Box::new(r))),
-            Operation::DescribeTasks => types::DescribeTasksRequest::from_value(value)
-                .map(|r| Self::DescribeTasks(Box::new(r))),
             Operation::DisassociateGatewayFromCluster => {
                 types::DisassociateGatewayFromClusterRequest::from_value(value)
                     .map(|r| Self::DisassociateGatewayFromCluster(Box::new(r)))
             }
             Operation::DiscoverPollEndpoint => {
-                types::DiscoverPollEndpointRequest::from_value(value)
-                    .map(|r| Self::DiscoverPollEndpoint(Box::new(r)))
+                types::DiscoverPollEndpointRequest::from_value(value).map(|r| Self::DiscoverPollEndpoint(Box::new(r)))
             }
-            Operation::ExecuteCommand => types::ExecuteCommandRequest::from_value(value)
-                .map(|r| Self::ExecuteCommand(Box::new(r))),
-            Operation::GetTaskProtection => types::GetTaskProtectionRequest::from_value(value)
-                .map(|r| Self::GetTaskProtection(Box::new(r))),
-            Operation::ListAccountSettings => types::ListAccountSettingsRequest::from_value(value)
-                .map(|r| Self::ListAccountSettings(Box::new(r))),
-            Operation::ListAttributes => types::ListAttributesRequest::from_value(value)
-                .map(|r| Self::ListAttributes(Box::new(r))),
-            Operation::ListClusters => types::ListClustersRequest::from_value(value)
-                .map(|r| Self::ListClusters(Box::new(r))),
-            Operation::ListContainerInstances => {
-                types::ListContainerInstancesRequest::from_value(value)
-                    .map(|r| Self::ListContainerInstances(Box::new(r)))
+            Operation::ExecuteCommand => {
+                types::ExecuteCommandRequest::from_value(value).map(|r| Self::ExecuteCommand(Box::new(r)))
             }
+            Operation::GetTaskProtection => {
+                types::GetTaskProtectionRequest::from_value(value).map(|r| Self::GetTaskProtection(Box::new(r)))
+            }
+            Operation::ListAccountSettings => {
+                types::ListAccountSettingsRequest::from_value(value).map(|r| Self::ListAccountSettings(Box::new(r)))
+            }
+            Operation::ListAttributes => {
+                types::ListAttributesRequest::from_value(value).map(|r| Self::ListAttributes(Box::new(r)))
+            }
+            Operation::ListClusters => {
+                types::ListClustersRequest::from_value(value).map(|r| Self::ListClusters(Box::new(r)))
+            }
+            Operation::ListContainerInstances => types::ListContainerInstancesRequest::from_value(value)
+                .map(|r| Self::ListContainerInstances(Box::new(r))),
             Operation::ListDaemonDeployments => {
-                types::ListDaemonDeploymentsRequest::from_value(value)
-                    .map(|r| Self::ListDaemonDeployments(Box::new(r)))
+                types::ListDaemonDeploymentsRequest::from_value(value).map(|r| Self::ListDaemonDeployments(Box::new(r)))
             }
-            Operation::ListDaemonTaskDefinitions => {
-                types::ListDaemonTaskDefinitionsRequest::from_value(value)
-                    .map(|r| Self::ListDaemonTaskDefinitions(Box::new(r)))
-            }
+            Operation::ListDaemonTaskDefinitions => types::ListDaemonTaskDefinitionsRequest::from_value(value)
+                .map(|r| Self::ListDaemonTaskDefinitions(Box::new(r))),
             Operation::ListDaemons => {
                 types::ListDaemonsRequest::from_value(value).map(|r| Self::ListDaemons(Box::new(r)))
             }
@@ -356,123 +331,95 @@ impl Request {
                 types::ListGatewayClusterAssociationsRequest::from_value(value)
                     .map(|r| Self::ListGatewayClusterAssociations(Box::new(r)))
             }
-            Operation::ListGatewayRoutes => types::ListGatewayRoutesRequest::from_value(value)
-                .map(|r| Self::ListGatewayRoutes(Box::new(r))),
-            Operation::ListGateways => types::ListGatewaysRequest::from_value(value)
-                .map(|r| Self::ListGateways(Box::new(r))),
-            Operation::ListServiceDeployments => {
-                types::ListServiceDeploymentsRequest::from_value(value)
-                    .map(|r| Self::ListServiceDeployments(Box::new(r)))
+            Operation::ListGatewayRoutes => {
+                types::ListGatewayRoutesRequest::from_value(value).map(|r| Self::ListGatewayRoutes(Box::new(r)))
             }
-            Operation::ListServices => types::ListServicesRequest::from_value(value)
-                .map(|r| Self::ListServices(Box::new(r))),
-            Operation::ListServicesByNamespace => {
-                types::ListServicesByNamespaceRequest::from_value(value)
-                    .map(|r| Self::ListServicesByNamespace(Box::new(r)))
+            Operation::ListGateways => {
+                types::ListGatewaysRequest::from_value(value).map(|r| Self::ListGateways(Box::new(r)))
             }
-            Operation::ListTagsForResource => types::ListTagsForResourceRequest::from_value(value)
-                .map(|r| Self::ListTagsForResource(Box::new(r))),
-            Operation::ListTaskDefinitionFamilies => {
-                types::ListTaskDefinitionFamiliesRequest::from_value(value)
-                    .map(|r| Self::ListTaskDefinitionFamilies(Box::new(r)))
+            Operation::ListServiceDeployments => types::ListServiceDeploymentsRequest::from_value(value)
+                .map(|r| Self::ListServiceDeployments(Box::new(r))),
+            Operation::ListServices => {
+                types::ListServicesRequest::from_value(value).map(|r| Self::ListServices(Box::new(r)))
             }
-            Operation::ListTaskDefinitions => types::ListTaskDefinitionsRequest::from_value(value)
-                .map(|r| Self::ListTaskDefinitions(Box::new(r))),
-            Operation::ListTasks => {
-                types::ListTasksRequest::from_value(value).map(|r| Self::ListTasks(Box::new(r)))
+            Operation::ListServicesByNamespace => types::ListServicesByNamespaceRequest::from_value(value)
+                .map(|r| Self::ListServicesByNamespace(Box::new(r))),
+            Operation::ListTagsForResource => {
+                types::ListTagsForResourceRequest::from_value(value).map(|r| Self::ListTagsForResource(Box::new(r)))
             }
-            Operation::PutAccountSetting => types::PutAccountSettingRequest::from_value(value)
-                .map(|r| Self::PutAccountSetting(Box::new(r))),
-            Operation::PutAccountSettingDefault => {
-                types::PutAccountSettingDefaultRequest::from_value(value)
-                    .map(|r| Self::PutAccountSettingDefault(Box::new(r)))
+            Operation::ListTaskDefinitionFamilies => types::ListTaskDefinitionFamiliesRequest::from_value(value)
+                .map(|r| Self::ListTaskDefinitionFamilies(Box::new(r))),
+            Operation::ListTaskDefinitions => {
+                types::ListTaskDefinitionsRequest::from_value(value).map(|r| Self::ListTaskDefinitions(Box::new(r)))
             }
-            Operation::PutAttributes => types::PutAttributesRequest::from_value(value)
-                .map(|r| Self::PutAttributes(Box::new(r))),
-            Operation::PutClusterCapacityProviders => {
-                types::PutClusterCapacityProvidersRequest::from_value(value)
-                    .map(|r| Self::PutClusterCapacityProviders(Box::new(r)))
+            Operation::ListTasks => types::ListTasksRequest::from_value(value).map(|r| Self::ListTasks(Box::new(r))),
+            Operation::PutAccountSetting => {
+                types::PutAccountSettingRequest::from_value(value).map(|r| Self::PutAccountSetting(Box::new(r)))
             }
-            Operation::RegisterContainerInstance => {
-                types::RegisterContainerInstanceRequest::from_value(value)
-                    .map(|r| Self::RegisterContainerInstance(Box::new(r)))
+            Operation::PutAccountSettingDefault => types::PutAccountSettingDefaultRequest::from_value(value)
+                .map(|r| Self::PutAccountSettingDefault(Box::new(r))),
+            Operation::PutAttributes => {
+                types::PutAttributesRequest::from_value(value).map(|r| Self::PutAttributes(Box::new(r)))
             }
-            Operation::RegisterDaemonTaskDefinition => {
-                types::RegisterDaemonTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::RegisterDaemonTaskDefinition(Box::new(r)))
-            }
-            Operation::RegisterTaskDefinition => {
-                types::RegisterTaskDefinitionRequest::from_value(value)
-                    .map(|r| Self::RegisterTaskDefinition(Box::new(r)))
-            }
-            Operation::RunTask => {
-                types::RunTaskRequest::from_value(value).map(|r| Self::RunTask(Box::new(r)))
-            }
-            Operation::StartTask => {
-                types::StartTaskRequest::from_value(value).map(|r| Self::StartTask(Box::new(r)))
-            }
+            Operation::PutClusterCapacityProviders => types::PutClusterCapacityProvidersRequest::from_value(value)
+                .map(|r| Self::PutClusterCapacityProviders(Box::new(r))),
+            Operation::RegisterContainerInstance => types::RegisterContainerInstanceRequest::from_value(value)
+                .map(|r| Self::RegisterContainerInstance(Box::new(r))),
+            Operation::RegisterDaemonTaskDefinition => types::RegisterDaemonTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::RegisterDaemonTaskDefinition(Box::new(r))),
+            Operation::RegisterTaskDefinition => types::RegisterTaskDefinitionRequest::from_value(value)
+                .map(|r| Self::RegisterTaskDefinition(Box::new(r))),
+            Operation::RunTask => types::RunTaskRequest::from_value(value).map(|r| Self::RunTask(Box::new(r))),
+            Operation::StartTask => types::StartTaskRequest::from_value(value).map(|r| Self::StartTask(Box::new(r))),
             Operation::StopServiceDeployment => {
-                types::StopServiceDeploymentRequest::from_value(value)
-                    .map(|r| Self::StopServiceDeployment(Box::new(r)))
+                types::StopServiceDeploymentRequest::from_value(value).map(|r| Self::StopServiceDeployment(Box::new(r)))
             }
-            Operation::StopTask => {
-                types::StopTaskRequest::from_value(value).map(|r| Self::StopTask(Box::new(r)))
-            }
-            Operation::SubmitAttachmentStateChanges => {
-                types::SubmitAttachmentStateChangesRequest::from_value(value)
-                    .map(|r| Self::SubmitAttachmentStateChanges(Box::new(r)))
-            }
-            Operation::SubmitContainerStateChange => {
-                types::SubmitContainerStateChangeRequest::from_value(value)
-                    .map(|r| Self::SubmitContainerStateChange(Box::new(r)))
-            }
+            Operation::StopTask => types::StopTaskRequest::from_value(value).map(|r| Self::StopTask(Box::new(r))),
+            Operation::SubmitAttachmentStateChanges => types::SubmitAttachmentStateChangesRequest::from_value(value)
+                .map(|r| Self::SubmitAttachmentStateChanges(Box::new(r))),
+            Operation::SubmitContainerStateChange => types::SubmitContainerStateChangeRequest::from_value(value)
+                .map(|r| Self::SubmitContainerStateChange(Box::new(r))),
             Operation::SubmitTaskStateChange => {
-                types::SubmitTaskStateChangeRequest::from_value(value)
-                    .map(|r| Self::SubmitTaskStateChange(Box::new(r)))
+                types::SubmitTaskStateChangeRequest::from_value(value).map(|r| Self::SubmitTaskStateChange(Box::new(r)))
             }
             Operation::TagResource => {
                 types::TagResourceRequest::from_value(value).map(|r| Self::TagResource(Box::new(r)))
             }
-            Operation::UntagResource => types::UntagResourceRequest::from_value(value)
-                .map(|r| Self::UntagResource(Box::new(r))),
-            Operation::UpdateCapacityProvider => {
-                types::UpdateCapacityProviderRequest::from_value(value)
-                    .map(|r| Self::UpdateCapacityProvider(Box::new(r)))
+            Operation::UntagResource => {
+                types::UntagResourceRequest::from_value(value).map(|r| Self::UntagResource(Box::new(r)))
             }
-            Operation::UpdateCluster => types::UpdateClusterRequest::from_value(value)
-                .map(|r| Self::UpdateCluster(Box::new(r))),
+            Operation::UpdateCapacityProvider => types::UpdateCapacityProviderRequest::from_value(value)
+                .map(|r| Self::UpdateCapacityProvider(Box::new(r))),
+            Operation::UpdateCluster => {
+                types::UpdateClusterRequest::from_value(value).map(|r| Self::UpdateCluster(Box::new(r)))
+            }
             Operation::UpdateClusterSettings => {
-                types::UpdateClusterSettingsRequest::from_value(value)
-                    .map(|r| Self::UpdateClusterSettings(Box::new(r)))
+                types::UpdateClusterSettingsRequest::from_value(value).map(|r| Self::UpdateClusterSettings(Box::new(r)))
             }
             Operation::UpdateContainerAgent => {
-                types::UpdateContainerAgentRequest::from_value(value)
-                    .map(|r| Self::UpdateContainerAgent(Box::new(r)))
+                types::UpdateContainerAgentRequest::from_value(value).map(|r| Self::UpdateContainerAgent(Box::new(r)))
             }
-            Operation::UpdateContainerInstancesState => {
-                types::UpdateContainerInstancesStateRequest::from_value(value)
-                    .map(|r| Self::UpdateContainerInstancesState(Box::new(r)))
+            Operation::UpdateContainerInstancesState => types::UpdateContainerInstancesStateRequest::from_value(value)
+                .map(|r| Self::UpdateContainerInstancesState(Box::new(r))),
+            Operation::UpdateDaemon => {
+                types::UpdateDaemonRequest::from_value(value).map(|r| Self::UpdateDaemon(Box::new(r)))
             }
-            Operation::UpdateDaemon => types::UpdateDaemonRequest::from_value(value)
-                .map(|r| Self::UpdateDaemon(Box::new(r))),
-            Operation::UpdateExpressGatewayService => {
-                types::UpdateExpressGatewayServiceRequest::from_value(value)
-                    .map(|r| Self::UpdateExpressGatewayService(Box::new(r)))
+            Operation::UpdateExpressGatewayService => types::UpdateExpressGatewayServiceRequest::from_value(value)
+                .map(|r| Self::UpdateExpressGatewayService(Box::new(r))),
+            Operation::UpdateGateway => {
+                types::UpdateGatewayRequest::from_value(value).map(|r| Self::UpdateGateway(Box::new(r)))
             }
-            Operation::UpdateGateway => types::UpdateGatewayRequest::from_value(value)
-                .map(|r| Self::UpdateGateway(Box::new(r))),
-            Operation::UpdateService => types::UpdateServiceRequest::from_value(value)
-                .map(|r| Self::UpdateService(Box::new(r))),
-            Operation::UpdateServicePrimaryTaskSet => {
-                types::UpdateServicePrimaryTaskSetRequest::from_value(value)
-                    .map(|r| Self::UpdateServicePrimaryTaskSet(Box::new(r)))
+            Operation::UpdateService => {
+                types::UpdateServiceRequest::from_value(value).map(|r| Self::UpdateService(Box::new(r)))
             }
+            Operation::UpdateServicePrimaryTaskSet => types::UpdateServicePrimaryTaskSetRequest::from_value(value)
+                .map(|r| Self::UpdateServicePrimaryTaskSet(Box::new(r))),
             Operation::UpdateTaskProtection => {
-                types::UpdateTaskProtectionRequest::from_value(value)
-                    .map(|r| Self::UpdateTaskProtection(Box::new(r)))
+                types::UpdateTaskProtectionRequest::from_value(value).map(|r| Self::UpdateTaskProtection(Box::new(r)))
             }
-            Operation::UpdateTaskSet => types::UpdateTaskSetRequest::from_value(value)
-                .map(|r| Self::UpdateTaskSet(Box::new(r))),
+            Operation::UpdateTaskSet => {
+                types::UpdateTaskSetRequest::from_value(value).map(|r| Self::UpdateTaskSet(Box::new(r)))
+            }
         }
     }
 

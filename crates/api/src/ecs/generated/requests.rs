@@ -28,17 +28,11 @@ pub struct ContinueServiceDeploymentRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CreateCapacityProviderRequest {
-    #[serde(
-        rename = "autoScalingGroupProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoScalingGroupProvider", skip_serializing_if = "Option::is_none")]
     pub auto_scaling_group_provider: Option<AutoScalingGroupProvider>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "managedInstancesProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedInstancesProvider", skip_serializing_if = "Option::is_none")]
     pub managed_instances_provider: Option<CreateManagedInstancesProviderConfiguration>,
     pub name: String,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,15 +47,9 @@ pub struct CreateClusterRequest {
     pub cluster_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ClusterConfiguration>,
-    #[serde(
-        rename = "defaultCapacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "defaultCapacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub default_capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
-    #[serde(
-        rename = "serviceConnectDefaults",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectDefaults", skip_serializing_if = "Option::is_none")]
     pub service_connect_defaults: Option<ClusterServiceConnectDefaultsRequest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Vec<ClusterSetting>>,
@@ -83,20 +71,11 @@ pub struct CreateDaemonRequest {
     pub daemon_name: String,
     #[serde(rename = "daemonTaskDefinitionArn")]
     pub daemon_task_definition_arn: String,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DaemonDeploymentConfiguration>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<DaemonPropagateTags>,
@@ -120,10 +99,7 @@ pub struct CreateExpressGatewayServiceRequest {
     pub infrastructure_role_arn: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<ExpressGatewayServiceNetworkConfiguration>,
     #[serde(rename = "primaryContainer", skip_serializing_if = "Option::is_none")]
     pub primary_container: Option<ExpressGatewayContainer>,
@@ -157,48 +133,27 @@ pub struct CreateGatewayRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CreateServiceRequest {
-    #[serde(
-        rename = "availabilityZoneRebalancing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "availabilityZoneRebalancing", skip_serializing_if = "Option::is_none")]
     pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clientToken", skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DeploymentConfiguration>,
-    #[serde(
-        rename = "deploymentController",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentController", skip_serializing_if = "Option::is_none")]
     pub deployment_controller: Option<DeploymentController>,
     #[serde(rename = "desiredCount", skip_serializing_if = "Option::is_none")]
     pub desired_count: Option<i32>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "gatewayConnectors", skip_serializing_if = "Option::is_none")]
     pub gateway_connectors: Option<Vec<GatewayConnector>>,
-    #[serde(
-        rename = "healthCheckGracePeriodSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckGracePeriodSeconds", skip_serializing_if = "Option::is_none")]
     pub health_check_grace_period_seconds: Option<i32>,
     #[serde(rename = "launchType", skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
@@ -206,15 +161,9 @@ pub struct CreateServiceRequest {
     pub load_balancers: Option<Vec<LoadBalancer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringConfiguration>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<PlacementConstraint>>,
     #[serde(rename = "placementStrategy", skip_serializing_if = "Option::is_none")]
     pub placement_strategy: Option<Vec<PlacementStrategy>>,
@@ -226,10 +175,7 @@ pub struct CreateServiceRequest {
     pub role: Option<String>,
     #[serde(rename = "schedulingStrategy", skip_serializing_if = "Option::is_none")]
     pub scheduling_strategy: Option<SchedulingStrategy>,
-    #[serde(
-        rename = "serviceConnectConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectConfiguration", skip_serializing_if = "Option::is_none")]
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
     #[serde(rename = "serviceName")]
     pub service_name: String,
@@ -239,24 +185,15 @@ pub struct CreateServiceRequest {
     pub tags: Option<Vec<Tag>>,
     #[serde(rename = "taskDefinition", skip_serializing_if = "Option::is_none")]
     pub task_definition: Option<String>,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
-    #[serde(
-        rename = "vpcLatticeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "vpcLatticeConfigurations", skip_serializing_if = "Option::is_none")]
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
 }
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct CreateTaskSetRequest {
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clientToken", skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
@@ -267,10 +204,7 @@ pub struct CreateTaskSetRequest {
     pub launch_type: Option<LaunchType>,
     #[serde(rename = "loadBalancers", skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<Vec<LoadBalancer>>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(rename = "platformVersion", skip_serializing_if = "Option::is_none")]
     pub platform_version: Option<String>,
@@ -630,10 +564,7 @@ pub struct ListDaemonTaskDefinitionsRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct ListDaemonsRequest {
-    #[serde(
-        rename = "capacityProviderArns",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderArns", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_arns: Option<Vec<String>>,
     #[serde(rename = "clusterArn", skip_serializing_if = "Option::is_none")]
     pub cluster_arn: Option<String>,
@@ -669,10 +600,7 @@ pub struct ListGatewayRoutesRequest {
     pub next_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub service: Option<String>,
-    #[serde(
-        rename = "serviceContainerPortName",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceContainerPortName", skip_serializing_if = "Option::is_none")]
     pub service_container_port_name: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub status: Option<Vec<GatewayRouteStatus>>,
@@ -724,10 +652,7 @@ pub struct ListServicesRequest {
     pub max_results: Option<i32>,
     #[serde(rename = "nextToken", skip_serializing_if = "Option::is_none")]
     pub next_token: Option<String>,
-    #[serde(
-        rename = "resourceManagementType",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "resourceManagementType", skip_serializing_if = "Option::is_none")]
     pub resource_management_type: Option<ResourceManagementType>,
     #[serde(rename = "schedulingStrategy", skip_serializing_if = "Option::is_none")]
     pub scheduling_strategy: Option<SchedulingStrategy>,
@@ -827,20 +752,11 @@ pub struct RegisterContainerInstanceRequest {
     pub client_token: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "containerInstanceArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "containerInstanceArn", skip_serializing_if = "Option::is_none")]
     pub container_instance_arn: Option<String>,
-    #[serde(
-        rename = "instanceIdentityDocument",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceIdentityDocument", skip_serializing_if = "Option::is_none")]
     pub instance_identity_document: Option<String>,
-    #[serde(
-        rename = "instanceIdentityDocumentSignature",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "instanceIdentityDocumentSignature", skip_serializing_if = "Option::is_none")]
     pub instance_identity_document_signature: Option<String>,
     #[serde(rename = "platformDevices", skip_serializing_if = "Option::is_none")]
     pub platform_devices: Option<Vec<PlatformDevice>>,
@@ -881,20 +797,14 @@ pub struct RegisterTaskDefinitionRequest {
     pub container_definitions: Vec<ContainerDefinition>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cpu: Option<String>,
-    #[serde(
-        rename = "enableFaultInjection",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableFaultInjection", skip_serializing_if = "Option::is_none")]
     pub enable_fault_injection: Option<bool>,
     #[serde(rename = "ephemeralStorage", skip_serializing_if = "Option::is_none")]
     pub ephemeral_storage: Option<EphemeralStorage>,
     #[serde(rename = "executionRoleArn", skip_serializing_if = "Option::is_none")]
     pub execution_role_arn: Option<String>,
     pub family: String,
-    #[serde(
-        rename = "inferenceAccelerators",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "inferenceAccelerators", skip_serializing_if = "Option::is_none")]
     pub inference_accelerators: Option<Vec<InferenceAccelerator>>,
     #[serde(rename = "ipcMode", skip_serializing_if = "Option::is_none")]
     pub ipc_mode: Option<IpcMode>,
@@ -904,17 +814,11 @@ pub struct RegisterTaskDefinitionRequest {
     pub network_mode: Option<NetworkMode>,
     #[serde(rename = "pidMode", skip_serializing_if = "Option::is_none")]
     pub pid_mode: Option<PidMode>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<TaskDefinitionPlacementConstraint>>,
     #[serde(rename = "proxyConfiguration", skip_serializing_if = "Option::is_none")]
     pub proxy_configuration: Option<ProxyConfiguration>,
-    #[serde(
-        rename = "requiresCompatibilities",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "requiresCompatibilities", skip_serializing_if = "Option::is_none")]
     pub requires_compatibilities: Option<Vec<Compatibility>>,
     #[serde(rename = "runtimePlatform", skip_serializing_if = "Option::is_none")]
     pub runtime_platform: Option<RuntimePlatform>,
@@ -922,10 +826,7 @@ pub struct RegisterTaskDefinitionRequest {
     pub tags: Option<Vec<Tag>>,
     #[serde(rename = "taskRoleArn", skip_serializing_if = "Option::is_none")]
     pub task_role_arn: Option<String>,
-    #[serde(
-        rename = "trustedExecutionConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "trustedExecutionConfiguration", skip_serializing_if = "Option::is_none")]
     pub trusted_execution_configuration: Option<TrustedExecutionConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub volumes: Option<Vec<Volume>>,
@@ -933,10 +834,7 @@ pub struct RegisterTaskDefinitionRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct RunTaskRequest {
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(rename = "clientToken", skip_serializing_if = "Option::is_none")]
     pub client_token: Option<String>,
@@ -944,31 +842,19 @@ pub struct RunTaskRequest {
     pub cluster: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<i32>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
     #[serde(rename = "launchType", skip_serializing_if = "Option::is_none")]
     pub launch_type: Option<LaunchType>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<TaskOverride>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<PlacementConstraint>>,
     #[serde(rename = "placementStrategy", skip_serializing_if = "Option::is_none")]
     pub placement_strategy: Option<Vec<PlacementStrategy>>,
@@ -984,10 +870,7 @@ pub struct RunTaskRequest {
     pub tags: Option<Vec<Tag>>,
     #[serde(rename = "taskDefinition")]
     pub task_definition: String,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<TaskVolumeConfiguration>>,
 }
 
@@ -997,22 +880,13 @@ pub struct StartTaskRequest {
     pub cluster: Option<String>,
     #[serde(rename = "containerInstances")]
     pub container_instances: Vec<String>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub group: Option<String>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub overrides: Option<TaskOverride>,
@@ -1026,10 +900,7 @@ pub struct StartTaskRequest {
     pub tags: Option<Vec<Tag>>,
     #[serde(rename = "taskDefinition")]
     pub task_definition: String,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<TaskVolumeConfiguration>>,
 }
 
@@ -1118,17 +989,11 @@ pub struct UntagResourceRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct UpdateCapacityProviderRequest {
-    #[serde(
-        rename = "autoScalingGroupProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "autoScalingGroupProvider", skip_serializing_if = "Option::is_none")]
     pub auto_scaling_group_provider: Option<AutoScalingGroupProviderUpdate>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "managedInstancesProvider",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "managedInstancesProvider", skip_serializing_if = "Option::is_none")]
     pub managed_instances_provider: Option<UpdateManagedInstancesProviderConfiguration>,
     pub name: String,
 }
@@ -1138,10 +1003,7 @@ pub struct UpdateClusterRequest {
     pub cluster: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub configuration: Option<ClusterConfiguration>,
-    #[serde(
-        rename = "serviceConnectDefaults",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectDefaults", skip_serializing_if = "Option::is_none")]
     pub service_connect_defaults: Option<ClusterServiceConnectDefaultsRequest>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub settings: Option<Vec<ClusterSetting>>,
@@ -1180,20 +1042,11 @@ pub struct UpdateDaemonRequest {
     pub daemon_arn: String,
     #[serde(rename = "daemonTaskDefinitionArn")]
     pub daemon_task_definition_arn: String,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DaemonDeploymentConfiguration>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<DaemonPropagateTags>,
@@ -1211,10 +1064,7 @@ pub struct UpdateExpressGatewayServiceRequest {
     pub health_check_path: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory: Option<String>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<ExpressGatewayServiceNetworkConfiguration>,
     #[serde(rename = "primaryContainer", skip_serializing_if = "Option::is_none")]
     pub primary_container: Option<ExpressGatewayContainer>,
@@ -1235,10 +1085,7 @@ pub struct UpdateGatewayRequest {
     #[serde(rename = "deletionProtection", skip_serializing_if = "Option::is_none")]
     pub deletion_protection: Option<bool>,
     pub gateway: String,
-    #[serde(
-        rename = "infrastructureRoleArn",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "infrastructureRoleArn", skip_serializing_if = "Option::is_none")]
     pub infrastructure_role_arn: Option<String>,
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateGatewayTags>,
@@ -1254,62 +1101,35 @@ pub struct UpdateServicePrimaryTaskSetRequest {
 
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 pub struct UpdateServiceRequest {
-    #[serde(
-        rename = "availabilityZoneRebalancing",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "availabilityZoneRebalancing", skip_serializing_if = "Option::is_none")]
     pub availability_zone_rebalancing: Option<AvailabilityZoneRebalancing>,
-    #[serde(
-        rename = "capacityProviderStrategy",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "capacityProviderStrategy", skip_serializing_if = "Option::is_none")]
     pub capacity_provider_strategy: Option<Vec<CapacityProviderStrategyItem>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cluster: Option<String>,
-    #[serde(
-        rename = "deploymentConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentConfiguration", skip_serializing_if = "Option::is_none")]
     pub deployment_configuration: Option<DeploymentConfiguration>,
-    #[serde(
-        rename = "deploymentController",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "deploymentController", skip_serializing_if = "Option::is_none")]
     pub deployment_controller: Option<DeploymentController>,
     #[serde(rename = "desiredCount", skip_serializing_if = "Option::is_none")]
     pub desired_count: Option<i32>,
-    #[serde(
-        rename = "enableECSManagedTags",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableECSManagedTags", skip_serializing_if = "Option::is_none")]
     pub enable_ecs_managed_tags: Option<bool>,
-    #[serde(
-        rename = "enableExecuteCommand",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "enableExecuteCommand", skip_serializing_if = "Option::is_none")]
     pub enable_execute_command: Option<bool>,
     #[serde(rename = "forceNewDeployment", skip_serializing_if = "Option::is_none")]
     pub force_new_deployment: Option<bool>,
     #[serde(rename = "gatewayConnectors", skip_serializing_if = "Option::is_none")]
     pub gateway_connectors: Option<Vec<GatewayConnector>>,
-    #[serde(
-        rename = "healthCheckGracePeriodSeconds",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "healthCheckGracePeriodSeconds", skip_serializing_if = "Option::is_none")]
     pub health_check_grace_period_seconds: Option<i32>,
     #[serde(rename = "loadBalancers", skip_serializing_if = "Option::is_none")]
     pub load_balancers: Option<Vec<LoadBalancer>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub monitoring: Option<MonitoringConfiguration>,
-    #[serde(
-        rename = "networkConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "networkConfiguration", skip_serializing_if = "Option::is_none")]
     pub network_configuration: Option<NetworkConfiguration>,
-    #[serde(
-        rename = "placementConstraints",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "placementConstraints", skip_serializing_if = "Option::is_none")]
     pub placement_constraints: Option<Vec<PlacementConstraint>>,
     #[serde(rename = "placementStrategy", skip_serializing_if = "Option::is_none")]
     pub placement_strategy: Option<Vec<PlacementStrategy>>,
@@ -1318,24 +1138,15 @@ pub struct UpdateServiceRequest {
     #[serde(rename = "propagateTags", skip_serializing_if = "Option::is_none")]
     pub propagate_tags: Option<PropagateTags>,
     pub service: String,
-    #[serde(
-        rename = "serviceConnectConfiguration",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "serviceConnectConfiguration", skip_serializing_if = "Option::is_none")]
     pub service_connect_configuration: Option<ServiceConnectConfiguration>,
     #[serde(rename = "serviceRegistries", skip_serializing_if = "Option::is_none")]
     pub service_registries: Option<Vec<ServiceRegistry>>,
     #[serde(rename = "taskDefinition", skip_serializing_if = "Option::is_none")]
     pub task_definition: Option<String>,
-    #[serde(
-        rename = "volumeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "volumeConfigurations", skip_serializing_if = "Option::is_none")]
     pub volume_configurations: Option<Vec<ServiceVolumeConfiguration>>,
-    #[serde(
-        rename = "vpcLatticeConfigurations",
-        skip_serializing_if = "Option::is_none"
-    )]
+    #[serde(rename = "vpcLatticeConfigurations", skip_serializing_if = "Option::is_none")]
     pub vpc_lattice_configurations: Option<Vec<VpcLatticeConfiguration>>,
 }
 

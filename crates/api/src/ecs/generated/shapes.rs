@@ -5,26 +5,17 @@ use crate::shape::{Kind, Limits, Member, Pattern, Shape};
 pub static ACCELERATOR_COUNT_REQUEST: Shape = Shape::new(
     "AcceleratorCountRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::optional("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::optional("min", &BOXED_INTEGER)],
         union: false,
     },
 );
 
-pub static ACCELERATOR_MANUFACTURER: Shape = Shape::new(
-    "AcceleratorManufacturer",
-    Kind::Enum(&["amazon-web-services", "amd", "nvidia", "xilinx", "habana"]),
-);
+pub static ACCELERATOR_MANUFACTURER: Shape =
+    Shape::new("AcceleratorManufacturer", Kind::Enum(&["amazon-web-services", "amd", "nvidia", "xilinx", "habana"]));
 
 pub static ACCELERATOR_MANUFACTURER_SET: Shape = Shape::new(
     "AcceleratorManufacturerSet",
-    Kind::List {
-        item: &ACCELERATOR_MANUFACTURER,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &ACCELERATOR_MANUFACTURER, item_name: None, flattened: false },
 );
 
 pub static ACCELERATOR_NAME: Shape = Shape::new(
@@ -47,60 +38,32 @@ pub static ACCELERATOR_NAME: Shape = Shape::new(
     ]),
 );
 
-pub static ACCELERATOR_NAME_SET: Shape = Shape::new(
-    "AcceleratorNameSet",
-    Kind::List {
-        item: &ACCELERATOR_NAME,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ACCELERATOR_NAME_SET: Shape =
+    Shape::new("AcceleratorNameSet", Kind::List { item: &ACCELERATOR_NAME, item_name: None, flattened: false });
 
 pub static ACCELERATOR_TOTAL_MEMORY_MI_B_REQUEST: Shape = Shape::new(
     "AcceleratorTotalMemoryMiBRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::optional("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::optional("min", &BOXED_INTEGER)],
         union: false,
     },
 );
 
-pub static ACCELERATOR_TYPE: Shape =
-    Shape::new("AcceleratorType", Kind::Enum(&["gpu", "fpga", "inference"]));
+pub static ACCELERATOR_TYPE: Shape = Shape::new("AcceleratorType", Kind::Enum(&["gpu", "fpga", "inference"]));
 
-pub static ACCELERATOR_TYPE_SET: Shape = Shape::new(
-    "AcceleratorTypeSet",
-    Kind::List {
-        item: &ACCELERATOR_TYPE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ACCELERATOR_TYPE_SET: Shape =
+    Shape::new("AcceleratorTypeSet", Kind::List { item: &ACCELERATOR_TYPE, item_name: None, flattened: false });
 
 pub static ACCESS_DENIED_EXCEPTION: Shape = Shape::new(
     "AccessDeniedException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static ACCESS_TYPE: Shape = Shape::new("AccessType", Kind::Enum(&["PUBLIC", "PRIVATE"]));
 
-pub static ACCESS_TYPE_LIST: Shape = Shape::new(
-    "AccessTypeList",
-    Kind::List {
-        item: &ACCESS_TYPE,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(2),
-});
+pub static ACCESS_TYPE_LIST: Shape =
+    Shape::new("AccessTypeList", Kind::List { item: &ACCESS_TYPE, item_name: None, flattened: false })
+        .within(Limits { min: Some(0), max: Some(2) });
 
 pub static ADVANCED_CONFIGURATION: Shape = Shape::new(
     "AdvancedConfiguration",
@@ -115,47 +78,26 @@ pub static ADVANCED_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static AGENT_UPDATE_STATUS: Shape = Shape::new(
-    "AgentUpdateStatus",
-    Kind::Enum(&[
-        "PENDING", "STAGING", "STAGED", "UPDATING", "UPDATED", "FAILED",
-    ]),
-);
+pub static AGENT_UPDATE_STATUS: Shape =
+    Shape::new("AgentUpdateStatus", Kind::Enum(&["PENDING", "STAGING", "STAGED", "UPDATING", "UPDATED", "FAILED"]));
 
-pub static ALLOWED_INSTANCE_TYPE: Shape =
-    Shape::new("AllowedInstanceType", Kind::String(Pattern::InstanceType)).within(Limits {
-        min: Some(1),
-        max: Some(30),
-    });
+pub static ALLOWED_INSTANCE_TYPE: Shape = Shape::new("AllowedInstanceType", Kind::String(Pattern::InstanceType))
+    .within(Limits { min: Some(1), max: Some(30) });
 
 pub static ALLOWED_INSTANCE_TYPE_SET: Shape = Shape::new(
     "AllowedInstanceTypeSet",
-    Kind::List {
-        item: &ALLOWED_INSTANCE_TYPE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &ALLOWED_INSTANCE_TYPE, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(400),
-});
+.within(Limits { min: Some(0), max: Some(400) });
 
-pub static APPLICATION_PROTOCOL: Shape = Shape::new(
-    "ApplicationProtocol",
-    Kind::Enum(&["http", "http2", "grpc"]),
-);
+pub static APPLICATION_PROTOCOL: Shape = Shape::new("ApplicationProtocol", Kind::Enum(&["http", "http2", "grpc"]));
 
-pub static ASSIGN_PUBLIC_IP: Shape =
-    Shape::new("AssignPublicIp", Kind::Enum(&["ENABLED", "DISABLED"]));
+pub static ASSIGN_PUBLIC_IP: Shape = Shape::new("AssignPublicIp", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static ASSOCIATE_GATEWAY_WITH_CLUSTER_REQUEST: Shape = Shape::new(
     "AssociateGatewayWithClusterRequest",
     Kind::Structure {
-        members: &[
-            Member::required("cluster", &STRING),
-            Member::required("gateway", &STRING),
-        ],
+        members: &[Member::required("cluster", &STRING), Member::required("gateway", &STRING)],
         union: false,
     },
 );
@@ -185,55 +127,32 @@ pub static ATTACHMENT: Shape = Shape::new(
     },
 );
 
-pub static ATTACHMENT_DETAILS: Shape = Shape::new(
-    "AttachmentDetails",
-    Kind::List {
-        item: &KEY_VALUE_PAIR,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ATTACHMENT_DETAILS: Shape =
+    Shape::new("AttachmentDetails", Kind::List { item: &KEY_VALUE_PAIR, item_name: None, flattened: false });
 
 pub static ATTACHMENT_STATE_CHANGE: Shape = Shape::new(
     "AttachmentStateChange",
     Kind::Structure {
-        members: &[
-            Member::required("attachmentArn", &STRING),
-            Member::required("status", &STRING),
-        ],
+        members: &[Member::required("attachmentArn", &STRING), Member::required("status", &STRING)],
         union: false,
     },
 );
 
 pub static ATTACHMENT_STATE_CHANGES: Shape = Shape::new(
     "AttachmentStateChanges",
-    Kind::List {
-        item: &ATTACHMENT_STATE_CHANGE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &ATTACHMENT_STATE_CHANGE, item_name: None, flattened: false },
 );
 
-pub static ATTACHMENTS: Shape = Shape::new(
-    "Attachments",
-    Kind::List {
-        item: &ATTACHMENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ATTACHMENTS: Shape =
+    Shape::new("Attachments", Kind::List { item: &ATTACHMENT, item_name: None, flattened: false });
 
-pub static ATTESTATION_POLICY_STATUS: Shape =
-    Shape::new("AttestationPolicyStatus", Kind::Enum(&["CONFIGURED"]));
+pub static ATTESTATION_POLICY_STATUS: Shape = Shape::new("AttestationPolicyStatus", Kind::Enum(&["CONFIGURED"]));
 
 pub static ATTRIBUTE: Shape = Shape::new(
     "Attribute",
     Kind::Structure {
         members: &[
-            Member::required("name", &STRING).within(Limits {
-                min: Some(1),
-                max: Some(128),
-            }),
+            Member::required("name", &STRING).within(Limits { min: Some(1), max: Some(128) }),
             Member::optional("targetId", &STRING),
             Member::optional("targetType", &TARGET_TYPE),
             Member::optional("value", &STRING),
@@ -244,35 +163,18 @@ pub static ATTRIBUTE: Shape = Shape::new(
 
 pub static ATTRIBUTE_LIMIT_EXCEEDED_EXCEPTION: Shape = Shape::new(
     "AttributeLimitExceededException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
-pub static ATTRIBUTES: Shape = Shape::new(
-    "Attributes",
-    Kind::List {
-        item: &ATTRIBUTE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ATTRIBUTES: Shape =
+    Shape::new("Attributes", Kind::List { item: &ATTRIBUTE, item_name: None, flattened: false });
 
-pub static AUTO_REPAIR_ACTIONS_STATUS: Shape = Shape::new(
-    "AutoRepairActionsStatus",
-    Kind::Enum(&["ENABLED", "DISABLED"]),
-);
+pub static AUTO_REPAIR_ACTIONS_STATUS: Shape =
+    Shape::new("AutoRepairActionsStatus", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static AUTO_REPAIR_CONFIGURATION: Shape = Shape::new(
     "AutoRepairConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "actionsStatus",
-            &AUTO_REPAIR_ACTIONS_STATUS,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("actionsStatus", &AUTO_REPAIR_ACTIONS_STATUS)], union: false },
 );
 
 pub static AUTO_SCALING_GROUP_PROVIDER: Shape = Shape::new(
@@ -282,10 +184,7 @@ pub static AUTO_SCALING_GROUP_PROVIDER: Shape = Shape::new(
             Member::required("autoScalingGroupArn", &STRING),
             Member::optional("managedDraining", &MANAGED_DRAINING),
             Member::optional("managedScaling", &MANAGED_SCALING),
-            Member::optional(
-                "managedTerminationProtection",
-                &MANAGED_TERMINATION_PROTECTION,
-            ),
+            Member::optional("managedTerminationProtection", &MANAGED_TERMINATION_PROTECTION),
         ],
         union: false,
     },
@@ -297,61 +196,39 @@ pub static AUTO_SCALING_GROUP_PROVIDER_UPDATE: Shape = Shape::new(
         members: &[
             Member::optional("managedDraining", &MANAGED_DRAINING),
             Member::optional("managedScaling", &MANAGED_SCALING),
-            Member::optional(
-                "managedTerminationProtection",
-                &MANAGED_TERMINATION_PROTECTION,
-            ),
+            Member::optional("managedTerminationProtection", &MANAGED_TERMINATION_PROTECTION),
         ],
         union: false,
     },
 );
 
-pub static AVAILABILITY_ZONE_REBALANCING: Shape = Shape::new(
-    "AvailabilityZoneRebalancing",
-    Kind::Enum(&["ENABLED", "DISABLED"]),
-);
+pub static AVAILABILITY_ZONE_REBALANCING: Shape =
+    Shape::new("AvailabilityZoneRebalancing", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static AWS_VPC_CONFIGURATION: Shape = Shape::new(
     "AwsVpcConfiguration",
     Kind::Structure {
         members: &[
             Member::optional("assignPublicIp", &ASSIGN_PUBLIC_IP),
-            Member::optional("securityGroups", &STRING_LIST).within(Limits {
-                min: None,
-                max: Some(5),
-            }),
-            Member::required("subnets", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(16),
-            }),
+            Member::optional("securityGroups", &STRING_LIST).within(Limits { min: None, max: Some(5) }),
+            Member::required("subnets", &STRING_LIST).within(Limits { min: Some(1), max: Some(16) }),
         ],
         union: false,
     },
 );
 
-pub static BARE_METAL: Shape = Shape::new(
-    "BareMetal",
-    Kind::Enum(&["included", "required", "excluded"]),
-);
+pub static BARE_METAL: Shape = Shape::new("BareMetal", Kind::Enum(&["included", "required", "excluded"]));
 
 pub static BASELINE_EBS_BANDWIDTH_MBPS_REQUEST: Shape = Shape::new(
     "BaselineEbsBandwidthMbpsRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::optional("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::optional("min", &BOXED_INTEGER)],
         union: false,
     },
 );
 
-pub static BLOCKED_EXCEPTION: Shape = Shape::new(
-    "BlockedException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
-);
+pub static BLOCKED_EXCEPTION: Shape =
+    Shape::new("BlockedException", Kind::Structure { members: &[Member::optional("message", &STRING)], union: false });
 
 pub static BOOLEAN: Shape = Shape::new("Boolean", Kind::Boolean);
 
@@ -361,29 +238,21 @@ pub static BOXED_DOUBLE: Shape = Shape::new("BoxedDouble", Kind::Double);
 
 pub static BOXED_INTEGER: Shape = Shape::new("BoxedInteger", Kind::Integer);
 
-pub static BURSTABLE_PERFORMANCE: Shape = Shape::new(
-    "BurstablePerformance",
-    Kind::Enum(&["included", "required", "excluded"]),
-);
+pub static BURSTABLE_PERFORMANCE: Shape =
+    Shape::new("BurstablePerformance", Kind::Enum(&["included", "required", "excluded"]));
 
-pub static CPU_ARCHITECTURE: Shape =
-    Shape::new("CPUArchitecture", Kind::Enum(&["X86_64", "ARM64"]));
+pub static CPU_ARCHITECTURE: Shape = Shape::new("CPUArchitecture", Kind::Enum(&["X86_64", "ARM64"]));
 
 pub static CANARY_CONFIGURATION: Shape = Shape::new(
     "CanaryConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("canaryBakeTimeInMinutes", &INTEGER),
-            Member::optional("canaryPercent", &DOUBLE),
-        ],
+        members: &[Member::optional("canaryBakeTimeInMinutes", &INTEGER), Member::optional("canaryPercent", &DOUBLE)],
         union: false,
     },
 );
 
-pub static CAPACITY_OPTION_TYPE: Shape = Shape::new(
-    "CapacityOptionType",
-    Kind::Enum(&["ON_DEMAND", "SPOT", "RESERVED"]),
-);
+pub static CAPACITY_OPTION_TYPE: Shape =
+    Shape::new("CapacityOptionType", Kind::Enum(&["ON_DEMAND", "SPOT", "RESERVED"]));
 
 pub static CAPACITY_PROVIDER: Shape = Shape::new(
     "CapacityProvider",
@@ -404,30 +273,19 @@ pub static CAPACITY_PROVIDER: Shape = Shape::new(
     },
 );
 
-pub static CAPACITY_PROVIDER_FIELD: Shape =
-    Shape::new("CapacityProviderField", Kind::Enum(&["TAGS"]));
+pub static CAPACITY_PROVIDER_FIELD: Shape = Shape::new("CapacityProviderField", Kind::Enum(&["TAGS"]));
 
 pub static CAPACITY_PROVIDER_FIELD_LIST: Shape = Shape::new(
     "CapacityProviderFieldList",
-    Kind::List {
-        item: &CAPACITY_PROVIDER_FIELD,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &CAPACITY_PROVIDER_FIELD, item_name: None, flattened: false },
 );
 
-pub static CAPACITY_PROVIDER_STATUS: Shape = Shape::new(
-    "CapacityProviderStatus",
-    Kind::Enum(&["PROVISIONING", "ACTIVE", "DEPROVISIONING", "INACTIVE"]),
-);
+pub static CAPACITY_PROVIDER_STATUS: Shape =
+    Shape::new("CapacityProviderStatus", Kind::Enum(&["PROVISIONING", "ACTIVE", "DEPROVISIONING", "INACTIVE"]));
 
 pub static CAPACITY_PROVIDER_STRATEGY: Shape = Shape::new(
     "CapacityProviderStrategy",
-    Kind::List {
-        item: &CAPACITY_PROVIDER_STRATEGY_ITEM,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &CAPACITY_PROVIDER_STRATEGY_ITEM, item_name: None, flattened: false },
 );
 
 pub static CAPACITY_PROVIDER_STRATEGY_ITEM: Shape = Shape::new(
@@ -443,25 +301,14 @@ pub static CAPACITY_PROVIDER_STRATEGY_ITEM: Shape = Shape::new(
 );
 
 pub static CAPACITY_PROVIDER_STRATEGY_ITEM_BASE: Shape =
-    Shape::new("CapacityProviderStrategyItemBase", Kind::Integer).within(Limits {
-        min: Some(0),
-        max: Some(100000),
-    });
+    Shape::new("CapacityProviderStrategyItemBase", Kind::Integer).within(Limits { min: Some(0), max: Some(100000) });
 
 pub static CAPACITY_PROVIDER_STRATEGY_ITEM_WEIGHT: Shape =
-    Shape::new("CapacityProviderStrategyItemWeight", Kind::Integer).within(Limits {
-        min: Some(0),
-        max: Some(1000),
-    });
+    Shape::new("CapacityProviderStrategyItemWeight", Kind::Integer).within(Limits { min: Some(0), max: Some(1000) });
 
 pub static CAPACITY_PROVIDER_TYPE: Shape = Shape::new(
     "CapacityProviderType",
-    Kind::Enum(&[
-        "EC2_AUTOSCALING",
-        "MANAGED_INSTANCES",
-        "FARGATE",
-        "FARGATE_SPOT",
-    ]),
+    Kind::Enum(&["EC2_AUTOSCALING", "MANAGED_INSTANCES", "FARGATE", "FARGATE_SPOT"]),
 );
 
 pub static CAPACITY_PROVIDER_UPDATE_STATUS: Shape = Shape::new(
@@ -479,22 +326,12 @@ pub static CAPACITY_PROVIDER_UPDATE_STATUS: Shape = Shape::new(
     ]),
 );
 
-pub static CAPACITY_PROVIDERS: Shape = Shape::new(
-    "CapacityProviders",
-    Kind::List {
-        item: &CAPACITY_PROVIDER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CAPACITY_PROVIDERS: Shape =
+    Shape::new("CapacityProviders", Kind::List { item: &CAPACITY_PROVIDER, item_name: None, flattened: false });
 
 pub static CAPACITY_RESERVATION_PREFERENCE: Shape = Shape::new(
     "CapacityReservationPreference",
-    Kind::Enum(&[
-        "RESERVATIONS_ONLY",
-        "RESERVATIONS_FIRST",
-        "RESERVATIONS_EXCLUDED",
-    ]),
+    Kind::Enum(&["RESERVATIONS_ONLY", "RESERVATIONS_FIRST", "RESERVATIONS_EXCLUDED"]),
 );
 
 pub static CAPACITY_RESERVATION_REQUEST: Shape = Shape::new(
@@ -508,13 +345,8 @@ pub static CAPACITY_RESERVATION_REQUEST: Shape = Shape::new(
     },
 );
 
-pub static CLIENT_EXCEPTION: Shape = Shape::new(
-    "ClientException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
-);
+pub static CLIENT_EXCEPTION: Shape =
+    Shape::new("ClientException", Kind::Structure { members: &[Member::optional("message", &STRING)], union: false });
 
 pub static CLUSTER: Shape = Shape::new(
     "Cluster",
@@ -527,10 +359,7 @@ pub static CLUSTER: Shape = Shape::new(
             Member::optional("clusterArn", &STRING),
             Member::optional("clusterName", &STRING),
             Member::optional("configuration", &CLUSTER_CONFIGURATION),
-            Member::optional(
-                "defaultCapacityProviderStrategy",
-                &CAPACITY_PROVIDER_STRATEGY,
-            ),
+            Member::optional("defaultCapacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
             Member::optional("pendingTasksCount", &INTEGER),
             Member::optional("registeredContainerInstancesCount", &INTEGER),
             Member::optional("runningTasksCount", &INTEGER),
@@ -548,14 +377,8 @@ pub static CLUSTER_CONFIGURATION: Shape = Shape::new(
     "ClusterConfiguration",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "executeCommandConfiguration",
-                &EXECUTE_COMMAND_CONFIGURATION,
-            ),
-            Member::optional(
-                "managedStorageConfiguration",
-                &MANAGED_STORAGE_CONFIGURATION,
-            ),
+            Member::optional("executeCommandConfiguration", &EXECUTE_COMMAND_CONFIGURATION),
+            Member::optional("managedStorageConfiguration", &MANAGED_STORAGE_CONFIGURATION),
         ],
         union: false,
     },
@@ -563,79 +386,44 @@ pub static CLUSTER_CONFIGURATION: Shape = Shape::new(
 
 pub static CLUSTER_CONTAINS_CAPACITY_PROVIDER_EXCEPTION: Shape = Shape::new(
     "ClusterContainsCapacityProviderException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static CLUSTER_CONTAINS_CONTAINER_INSTANCES_EXCEPTION: Shape = Shape::new(
     "ClusterContainsContainerInstancesException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static CLUSTER_CONTAINS_SERVICES_EXCEPTION: Shape = Shape::new(
     "ClusterContainsServicesException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static CLUSTER_CONTAINS_TASKS_EXCEPTION: Shape = Shape::new(
     "ClusterContainsTasksException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
-pub static CLUSTER_FIELD: Shape = Shape::new(
-    "ClusterField",
-    Kind::Enum(&[
-        "ATTACHMENTS",
-        "CONFIGURATIONS",
-        "SETTINGS",
-        "STATISTICS",
-        "TAGS",
-    ]),
-);
+pub static CLUSTER_FIELD: Shape =
+    Shape::new("ClusterField", Kind::Enum(&["ATTACHMENTS", "CONFIGURATIONS", "SETTINGS", "STATISTICS", "TAGS"]));
 
-pub static CLUSTER_FIELD_LIST: Shape = Shape::new(
-    "ClusterFieldList",
-    Kind::List {
-        item: &CLUSTER_FIELD,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CLUSTER_FIELD_LIST: Shape =
+    Shape::new("ClusterFieldList", Kind::List { item: &CLUSTER_FIELD, item_name: None, flattened: false });
 
 pub static CLUSTER_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "ClusterNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static CLUSTER_SERVICE_CONNECT_DEFAULTS: Shape = Shape::new(
     "ClusterServiceConnectDefaults",
-    Kind::Structure {
-        members: &[Member::optional("namespace", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("namespace", &STRING)], union: false },
 );
 
 pub static CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST: Shape = Shape::new(
     "ClusterServiceConnectDefaultsRequest",
     Kind::Structure {
-        members: &[Member::required("namespace", &STRING).within(Limits {
-            min: None,
-            max: Some(1024),
-        })],
+        members: &[Member::required("namespace", &STRING).within(Limits { min: None, max: Some(1024) })],
         union: false,
     },
 );
@@ -643,62 +431,33 @@ pub static CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST: Shape = Shape::new(
 pub static CLUSTER_SETTING: Shape = Shape::new(
     "ClusterSetting",
     Kind::Structure {
-        members: &[
-            Member::optional("name", &CLUSTER_SETTING_NAME),
-            Member::optional("value", &STRING),
-        ],
+        members: &[Member::optional("name", &CLUSTER_SETTING_NAME), Member::optional("value", &STRING)],
         union: false,
     },
 );
 
-pub static CLUSTER_SETTING_NAME: Shape =
-    Shape::new("ClusterSettingName", Kind::Enum(&["containerInsights"]));
+pub static CLUSTER_SETTING_NAME: Shape = Shape::new("ClusterSettingName", Kind::Enum(&["containerInsights"]));
 
-pub static CLUSTER_SETTINGS: Shape = Shape::new(
-    "ClusterSettings",
-    Kind::List {
-        item: &CLUSTER_SETTING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CLUSTER_SETTINGS: Shape =
+    Shape::new("ClusterSettings", Kind::List { item: &CLUSTER_SETTING, item_name: None, flattened: false });
 
-pub static CLUSTERS: Shape = Shape::new(
-    "Clusters",
-    Kind::List {
-        item: &CLUSTER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CLUSTERS: Shape = Shape::new("Clusters", Kind::List { item: &CLUSTER, item_name: None, flattened: false });
 
-pub static COMPATIBILITY: Shape = Shape::new(
-    "Compatibility",
-    Kind::Enum(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]),
-);
+pub static COMPATIBILITY: Shape =
+    Shape::new("Compatibility", Kind::Enum(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]));
 
-pub static COMPATIBILITY_LIST: Shape = Shape::new(
-    "CompatibilityList",
-    Kind::List {
-        item: &COMPATIBILITY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static COMPATIBILITY_LIST: Shape =
+    Shape::new("CompatibilityList", Kind::List { item: &COMPATIBILITY, item_name: None, flattened: false });
 
 pub static CONFLICT_EXCEPTION: Shape = Shape::new(
     "ConflictException",
     Kind::Structure {
-        members: &[
-            Member::optional("message", &STRING),
-            Member::optional("resourceIds", &RESOURCE_IDS),
-        ],
+        members: &[Member::optional("message", &STRING), Member::optional("resourceIds", &RESOURCE_IDS)],
         union: false,
     },
 );
 
-pub static CONNECTIVITY: Shape =
-    Shape::new("Connectivity", Kind::Enum(&["CONNECTED", "DISCONNECTED"]));
+pub static CONNECTIVITY: Shape = Shape::new("Connectivity", Kind::Enum(&["CONNECTED", "DISCONNECTED"]));
 
 pub static CONTAINER: Shape = Shape::new(
     "Container",
@@ -728,10 +487,8 @@ pub static CONTAINER: Shape = Shape::new(
     },
 );
 
-pub static CONTAINER_CONDITION: Shape = Shape::new(
-    "ContainerCondition",
-    Kind::Enum(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]),
-);
+pub static CONTAINER_CONDITION: Shape =
+    Shape::new("ContainerCondition", Kind::Enum(&["START", "COMPLETE", "SUCCESS", "HEALTHY"]));
 
 pub static CONTAINER_DEFINITION: Shape = Shape::new(
     "ContainerDefinition",
@@ -762,10 +519,7 @@ pub static CONTAINER_DEFINITION: Shape = Shape::new(
             Member::optional("memory", &BOXED_INTEGER),
             Member::optional("memoryReservation", &BOXED_INTEGER),
             Member::optional("mountPoints", &MOUNT_POINT_LIST),
-            Member::optional("name", &STRING).within(Limits {
-                min: None,
-                max: Some(255),
-            }),
+            Member::optional("name", &STRING).within(Limits { min: None, max: Some(255) }),
             Member::optional("portMappings", &PORT_MAPPING_LIST),
             Member::optional("privileged", &BOXED_BOOLEAN),
             Member::optional("pseudoTerminal", &BOXED_BOOLEAN),
@@ -787,31 +541,16 @@ pub static CONTAINER_DEFINITION: Shape = Shape::new(
     },
 );
 
-pub static CONTAINER_DEFINITIONS: Shape = Shape::new(
-    "ContainerDefinitions",
-    Kind::List {
-        item: &CONTAINER_DEFINITION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINER_DEFINITIONS: Shape =
+    Shape::new("ContainerDefinitions", Kind::List { item: &CONTAINER_DEFINITION, item_name: None, flattened: false });
 
-pub static CONTAINER_DEPENDENCIES: Shape = Shape::new(
-    "ContainerDependencies",
-    Kind::List {
-        item: &CONTAINER_DEPENDENCY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINER_DEPENDENCIES: Shape =
+    Shape::new("ContainerDependencies", Kind::List { item: &CONTAINER_DEPENDENCY, item_name: None, flattened: false });
 
 pub static CONTAINER_DEPENDENCY: Shape = Shape::new(
     "ContainerDependency",
     Kind::Structure {
-        members: &[
-            Member::required("condition", &CONTAINER_CONDITION),
-            Member::required("containerName", &STRING),
-        ],
+        members: &[Member::required("condition", &CONTAINER_CONDITION), Member::required("containerName", &STRING)],
         union: false,
     },
 );
@@ -828,14 +567,8 @@ pub static CONTAINER_IMAGE: Shape = Shape::new(
     },
 );
 
-pub static CONTAINER_IMAGES: Shape = Shape::new(
-    "ContainerImages",
-    Kind::List {
-        item: &CONTAINER_IMAGE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINER_IMAGES: Shape =
+    Shape::new("ContainerImages", Kind::List { item: &CONTAINER_IMAGE, item_name: None, flattened: false });
 
 pub static CONTAINER_INSTANCE: Shape = Shape::new(
     "ContainerInstance",
@@ -865,18 +598,12 @@ pub static CONTAINER_INSTANCE: Shape = Shape::new(
     },
 );
 
-pub static CONTAINER_INSTANCE_FIELD: Shape = Shape::new(
-    "ContainerInstanceField",
-    Kind::Enum(&["TAGS", "CONTAINER_INSTANCE_HEALTH"]),
-);
+pub static CONTAINER_INSTANCE_FIELD: Shape =
+    Shape::new("ContainerInstanceField", Kind::Enum(&["TAGS", "CONTAINER_INSTANCE_HEALTH"]));
 
 pub static CONTAINER_INSTANCE_FIELD_LIST: Shape = Shape::new(
     "ContainerInstanceFieldList",
-    Kind::List {
-        item: &CONTAINER_INSTANCE_FIELD,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &CONTAINER_INSTANCE_FIELD, item_name: None, flattened: false },
 );
 
 pub static CONTAINER_INSTANCE_HEALTH_STATUS: Shape = Shape::new(
@@ -892,23 +619,11 @@ pub static CONTAINER_INSTANCE_HEALTH_STATUS: Shape = Shape::new(
 
 pub static CONTAINER_INSTANCE_STATUS: Shape = Shape::new(
     "ContainerInstanceStatus",
-    Kind::Enum(&[
-        "ACTIVE",
-        "DRAINING",
-        "REGISTERING",
-        "DEREGISTERING",
-        "REGISTRATION_FAILED",
-    ]),
+    Kind::Enum(&["ACTIVE", "DRAINING", "REGISTERING", "DEREGISTERING", "REGISTRATION_FAILED"]),
 );
 
-pub static CONTAINER_INSTANCES: Shape = Shape::new(
-    "ContainerInstances",
-    Kind::List {
-        item: &CONTAINER_INSTANCE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINER_INSTANCES: Shape =
+    Shape::new("ContainerInstances", Kind::List { item: &CONTAINER_INSTANCE, item_name: None, flattened: false });
 
 pub static CONTAINER_OVERRIDE: Shape = Shape::new(
     "ContainerOverride",
@@ -927,28 +642,16 @@ pub static CONTAINER_OVERRIDE: Shape = Shape::new(
     },
 );
 
-pub static CONTAINER_OVERRIDES: Shape = Shape::new(
-    "ContainerOverrides",
-    Kind::List {
-        item: &CONTAINER_OVERRIDE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINER_OVERRIDES: Shape =
+    Shape::new("ContainerOverrides", Kind::List { item: &CONTAINER_OVERRIDE, item_name: None, flattened: false });
 
 pub static CONTAINER_RESTART_POLICY: Shape = Shape::new(
     "ContainerRestartPolicy",
     Kind::Structure {
         members: &[
             Member::required("enabled", &BOXED_BOOLEAN),
-            Member::optional("ignoredExitCodes", &INTEGER_LIST).within(Limits {
-                min: None,
-                max: Some(50),
-            }),
-            Member::optional("restartAttemptPeriod", &BOXED_INTEGER).within(Limits {
-                min: Some(60),
-                max: Some(1800),
-            }),
+            Member::optional("ignoredExitCodes", &INTEGER_LIST).within(Limits { min: None, max: Some(50) }),
+            Member::optional("restartAttemptPeriod", &BOXED_INTEGER).within(Limits { min: Some(60), max: Some(1800) }),
         ],
         union: false,
     },
@@ -972,21 +675,11 @@ pub static CONTAINER_STATE_CHANGE: Shape = Shape::new(
 
 pub static CONTAINER_STATE_CHANGES: Shape = Shape::new(
     "ContainerStateChanges",
-    Kind::List {
-        item: &CONTAINER_STATE_CHANGE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &CONTAINER_STATE_CHANGE, item_name: None, flattened: false },
 );
 
-pub static CONTAINERS: Shape = Shape::new(
-    "Containers",
-    Kind::List {
-        item: &CONTAINER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CONTAINERS: Shape =
+    Shape::new("Containers", Kind::List { item: &CONTAINER, item_name: None, flattened: false });
 
 pub static CONTINUE_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape::new(
     "ContinueServiceDeploymentRequest",
@@ -1002,25 +695,14 @@ pub static CONTINUE_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape::new(
 
 pub static CONTINUE_SERVICE_DEPLOYMENT_RESPONSE: Shape = Shape::new(
     "ContinueServiceDeploymentResponse",
-    Kind::Structure {
-        members: &[Member::optional("serviceDeploymentArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("serviceDeploymentArn", &STRING)], union: false },
 );
 
-pub static CPU_MANUFACTURER: Shape = Shape::new(
-    "CpuManufacturer",
-    Kind::Enum(&["intel", "amd", "amazon-web-services"]),
-);
+pub static CPU_MANUFACTURER: Shape =
+    Shape::new("CpuManufacturer", Kind::Enum(&["intel", "amd", "amazon-web-services"]));
 
-pub static CPU_MANUFACTURER_SET: Shape = Shape::new(
-    "CpuManufacturerSet",
-    Kind::List {
-        item: &CPU_MANUFACTURER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static CPU_MANUFACTURER_SET: Shape =
+    Shape::new("CpuManufacturerSet", Kind::List { item: &CPU_MANUFACTURER, item_name: None, flattened: false });
 
 pub static CREATE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
     "CreateCapacityProviderRequest",
@@ -1028,14 +710,8 @@ pub static CREATE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("autoScalingGroupProvider", &AUTO_SCALING_GROUP_PROVIDER),
             Member::optional("cluster", &STRING),
-            Member::optional(
-                "managedInstancesProvider",
-                &CREATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION,
-            ),
-            Member::required("name", &STRING).within(Limits {
-                min: Some(1),
-                max: Some(255),
-            }),
+            Member::optional("managedInstancesProvider", &CREATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION),
+            Member::required("name", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("tags", &TAGS),
         ],
         union: false,
@@ -1044,10 +720,7 @@ pub static CREATE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
 
 pub static CREATE_CAPACITY_PROVIDER_RESPONSE: Shape = Shape::new(
     "CreateCapacityProviderResponse",
-    Kind::Structure {
-        members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)], union: false },
 );
 
 pub static CREATE_CLUSTER_REQUEST: Shape = Shape::new(
@@ -1055,19 +728,10 @@ pub static CREATE_CLUSTER_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("capacityProviders", &STRING_LIST),
-            Member::optional("clusterName", &STRING).within(Limits {
-                min: Some(1),
-                max: Some(255),
-            }),
+            Member::optional("clusterName", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("configuration", &CLUSTER_CONFIGURATION),
-            Member::optional(
-                "defaultCapacityProviderStrategy",
-                &CAPACITY_PROVIDER_STRATEGY,
-            ),
-            Member::optional(
-                "serviceConnectDefaults",
-                &CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST,
-            ),
+            Member::optional("defaultCapacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
+            Member::optional("serviceConnectDefaults", &CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST),
             Member::optional("settings", &CLUSTER_SETTINGS),
             Member::optional("tags", &TAGS),
         ],
@@ -1077,10 +741,7 @@ pub static CREATE_CLUSTER_REQUEST: Shape = Shape::new(
 
 pub static CREATE_CLUSTER_RESPONSE: Shape = Shape::new(
     "CreateClusterResponse",
-    Kind::Structure {
-        members: &[Member::optional("cluster", &CLUSTER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cluster", &CLUSTER)], union: false },
 );
 
 pub static CREATE_DAEMON_REQUEST: Shape = Shape::new(
@@ -1127,10 +788,7 @@ pub static CREATE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
             Member::optional("healthCheckPath", &STRING),
             Member::required("infrastructureRoleArn", &STRING),
             Member::optional("memory", &STRING),
-            Member::optional(
-                "networkConfiguration",
-                &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION,
-            ),
+            Member::optional("networkConfiguration", &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION),
             Member::optional("primaryContainer", &EXPRESS_GATEWAY_CONTAINER),
             Member::optional("scalingTarget", &EXPRESS_GATEWAY_SCALING_TARGET),
             Member::optional("serviceName", &STRING),
@@ -1144,10 +802,7 @@ pub static CREATE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static CREATE_EXPRESS_GATEWAY_SERVICE_RESPONSE: Shape = Shape::new(
     "CreateExpressGatewayServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)], union: false },
 );
 
 pub static CREATE_GATEWAY_REQUEST: Shape = Shape::new(
@@ -1196,20 +851,10 @@ pub static CREATE_SERVICE_REQUEST: Shape = Shape::new(
     "CreateServiceRequest",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "availabilityZoneRebalancing",
-                &AVAILABILITY_ZONE_REBALANCING,
-            ),
-            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY).within(
-                Limits {
-                    min: None,
-                    max: Some(20),
-                },
-            ),
-            Member::optional("clientToken", &STRING).within(Limits {
-                min: None,
-                max: Some(36),
-            }),
+            Member::optional("availabilityZoneRebalancing", &AVAILABILITY_ZONE_REBALANCING),
+            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY)
+                .within(Limits { min: None, max: Some(20) }),
+            Member::optional("clientToken", &STRING).within(Limits { min: None, max: Some(36) }),
             Member::optional("cluster", &STRING),
             Member::optional("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
             Member::optional("deploymentController", &DEPLOYMENT_CONTROLLER),
@@ -1222,26 +867,15 @@ pub static CREATE_SERVICE_REQUEST: Shape = Shape::new(
             Member::optional("loadBalancers", &LOAD_BALANCERS),
             Member::optional("monitoring", &MONITORING_CONFIGURATION),
             Member::optional("networkConfiguration", &NETWORK_CONFIGURATION),
-            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS).within(Limits {
-                min: None,
-                max: Some(10),
-            }),
-            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits {
-                min: None,
-                max: Some(5),
-            }),
+            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS)
+                .within(Limits { min: None, max: Some(10) }),
+            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits { min: None, max: Some(5) }),
             Member::optional("platformVersion", &STRING),
             Member::optional("propagateTags", &PROPAGATE_TAGS),
             Member::optional("role", &STRING),
             Member::optional("schedulingStrategy", &SCHEDULING_STRATEGY),
-            Member::optional(
-                "serviceConnectConfiguration",
-                &SERVICE_CONNECT_CONFIGURATION,
-            ),
-            Member::required("serviceName", &STRING).within(Limits {
-                min: Some(1),
-                max: Some(255),
-            }),
+            Member::optional("serviceConnectConfiguration", &SERVICE_CONNECT_CONFIGURATION),
+            Member::required("serviceName", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("serviceRegistries", &SERVICE_REGISTRIES),
             Member::optional("tags", &TAGS),
             Member::optional("taskDefinition", &STRING),
@@ -1254,10 +888,7 @@ pub static CREATE_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static CREATE_SERVICE_RESPONSE: Shape = Shape::new(
     "CreateServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &SERVICE)], union: false },
 );
 
 pub static CREATE_TASK_SET_REQUEST: Shape = Shape::new(
@@ -1265,10 +896,7 @@ pub static CREATE_TASK_SET_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
-            Member::optional("clientToken", &STRING).within(Limits {
-                min: None,
-                max: Some(36),
-            }),
+            Member::optional("clientToken", &STRING).within(Limits { min: None, max: Some(36) }),
             Member::required("cluster", &STRING),
             Member::optional("externalId", &STRING),
             Member::optional("launchType", &LAUNCH_TYPE),
@@ -1287,19 +915,13 @@ pub static CREATE_TASK_SET_REQUEST: Shape = Shape::new(
 
 pub static CREATE_TASK_SET_RESPONSE: Shape = Shape::new(
     "CreateTaskSetResponse",
-    Kind::Structure {
-        members: &[Member::optional("taskSet", &TASK_SET)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("taskSet", &TASK_SET)], union: false },
 );
 
 pub static CREATED_AT: Shape = Shape::new(
     "CreatedAt",
     Kind::Structure {
-        members: &[
-            Member::optional("after", &TIMESTAMP),
-            Member::optional("before", &TIMESTAMP),
-        ],
+        members: &[Member::optional("after", &TIMESTAMP), Member::optional("before", &TIMESTAMP)],
         union: false,
     },
 );
@@ -1307,10 +929,7 @@ pub static CREATED_AT: Shape = Shape::new(
 pub static DAEMON_ALARM_CONFIGURATION: Shape = Shape::new(
     "DaemonAlarmConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("alarmNames", &STRING_LIST),
-            Member::optional("enable", &BOOLEAN),
-        ],
+        members: &[Member::optional("alarmNames", &STRING_LIST), Member::optional("enable", &BOOLEAN)],
         union: false,
     },
 );
@@ -1329,11 +948,7 @@ pub static DAEMON_CAPACITY_PROVIDER: Shape = Shape::new(
 
 pub static DAEMON_CAPACITY_PROVIDER_LIST: Shape = Shape::new(
     "DaemonCapacityProviderList",
-    Kind::List {
-        item: &DAEMON_CAPACITY_PROVIDER,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_CAPACITY_PROVIDER, item_name: None, flattened: false },
 );
 
 pub static DAEMON_CIRCUIT_BREAKER: Shape = Shape::new(
@@ -1388,11 +1003,7 @@ pub static DAEMON_CONTAINER_DEFINITION: Shape = Shape::new(
 
 pub static DAEMON_CONTAINER_DEFINITION_LIST: Shape = Shape::new(
     "DaemonContainerDefinitionList",
-    Kind::List {
-        item: &DAEMON_CONTAINER_DEFINITION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_CONTAINER_DEFINITION, item_name: None, flattened: false },
 );
 
 pub static DAEMON_CONTAINER_IMAGE: Shape = Shape::new(
@@ -1409,11 +1020,7 @@ pub static DAEMON_CONTAINER_IMAGE: Shape = Shape::new(
 
 pub static DAEMON_CONTAINER_IMAGES: Shape = Shape::new(
     "DaemonContainerImages",
-    Kind::List {
-        item: &DAEMON_CONTAINER_IMAGE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_CONTAINER_IMAGE, item_name: None, flattened: false },
 );
 
 pub static DAEMON_DEPLOYMENT: Shape = Shape::new(
@@ -1428,10 +1035,7 @@ pub static DAEMON_DEPLOYMENT: Shape = Shape::new(
             Member::optional("deploymentConfiguration", &DAEMON_DEPLOYMENT_CONFIGURATION),
             Member::optional("finishedAt", &TIMESTAMP),
             Member::optional("rollback", &DAEMON_ROLLBACK),
-            Member::optional(
-                "sourceDaemonRevisions",
-                &DAEMON_DEPLOYMENT_REVISION_DETAIL_LIST,
-            ),
+            Member::optional("sourceDaemonRevisions", &DAEMON_DEPLOYMENT_REVISION_DETAIL_LIST),
             Member::optional("startedAt", &TIMESTAMP),
             Member::optional("status", &DAEMON_DEPLOYMENT_STATUS),
             Member::optional("statusReason", &STRING),
@@ -1469,11 +1073,7 @@ pub static DAEMON_DEPLOYMENT_CAPACITY_PROVIDER: Shape = Shape::new(
 
 pub static DAEMON_DEPLOYMENT_CAPACITY_PROVIDER_LIST: Shape = Shape::new(
     "DaemonDeploymentCapacityProviderList",
-    Kind::List {
-        item: &DAEMON_DEPLOYMENT_CAPACITY_PROVIDER,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_DEPLOYMENT_CAPACITY_PROVIDER, item_name: None, flattened: false },
 );
 
 pub static DAEMON_DEPLOYMENT_CONFIGURATION: Shape = Shape::new(
@@ -1488,24 +1088,15 @@ pub static DAEMON_DEPLOYMENT_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static DAEMON_DEPLOYMENT_LIST: Shape = Shape::new(
-    "DaemonDeploymentList",
-    Kind::List {
-        item: &DAEMON_DEPLOYMENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DAEMON_DEPLOYMENT_LIST: Shape =
+    Shape::new("DaemonDeploymentList", Kind::List { item: &DAEMON_DEPLOYMENT, item_name: None, flattened: false });
 
 pub static DAEMON_DEPLOYMENT_REVISION_DETAIL: Shape = Shape::new(
     "DaemonDeploymentRevisionDetail",
     Kind::Structure {
         members: &[
             Member::optional("arn", &STRING),
-            Member::optional(
-                "capacityProviders",
-                &DAEMON_DEPLOYMENT_CAPACITY_PROVIDER_LIST,
-            ),
+            Member::optional("capacityProviders", &DAEMON_DEPLOYMENT_CAPACITY_PROVIDER_LIST),
             Member::optional("totalDrainingInstanceCount", &BOXED_INTEGER),
             Member::optional("totalRunningInstanceCount", &BOXED_INTEGER),
             Member::optional("totalWithoutDaemonInstanceCount", &BOXED_INTEGER),
@@ -1516,11 +1107,7 @@ pub static DAEMON_DEPLOYMENT_REVISION_DETAIL: Shape = Shape::new(
 
 pub static DAEMON_DEPLOYMENT_REVISION_DETAIL_LIST: Shape = Shape::new(
     "DaemonDeploymentRevisionDetailList",
-    Kind::List {
-        item: &DAEMON_DEPLOYMENT_REVISION_DETAIL,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_DEPLOYMENT_REVISION_DETAIL, item_name: None, flattened: false },
 );
 
 pub static DAEMON_DEPLOYMENT_ROLLBACK_MONITORS_STATUS: Shape = Shape::new(
@@ -1544,11 +1131,7 @@ pub static DAEMON_DEPLOYMENT_STATUS: Shape = Shape::new(
 
 pub static DAEMON_DEPLOYMENT_STATUS_LIST: Shape = Shape::new(
     "DaemonDeploymentStatusList",
-    Kind::List {
-        item: &DAEMON_DEPLOYMENT_STATUS,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_DEPLOYMENT_STATUS, item_name: None, flattened: false },
 );
 
 pub static DAEMON_DEPLOYMENT_SUMMARY: Shape = Shape::new(
@@ -1572,11 +1155,7 @@ pub static DAEMON_DEPLOYMENT_SUMMARY: Shape = Shape::new(
 
 pub static DAEMON_DEPLOYMENT_SUMMARY_LIST: Shape = Shape::new(
     "DaemonDeploymentSummaryList",
-    Kind::List {
-        item: &DAEMON_DEPLOYMENT_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_DEPLOYMENT_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static DAEMON_DETAIL: Shape = Shape::new(
@@ -1596,10 +1175,7 @@ pub static DAEMON_DETAIL: Shape = Shape::new(
 );
 
 pub static DAEMON_DRAIN_PERCENT: Shape =
-    Shape::new("DaemonDrainPercent", Kind::Double).within(Limits {
-        min: Some(0),
-        max: Some(100),
-    });
+    Shape::new("DaemonDrainPercent", Kind::Double).within(Limits { min: Some(0), max: Some(100) });
 
 pub static DAEMON_IPC_MODE: Shape = Shape::new("DaemonIpcMode", Kind::Enum(&["none", "shared"]));
 
@@ -1618,24 +1194,17 @@ pub static DAEMON_LINUX_PARAMETERS: Shape = Shape::new(
 
 pub static DAEMON_NOT_ACTIVE_EXCEPTION: Shape = Shape::new(
     "DaemonNotActiveException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static DAEMON_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "DaemonNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static DAEMON_PID_MODE: Shape = Shape::new("DaemonPidMode", Kind::Enum(&["none", "shared"]));
 
-pub static DAEMON_PROPAGATE_TAGS: Shape =
-    Shape::new("DaemonPropagateTags", Kind::Enum(&["DAEMON", "NONE"]));
+pub static DAEMON_PROPAGATE_TAGS: Shape = Shape::new("DaemonPropagateTags", Kind::Enum(&["DAEMON", "NONE"]));
 
 pub static DAEMON_REVISION: Shape = Shape::new(
     "DaemonRevision",
@@ -1671,21 +1240,11 @@ pub static DAEMON_REVISION_DETAIL: Shape = Shape::new(
 
 pub static DAEMON_REVISION_DETAIL_LIST: Shape = Shape::new(
     "DaemonRevisionDetailList",
-    Kind::List {
-        item: &DAEMON_REVISION_DETAIL,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_REVISION_DETAIL, item_name: None, flattened: false },
 );
 
-pub static DAEMON_REVISIONS: Shape = Shape::new(
-    "DaemonRevisions",
-    Kind::List {
-        item: &DAEMON_REVISION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DAEMON_REVISIONS: Shape =
+    Shape::new("DaemonRevisions", Kind::List { item: &DAEMON_REVISION, item_name: None, flattened: false });
 
 pub static DAEMON_ROLLBACK: Shape = Shape::new(
     "DaemonRollback",
@@ -1700,19 +1259,10 @@ pub static DAEMON_ROLLBACK: Shape = Shape::new(
     },
 );
 
-pub static DAEMON_STATUS: Shape = Shape::new(
-    "DaemonStatus",
-    Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS"]),
-);
+pub static DAEMON_STATUS: Shape = Shape::new("DaemonStatus", Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS"]));
 
-pub static DAEMON_SUMMARIES_LIST: Shape = Shape::new(
-    "DaemonSummariesList",
-    Kind::List {
-        item: &DAEMON_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DAEMON_SUMMARIES_LIST: Shape =
+    Shape::new("DaemonSummariesList", Kind::List { item: &DAEMON_SUMMARY, item_name: None, flattened: false });
 
 pub static DAEMON_SUMMARY: Shape = Shape::new(
     "DaemonSummary",
@@ -1751,28 +1301,18 @@ pub static DAEMON_TASK_DEFINITION: Shape = Shape::new(
     },
 );
 
-pub static DAEMON_TASK_DEFINITION_REVISION_FILTER: Shape = Shape::new(
-    "DaemonTaskDefinitionRevisionFilter",
-    Kind::Enum(&["LAST_REGISTERED"]),
-);
+pub static DAEMON_TASK_DEFINITION_REVISION_FILTER: Shape =
+    Shape::new("DaemonTaskDefinitionRevisionFilter", Kind::Enum(&["LAST_REGISTERED"]));
 
-pub static DAEMON_TASK_DEFINITION_STATUS: Shape = Shape::new(
-    "DaemonTaskDefinitionStatus",
-    Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS", "DELETED"]),
-);
+pub static DAEMON_TASK_DEFINITION_STATUS: Shape =
+    Shape::new("DaemonTaskDefinitionStatus", Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS", "DELETED"]));
 
-pub static DAEMON_TASK_DEFINITION_STATUS_FILTER: Shape = Shape::new(
-    "DaemonTaskDefinitionStatusFilter",
-    Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS", "ALL"]),
-);
+pub static DAEMON_TASK_DEFINITION_STATUS_FILTER: Shape =
+    Shape::new("DaemonTaskDefinitionStatusFilter", Kind::Enum(&["ACTIVE", "DELETE_IN_PROGRESS", "ALL"]));
 
 pub static DAEMON_TASK_DEFINITION_SUMMARIES: Shape = Shape::new(
     "DaemonTaskDefinitionSummaries",
-    Kind::List {
-        item: &DAEMON_TASK_DEFINITION_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DAEMON_TASK_DEFINITION_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static DAEMON_TASK_DEFINITION_SUMMARY: Shape = Shape::new(
@@ -1794,52 +1334,34 @@ pub static DAEMON_VOLUME: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("host", &HOST_VOLUME_PROPERTIES),
-            Member::optional(
-                "logDriverVolumeConfiguration",
-                &LOG_DRIVER_VOLUME_CONFIGURATION,
-            ),
+            Member::optional("logDriverVolumeConfiguration", &LOG_DRIVER_VOLUME_CONFIGURATION),
             Member::optional("name", &STRING),
         ],
         union: false,
     },
 );
 
-pub static DAEMON_VOLUME_LIST: Shape = Shape::new(
-    "DaemonVolumeList",
-    Kind::List {
-        item: &DAEMON_VOLUME,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DAEMON_VOLUME_LIST: Shape =
+    Shape::new("DaemonVolumeList", Kind::List { item: &DAEMON_VOLUME, item_name: None, flattened: false });
 
 pub static DELETE_ACCOUNT_SETTING_REQUEST: Shape = Shape::new(
     "DeleteAccountSettingRequest",
     Kind::Structure {
-        members: &[
-            Member::required("name", &SETTING_NAME),
-            Member::optional("principalArn", &STRING),
-        ],
+        members: &[Member::required("name", &SETTING_NAME), Member::optional("principalArn", &STRING)],
         union: false,
     },
 );
 
 pub static DELETE_ACCOUNT_SETTING_RESPONSE: Shape = Shape::new(
     "DeleteAccountSettingResponse",
-    Kind::Structure {
-        members: &[Member::optional("setting", &SETTING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("setting", &SETTING)], union: false },
 );
 
 pub static DELETE_ATTRIBUTES_REQUEST: Shape = Shape::new(
     "DeleteAttributesRequest",
     Kind::Structure {
         members: &[
-            Member::required("attributes", &ATTRIBUTES).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("attributes", &ATTRIBUTES).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("cluster", &STRING),
         ],
         union: false,
@@ -1848,53 +1370,35 @@ pub static DELETE_ATTRIBUTES_REQUEST: Shape = Shape::new(
 
 pub static DELETE_ATTRIBUTES_RESPONSE: Shape = Shape::new(
     "DeleteAttributesResponse",
-    Kind::Structure {
-        members: &[Member::optional("attributes", &ATTRIBUTES)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("attributes", &ATTRIBUTES)], union: false },
 );
 
 pub static DELETE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
     "DeleteCapacityProviderRequest",
     Kind::Structure {
-        members: &[
-            Member::required("capacityProvider", &STRING),
-            Member::optional("cluster", &STRING),
-        ],
+        members: &[Member::required("capacityProvider", &STRING), Member::optional("cluster", &STRING)],
         union: false,
     },
 );
 
 pub static DELETE_CAPACITY_PROVIDER_RESPONSE: Shape = Shape::new(
     "DeleteCapacityProviderResponse",
-    Kind::Structure {
-        members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)], union: false },
 );
 
 pub static DELETE_CLUSTER_REQUEST: Shape = Shape::new(
     "DeleteClusterRequest",
-    Kind::Structure {
-        members: &[Member::required("cluster", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("cluster", &STRING)], union: false },
 );
 
 pub static DELETE_CLUSTER_RESPONSE: Shape = Shape::new(
     "DeleteClusterResponse",
-    Kind::Structure {
-        members: &[Member::optional("cluster", &CLUSTER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cluster", &CLUSTER)], union: false },
 );
 
 pub static DELETE_DAEMON_REQUEST: Shape = Shape::new(
     "DeleteDaemonRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonArn", &STRING)], union: false },
 );
 
 pub static DELETE_DAEMON_RESPONSE: Shape = Shape::new(
@@ -1913,42 +1417,27 @@ pub static DELETE_DAEMON_RESPONSE: Shape = Shape::new(
 
 pub static DELETE_DAEMON_TASK_DEFINITION_REQUEST: Shape = Shape::new(
     "DeleteDaemonTaskDefinitionRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonTaskDefinition", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonTaskDefinition", &STRING)], union: false },
 );
 
 pub static DELETE_DAEMON_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "DeleteDaemonTaskDefinitionResponse",
-    Kind::Structure {
-        members: &[Member::optional("daemonTaskDefinitionArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("daemonTaskDefinitionArn", &STRING)], union: false },
 );
 
 pub static DELETE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
     "DeleteExpressGatewayServiceRequest",
-    Kind::Structure {
-        members: &[Member::required("serviceArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("serviceArn", &STRING)], union: false },
 );
 
 pub static DELETE_EXPRESS_GATEWAY_SERVICE_RESPONSE: Shape = Shape::new(
     "DeleteExpressGatewayServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)], union: false },
 );
 
 pub static DELETE_GATEWAY_REQUEST: Shape = Shape::new(
     "DeleteGatewayRequest",
-    Kind::Structure {
-        members: &[Member::required("gateway", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("gateway", &STRING)], union: false },
 );
 
 pub static DELETE_GATEWAY_RESPONSE: Shape = Shape::new(
@@ -1977,21 +1466,13 @@ pub static DELETE_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static DELETE_SERVICE_RESPONSE: Shape = Shape::new(
     "DeleteServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &SERVICE)], union: false },
 );
 
 pub static DELETE_TASK_DEFINITIONS_REQUEST: Shape = Shape::new(
     "DeleteTaskDefinitionsRequest",
     Kind::Structure {
-        members: &[
-            Member::required("taskDefinitions", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
-        ],
+        members: &[Member::required("taskDefinitions", &STRING_LIST).within(Limits { min: Some(1), max: Some(10) })],
         union: false,
     },
 );
@@ -1999,10 +1480,7 @@ pub static DELETE_TASK_DEFINITIONS_REQUEST: Shape = Shape::new(
 pub static DELETE_TASK_DEFINITIONS_RESPONSE: Shape = Shape::new(
     "DeleteTaskDefinitionsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("taskDefinitions", &TASK_DEFINITION_LIST),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("taskDefinitions", &TASK_DEFINITION_LIST)],
         union: false,
     },
 );
@@ -2022,10 +1500,7 @@ pub static DELETE_TASK_SET_REQUEST: Shape = Shape::new(
 
 pub static DELETE_TASK_SET_RESPONSE: Shape = Shape::new(
     "DeleteTaskSetResponse",
-    Kind::Structure {
-        members: &[Member::optional("taskSet", &TASK_SET)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("taskSet", &TASK_SET)], union: false },
 );
 
 pub static DEPLOYMENT: Shape = Shape::new(
@@ -2046,14 +1521,8 @@ pub static DEPLOYMENT: Shape = Shape::new(
             Member::optional("rolloutState", &DEPLOYMENT_ROLLOUT_STATE),
             Member::optional("rolloutStateReason", &STRING),
             Member::optional("runningCount", &INTEGER),
-            Member::optional(
-                "serviceConnectConfiguration",
-                &SERVICE_CONNECT_CONFIGURATION,
-            ),
-            Member::optional(
-                "serviceConnectResources",
-                &SERVICE_CONNECT_SERVICE_RESOURCE_LIST,
-            ),
+            Member::optional("serviceConnectConfiguration", &SERVICE_CONNECT_CONFIGURATION),
+            Member::optional("serviceConnectResources", &SERVICE_CONNECT_SERVICE_RESOURCE_LIST),
             Member::optional("status", &STRING),
             Member::optional("taskDefinition", &STRING),
             Member::optional("updatedAt", &TIMESTAMP),
@@ -2110,16 +1579,11 @@ pub static DEPLOYMENT_CONFIGURATION: Shape = Shape::new(
 
 pub static DEPLOYMENT_CONTROLLER: Shape = Shape::new(
     "DeploymentController",
-    Kind::Structure {
-        members: &[Member::required("type", &DEPLOYMENT_CONTROLLER_TYPE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("type", &DEPLOYMENT_CONTROLLER_TYPE)], union: false },
 );
 
-pub static DEPLOYMENT_CONTROLLER_TYPE: Shape = Shape::new(
-    "DeploymentControllerType",
-    Kind::Enum(&["ECS", "CODE_DEPLOY", "EXTERNAL"]),
-);
+pub static DEPLOYMENT_CONTROLLER_TYPE: Shape =
+    Shape::new("DeploymentControllerType", Kind::Enum(&["ECS", "CODE_DEPLOY", "EXTERNAL"]));
 
 pub static DEPLOYMENT_EARLY_SUCCESS_CRITERIA: Shape = Shape::new(
     "DeploymentEarlySuccessCriteria",
@@ -2135,10 +1599,7 @@ pub static DEPLOYMENT_EARLY_SUCCESS_CRITERIA: Shape = Shape::new(
 
 pub static DEPLOYMENT_EPHEMERAL_STORAGE: Shape = Shape::new(
     "DeploymentEphemeralStorage",
-    Kind::Structure {
-        members: &[Member::optional("kmsKeyId", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("kmsKeyId", &STRING)], union: false },
 );
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape::new(
@@ -2150,19 +1611,14 @@ pub static DEPLOYMENT_LIFECYCLE_HOOK: Shape = Shape::new(
             Member::optional("lifecycleStages", &DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST),
             Member::optional("roleArn", &IAM_ROLE_ARN),
             Member::optional("targetType", &DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE),
-            Member::optional(
-                "timeoutConfiguration",
-                &DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION,
-            ),
+            Member::optional("timeoutConfiguration", &DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION),
         ],
         union: false,
     },
 );
 
-pub static DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Shape = Shape::new(
-    "DeploymentLifecycleHookAction",
-    Kind::Enum(&["ROLLBACK", "CONTINUE"]),
-);
+pub static DEPLOYMENT_LIFECYCLE_HOOK_ACTION: Shape =
+    Shape::new("DeploymentLifecycleHookAction", Kind::Enum(&["ROLLBACK", "CONTINUE"]));
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL: Shape = Shape::new(
     "DeploymentLifecycleHookDetail",
@@ -2181,26 +1637,15 @@ pub static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL: Shape = Shape::new(
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST: Shape = Shape::new(
     "DeploymentLifecycleHookDetailList",
-    Kind::List {
-        item: &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL, item_name: None, flattened: false },
 );
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_DURATION: Shape =
-    Shape::new("DeploymentLifecycleHookDuration", Kind::Integer).within(Limits {
-        min: Some(1),
-        max: Some(20160),
-    });
+    Shape::new("DeploymentLifecycleHookDuration", Kind::Integer).within(Limits { min: Some(1), max: Some(20160) });
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_LIST: Shape = Shape::new(
     "DeploymentLifecycleHookList",
-    Kind::List {
-        item: &DEPLOYMENT_LIFECYCLE_HOOK,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DEPLOYMENT_LIFECYCLE_HOOK, item_name: None, flattened: false },
 );
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_STAGE: Shape = Shape::new(
@@ -2219,28 +1664,16 @@ pub static DEPLOYMENT_LIFECYCLE_HOOK_STAGE: Shape = Shape::new(
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_STAGE_LIST: Shape = Shape::new(
     "DeploymentLifecycleHookStageList",
-    Kind::List {
-        item: &DEPLOYMENT_LIFECYCLE_HOOK_STAGE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DEPLOYMENT_LIFECYCLE_HOOK_STAGE, item_name: None, flattened: false },
 );
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_STATUS: Shape = Shape::new(
     "DeploymentLifecycleHookStatus",
-    Kind::Enum(&[
-        "AWAITING_ACTION",
-        "IN_PROGRESS",
-        "SUCCEEDED",
-        "FAILED",
-        "TIMED_OUT",
-    ]),
+    Kind::Enum(&["AWAITING_ACTION", "IN_PROGRESS", "SUCCEEDED", "FAILED", "TIMED_OUT"]),
 );
 
-pub static DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Shape = Shape::new(
-    "DeploymentLifecycleHookTargetType",
-    Kind::Enum(&["AWS_LAMBDA", "PAUSE"]),
-);
+pub static DEPLOYMENT_LIFECYCLE_HOOK_TARGET_TYPE: Shape =
+    Shape::new("DeploymentLifecycleHookTargetType", Kind::Enum(&["AWS_LAMBDA", "PAUSE"]));
 
 pub static DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Shape = Shape::new(
     "DeploymentLifecycleHookTimeoutConfiguration",
@@ -2253,24 +1686,14 @@ pub static DEPLOYMENT_LIFECYCLE_HOOK_TIMEOUT_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static DEPLOYMENT_ROLLOUT_STATE: Shape = Shape::new(
-    "DeploymentRolloutState",
-    Kind::Enum(&["COMPLETED", "FAILED", "IN_PROGRESS"]),
-);
+pub static DEPLOYMENT_ROLLOUT_STATE: Shape =
+    Shape::new("DeploymentRolloutState", Kind::Enum(&["COMPLETED", "FAILED", "IN_PROGRESS"]));
 
-pub static DEPLOYMENT_STRATEGY: Shape = Shape::new(
-    "DeploymentStrategy",
-    Kind::Enum(&["ROLLING", "BLUE_GREEN", "LINEAR", "CANARY"]),
-);
+pub static DEPLOYMENT_STRATEGY: Shape =
+    Shape::new("DeploymentStrategy", Kind::Enum(&["ROLLING", "BLUE_GREEN", "LINEAR", "CANARY"]));
 
-pub static DEPLOYMENTS: Shape = Shape::new(
-    "Deployments",
-    Kind::List {
-        item: &DEPLOYMENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DEPLOYMENTS: Shape =
+    Shape::new("Deployments", Kind::List { item: &DEPLOYMENT, item_name: None, flattened: false });
 
 pub static DEREGISTER_CONTAINER_INSTANCE_REQUEST: Shape = Shape::new(
     "DeregisterContainerInstanceRequest",
@@ -2286,42 +1709,27 @@ pub static DEREGISTER_CONTAINER_INSTANCE_REQUEST: Shape = Shape::new(
 
 pub static DEREGISTER_CONTAINER_INSTANCE_RESPONSE: Shape = Shape::new(
     "DeregisterContainerInstanceResponse",
-    Kind::Structure {
-        members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)], union: false },
 );
 
 pub static DEREGISTER_TASK_DEFINITION_REQUEST: Shape = Shape::new(
     "DeregisterTaskDefinitionRequest",
-    Kind::Structure {
-        members: &[Member::required("taskDefinition", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("taskDefinition", &STRING)], union: false },
 );
 
 pub static DEREGISTER_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "DeregisterTaskDefinitionResponse",
-    Kind::Structure {
-        members: &[Member::optional("taskDefinition", &TASK_DEFINITION)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("taskDefinition", &TASK_DEFINITION)], union: false },
 );
 
 pub static DESCRIBE_CAPACITY_PROVIDERS_REQUEST: Shape = Shape::new(
     "DescribeCapacityProvidersRequest",
     Kind::Structure {
         members: &[
-            Member::optional("capacityProviders", &STRING_LIST).within(Limits {
-                min: None,
-                max: Some(100),
-            }),
+            Member::optional("capacityProviders", &STRING_LIST).within(Limits { min: None, max: Some(100) }),
             Member::optional("cluster", &STRING),
             Member::optional("include", &CAPACITY_PROVIDER_FIELD_LIST),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("nextToken", &STRING),
         ],
         union: false,
@@ -2344,10 +1752,7 @@ pub static DESCRIBE_CLUSTERS_REQUEST: Shape = Shape::new(
     "DescribeClustersRequest",
     Kind::Structure {
         members: &[
-            Member::optional("clusters", &STRING_LIST).within(Limits {
-                min: None,
-                max: Some(100),
-            }),
+            Member::optional("clusters", &STRING_LIST).within(Limits { min: None, max: Some(100) }),
             Member::optional("include", &CLUSTER_FIELD_LIST),
         ],
         union: false,
@@ -2357,10 +1762,7 @@ pub static DESCRIBE_CLUSTERS_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_CLUSTERS_RESPONSE: Shape = Shape::new(
     "DescribeClustersResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("clusters", &CLUSTERS),
-            Member::optional("failures", &FAILURES),
-        ],
+        members: &[Member::optional("clusters", &CLUSTERS), Member::optional("failures", &FAILURES)],
         union: false,
     },
 );
@@ -2370,10 +1772,7 @@ pub static DESCRIBE_CONTAINER_INSTANCES_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("cluster", &STRING),
-            Member::required("containerInstances", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::required("containerInstances", &STRING_LIST).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("include", &CONTAINER_INSTANCE_FIELD_LIST),
         ],
         union: false,
@@ -2393,10 +1792,7 @@ pub static DESCRIBE_CONTAINER_INSTANCES_RESPONSE: Shape = Shape::new(
 
 pub static DESCRIBE_DAEMON_DEPLOYMENTS_REQUEST: Shape = Shape::new(
     "DescribeDaemonDeploymentsRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonDeploymentArns", &STRING_LIST)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonDeploymentArns", &STRING_LIST)], union: false },
 );
 
 pub static DESCRIBE_DAEMON_DEPLOYMENTS_RESPONSE: Shape = Shape::new(
@@ -2412,56 +1808,35 @@ pub static DESCRIBE_DAEMON_DEPLOYMENTS_RESPONSE: Shape = Shape::new(
 
 pub static DESCRIBE_DAEMON_REQUEST: Shape = Shape::new(
     "DescribeDaemonRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonArn", &STRING)], union: false },
 );
 
 pub static DESCRIBE_DAEMON_RESPONSE: Shape = Shape::new(
     "DescribeDaemonResponse",
-    Kind::Structure {
-        members: &[Member::optional("daemon", &DAEMON_DETAIL)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("daemon", &DAEMON_DETAIL)], union: false },
 );
 
 pub static DESCRIBE_DAEMON_REVISIONS_REQUEST: Shape = Shape::new(
     "DescribeDaemonRevisionsRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonRevisionArns", &STRING_LIST)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonRevisionArns", &STRING_LIST)], union: false },
 );
 
 pub static DESCRIBE_DAEMON_REVISIONS_RESPONSE: Shape = Shape::new(
     "DescribeDaemonRevisionsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("daemonRevisions", &DAEMON_REVISIONS),
-            Member::optional("failures", &FAILURES),
-        ],
+        members: &[Member::optional("daemonRevisions", &DAEMON_REVISIONS), Member::optional("failures", &FAILURES)],
         union: false,
     },
 );
 
 pub static DESCRIBE_DAEMON_TASK_DEFINITION_REQUEST: Shape = Shape::new(
     "DescribeDaemonTaskDefinitionRequest",
-    Kind::Structure {
-        members: &[Member::required("daemonTaskDefinition", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("daemonTaskDefinition", &STRING)], union: false },
 );
 
 pub static DESCRIBE_DAEMON_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "DescribeDaemonTaskDefinitionResponse",
-    Kind::Structure {
-        members: &[Member::optional(
-            "daemonTaskDefinition",
-            &DAEMON_TASK_DEFINITION,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("daemonTaskDefinition", &DAEMON_TASK_DEFINITION)], union: false },
 );
 
 pub static DESCRIBE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
@@ -2477,10 +1852,7 @@ pub static DESCRIBE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static DESCRIBE_EXPRESS_GATEWAY_SERVICE_RESPONSE: Shape = Shape::new(
     "DescribeExpressGatewayServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &ECS_EXPRESS_GATEWAY_SERVICE)], union: false },
 );
 
 pub static DESCRIBE_GATEWAY_ALB_CONFIGURATION: Shape = Shape::new(
@@ -2504,21 +1876,12 @@ pub static DESCRIBE_GATEWAY_ALB_CONFIGURATION: Shape = Shape::new(
 
 pub static DESCRIBE_GATEWAY_CONFIGURATION: Shape = Shape::new(
     "DescribeGatewayConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &DESCRIBE_GATEWAY_ALB_CONFIGURATION,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("hostSharedAlb", &DESCRIBE_GATEWAY_ALB_CONFIGURATION)], union: true },
 );
 
 pub static DESCRIBE_GATEWAY_REQUEST: Shape = Shape::new(
     "DescribeGatewayRequest",
-    Kind::Structure {
-        members: &[Member::required("gateway", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("gateway", &STRING)], union: false },
 );
 
 pub static DESCRIBE_GATEWAY_RESOURCES_REQUEST: Shape = Shape::new(
@@ -2536,46 +1899,31 @@ pub static DESCRIBE_GATEWAY_RESOURCES_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_GATEWAY_RESOURCES_RESPONSE: Shape = Shape::new(
     "DescribeGatewayResourcesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("gatewayResources", &GATEWAY_RESOURCES),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("gatewayResources", &GATEWAY_RESOURCES), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
 
 pub static DESCRIBE_GATEWAY_RESPONSE: Shape = Shape::new(
     "DescribeGatewayResponse",
-    Kind::Structure {
-        members: &[Member::optional("gateway", &GATEWAY)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("gateway", &GATEWAY)], union: false },
 );
 
 pub static DESCRIBE_GATEWAY_ROUTE_REQUEST: Shape = Shape::new(
     "DescribeGatewayRouteRequest",
-    Kind::Structure {
-        members: &[Member::required("gatewayRouteArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("gatewayRouteArn", &STRING)], union: false },
 );
 
 pub static DESCRIBE_GATEWAY_ROUTE_RESPONSE: Shape = Shape::new(
     "DescribeGatewayRouteResponse",
-    Kind::Structure {
-        members: &[Member::optional("gatewayRoute", &GATEWAY_ROUTE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("gatewayRoute", &GATEWAY_ROUTE)], union: false },
 );
 
 pub static DESCRIBE_SERVICE_DEPLOYMENTS_REQUEST: Shape = Shape::new(
     "DescribeServiceDeploymentsRequest",
     Kind::Structure {
         members: &[
-            Member::required("serviceDeploymentArns", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(20),
-            }),
+            Member::required("serviceDeploymentArns", &STRING_LIST).within(Limits { min: Some(1), max: Some(20) })
         ],
         union: false,
     },
@@ -2595,12 +1943,7 @@ pub static DESCRIBE_SERVICE_DEPLOYMENTS_RESPONSE: Shape = Shape::new(
 pub static DESCRIBE_SERVICE_REVISIONS_REQUEST: Shape = Shape::new(
     "DescribeServiceRevisionsRequest",
     Kind::Structure {
-        members: &[
-            Member::required("serviceRevisionArns", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(20),
-            }),
-        ],
+        members: &[Member::required("serviceRevisionArns", &STRING_LIST).within(Limits { min: Some(1), max: Some(20) })],
         union: false,
     },
 );
@@ -2608,10 +1951,7 @@ pub static DESCRIBE_SERVICE_REVISIONS_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_SERVICE_REVISIONS_RESPONSE: Shape = Shape::new(
     "DescribeServiceRevisionsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("serviceRevisions", &SERVICE_REVISIONS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("serviceRevisions", &SERVICE_REVISIONS)],
         union: false,
     },
 );
@@ -2622,10 +1962,7 @@ pub static DESCRIBE_SERVICES_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("cluster", &STRING),
             Member::optional("include", &SERVICE_FIELD_LIST),
-            Member::required("services", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("services", &STRING_LIST).within(Limits { min: Some(1), max: Some(10) }),
         ],
         union: false,
     },
@@ -2634,10 +1971,7 @@ pub static DESCRIBE_SERVICES_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_SERVICES_RESPONSE: Shape = Shape::new(
     "DescribeServicesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("services", &SERVICES),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("services", &SERVICES)],
         union: false,
     },
 );
@@ -2656,10 +1990,7 @@ pub static DESCRIBE_TASK_DEFINITION_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "DescribeTaskDefinitionResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("tags", &TAGS),
-            Member::optional("taskDefinition", &TASK_DEFINITION),
-        ],
+        members: &[Member::optional("tags", &TAGS), Member::optional("taskDefinition", &TASK_DEFINITION)],
         union: false,
     },
 );
@@ -2680,10 +2011,7 @@ pub static DESCRIBE_TASK_SETS_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_TASK_SETS_RESPONSE: Shape = Shape::new(
     "DescribeTaskSetsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("taskSets", &TASK_SETS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("taskSets", &TASK_SETS)],
         union: false,
     },
 );
@@ -2694,10 +2022,7 @@ pub static DESCRIBE_TASKS_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("cluster", &STRING),
             Member::optional("include", &TASK_FIELD_LIST),
-            Member::required("tasks", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::required("tasks", &STRING_LIST).within(Limits { min: Some(1), max: Some(100) }),
         ],
         union: false,
     },
@@ -2706,18 +2031,12 @@ pub static DESCRIBE_TASKS_REQUEST: Shape = Shape::new(
 pub static DESCRIBE_TASKS_RESPONSE: Shape = Shape::new(
     "DescribeTasksResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("tasks", &TASKS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("tasks", &TASKS)],
         union: false,
     },
 );
 
-pub static DESIRED_STATUS: Shape = Shape::new(
-    "DesiredStatus",
-    Kind::Enum(&["RUNNING", "PENDING", "STOPPED"]),
-);
+pub static DESIRED_STATUS: Shape = Shape::new("DesiredStatus", Kind::Enum(&["RUNNING", "PENDING", "STOPPED"]));
 
 pub static DEVICE: Shape = Shape::new(
     "Device",
@@ -2731,36 +2050,21 @@ pub static DEVICE: Shape = Shape::new(
     },
 );
 
-pub static DEVICE_CGROUP_PERMISSION: Shape = Shape::new(
-    "DeviceCgroupPermission",
-    Kind::Enum(&["read", "write", "mknod"]),
-);
+pub static DEVICE_CGROUP_PERMISSION: Shape =
+    Shape::new("DeviceCgroupPermission", Kind::Enum(&["read", "write", "mknod"]));
 
 pub static DEVICE_CGROUP_PERMISSIONS: Shape = Shape::new(
     "DeviceCgroupPermissions",
-    Kind::List {
-        item: &DEVICE_CGROUP_PERMISSION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &DEVICE_CGROUP_PERMISSION, item_name: None, flattened: false },
 );
 
-pub static DEVICES_LIST: Shape = Shape::new(
-    "DevicesList",
-    Kind::List {
-        item: &DEVICE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static DEVICES_LIST: Shape =
+    Shape::new("DevicesList", Kind::List { item: &DEVICE, item_name: None, flattened: false });
 
 pub static DISASSOCIATE_GATEWAY_FROM_CLUSTER_REQUEST: Shape = Shape::new(
     "DisassociateGatewayFromClusterRequest",
     Kind::Structure {
-        members: &[
-            Member::required("cluster", &STRING),
-            Member::required("gateway", &STRING),
-        ],
+        members: &[Member::required("cluster", &STRING), Member::required("gateway", &STRING)],
         union: false,
     },
 );
@@ -2801,14 +2105,8 @@ pub static DISCOVER_POLL_ENDPOINT_RESPONSE: Shape = Shape::new(
     },
 );
 
-pub static DOCKER_LABELS_MAP: Shape = Shape::new(
-    "DockerLabelsMap",
-    Kind::Map {
-        key: &STRING,
-        value: &STRING,
-        flattened: false,
-    },
-);
+pub static DOCKER_LABELS_MAP: Shape =
+    Shape::new("DockerLabelsMap", Kind::Map { key: &STRING, value: &STRING, flattened: false });
 
 pub static DOCKER_VOLUME_CONFIGURATION: Shape = Shape::new(
     "DockerVolumeConfiguration",
@@ -2826,10 +2124,8 @@ pub static DOCKER_VOLUME_CONFIGURATION: Shape = Shape::new(
 
 pub static DOUBLE: Shape = Shape::new("Double", Kind::Double);
 
-pub static DURATION: Shape = Shape::new("Duration", Kind::Integer).within(Limits {
-    min: Some(0),
-    max: Some(2147483647),
-});
+pub static DURATION: Shape =
+    Shape::new("Duration", Kind::Integer).within(Limits { min: Some(0), max: Some(2147483647) });
 
 pub static EBSKMS_KEY_ID: Shape = Shape::new("EBSKMSKeyId", Kind::String(Pattern::Any));
 
@@ -2849,14 +2145,8 @@ pub static EBS_TAG_SPECIFICATION: Shape = Shape::new(
     },
 );
 
-pub static EBS_TAG_SPECIFICATIONS: Shape = Shape::new(
-    "EBSTagSpecifications",
-    Kind::List {
-        item: &EBS_TAG_SPECIFICATION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static EBS_TAG_SPECIFICATIONS: Shape =
+    Shape::new("EBSTagSpecifications", Kind::List { item: &EBS_TAG_SPECIFICATION, item_name: None, flattened: false });
 
 pub static EBS_VOLUME_TYPE: Shape = Shape::new("EBSVolumeType", Kind::String(Pattern::Any));
 
@@ -2864,10 +2154,7 @@ pub static ECS_EXPRESS_GATEWAY_SERVICE: Shape = Shape::new(
     "ECSExpressGatewayService",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "activeConfigurations",
-                &EXPRESS_GATEWAY_SERVICE_CONFIGURATIONS,
-            ),
+            Member::optional("activeConfigurations", &EXPRESS_GATEWAY_SERVICE_CONFIGURATIONS),
             Member::optional("cluster", &STRING),
             Member::optional("createdAt", &TIMESTAMP),
             Member::optional("currentDeployment", &STRING),
@@ -2902,21 +2189,15 @@ pub static ECS_VOLUME_NAME: Shape = Shape::new("ECSVolumeName", Kind::String(Pat
 pub static EFS_AUTHORIZATION_CONFIG: Shape = Shape::new(
     "EFSAuthorizationConfig",
     Kind::Structure {
-        members: &[
-            Member::optional("accessPointId", &STRING),
-            Member::optional("iam", &EFS_AUTHORIZATION_CONFIG_IAM),
-        ],
+        members: &[Member::optional("accessPointId", &STRING), Member::optional("iam", &EFS_AUTHORIZATION_CONFIG_IAM)],
         union: false,
     },
 );
 
-pub static EFS_AUTHORIZATION_CONFIG_IAM: Shape = Shape::new(
-    "EFSAuthorizationConfigIAM",
-    Kind::Enum(&["ENABLED", "DISABLED"]),
-);
+pub static EFS_AUTHORIZATION_CONFIG_IAM: Shape =
+    Shape::new("EFSAuthorizationConfigIAM", Kind::Enum(&["ENABLED", "DISABLED"]));
 
-pub static EFS_TRANSIT_ENCRYPTION: Shape =
-    Shape::new("EFSTransitEncryption", Kind::Enum(&["ENABLED", "DISABLED"]));
+pub static EFS_TRANSIT_ENCRYPTION: Shape = Shape::new("EFSTransitEncryption", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static EFS_VOLUME_CONFIGURATION: Shape = Shape::new(
     "EFSVolumeConfiguration",
@@ -2947,78 +2228,43 @@ pub static ELB_GATEWAY_RESOURCES: Shape = Shape::new(
 
 pub static ELB_GATEWAY_RESOURCES_LIST: Shape = Shape::new(
     "ElbGatewayResourcesList",
-    Kind::List {
-        item: &ELB_GATEWAY_RESOURCES,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &ELB_GATEWAY_RESOURCES, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(20),
-});
+.within(Limits { min: Some(0), max: Some(20) });
 
 pub static ENVIRONMENT_FILE: Shape = Shape::new(
     "EnvironmentFile",
     Kind::Structure {
-        members: &[
-            Member::required("type", &ENVIRONMENT_FILE_TYPE),
-            Member::required("value", &STRING),
-        ],
+        members: &[Member::required("type", &ENVIRONMENT_FILE_TYPE), Member::required("value", &STRING)],
         union: false,
     },
 );
 
 pub static ENVIRONMENT_FILE_TYPE: Shape = Shape::new("EnvironmentFileType", Kind::Enum(&["s3"]));
 
-pub static ENVIRONMENT_FILES: Shape = Shape::new(
-    "EnvironmentFiles",
-    Kind::List {
-        item: &ENVIRONMENT_FILE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ENVIRONMENT_FILES: Shape =
+    Shape::new("EnvironmentFiles", Kind::List { item: &ENVIRONMENT_FILE, item_name: None, flattened: false });
 
-pub static ENVIRONMENT_VARIABLES: Shape = Shape::new(
-    "EnvironmentVariables",
-    Kind::List {
-        item: &KEY_VALUE_PAIR,
-        item_name: None,
-        flattened: false,
-    },
-)
-.sensitive();
+pub static ENVIRONMENT_VARIABLES: Shape =
+    Shape::new("EnvironmentVariables", Kind::List { item: &KEY_VALUE_PAIR, item_name: None, flattened: false })
+        .sensitive();
 
 pub static EPHEMERAL_STORAGE: Shape = Shape::new(
     "EphemeralStorage",
     Kind::Structure {
-        members: &[Member::required("sizeInGiB", &INTEGER).within(Limits {
-            min: Some(21),
-            max: Some(200),
-        })],
+        members: &[Member::required("sizeInGiB", &INTEGER).within(Limits { min: Some(21), max: Some(200) })],
         union: false,
     },
 );
 
-pub static EXCLUDED_INSTANCE_TYPE: Shape =
-    Shape::new("ExcludedInstanceType", Kind::String(Pattern::InstanceType)).within(Limits {
-        min: Some(1),
-        max: Some(30),
-    });
+pub static EXCLUDED_INSTANCE_TYPE: Shape = Shape::new("ExcludedInstanceType", Kind::String(Pattern::InstanceType))
+    .within(Limits { min: Some(1), max: Some(30) });
 
 pub static EXCLUDED_INSTANCE_TYPE_SET: Shape = Shape::new(
     "ExcludedInstanceTypeSet",
-    Kind::List {
-        item: &EXCLUDED_INSTANCE_TYPE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &EXCLUDED_INSTANCE_TYPE, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(400),
-});
+.within(Limits { min: Some(0), max: Some(400) });
 
 pub static EXECUTE_COMMAND_CONFIGURATION: Shape = Shape::new(
     "ExecuteCommandConfiguration",
@@ -3046,10 +2292,8 @@ pub static EXECUTE_COMMAND_LOG_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static EXECUTE_COMMAND_LOGGING: Shape = Shape::new(
-    "ExecuteCommandLogging",
-    Kind::Enum(&["NONE", "DEFAULT", "OVERRIDE"]),
-);
+pub static EXECUTE_COMMAND_LOGGING: Shape =
+    Shape::new("ExecuteCommandLogging", Kind::Enum(&["NONE", "DEFAULT", "OVERRIDE"]));
 
 pub static EXECUTE_COMMAND_REQUEST: Shape = Shape::new(
     "ExecuteCommandRequest",
@@ -3080,25 +2324,18 @@ pub static EXECUTE_COMMAND_RESPONSE: Shape = Shape::new(
     },
 );
 
-pub static EXPRESS_CPU_ARCHITECTURE: Shape =
-    Shape::new("ExpressCpuArchitecture", Kind::Enum(&["X86_64", "ARM64"]));
+pub static EXPRESS_CPU_ARCHITECTURE: Shape = Shape::new("ExpressCpuArchitecture", Kind::Enum(&["X86_64", "ARM64"]));
 
 pub static EXPRESS_GATEWAY_CONTAINER: Shape = Shape::new(
     "ExpressGatewayContainer",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "awsLogsConfiguration",
-                &EXPRESS_GATEWAY_SERVICE_AWS_LOGS_CONFIGURATION,
-            ),
+            Member::optional("awsLogsConfiguration", &EXPRESS_GATEWAY_SERVICE_AWS_LOGS_CONFIGURATION),
             Member::optional("command", &STRING_LIST),
             Member::optional("containerPort", &BOXED_INTEGER),
             Member::optional("environment", &ENVIRONMENT_VARIABLES),
             Member::required("image", &STRING),
-            Member::optional(
-                "repositoryCredentials",
-                &EXPRESS_GATEWAY_REPOSITORY_CREDENTIALS,
-            ),
+            Member::optional("repositoryCredentials", &EXPRESS_GATEWAY_REPOSITORY_CREDENTIALS),
             Member::optional("secrets", &SECRET_LIST),
         ],
         union: false,
@@ -3107,10 +2344,7 @@ pub static EXPRESS_GATEWAY_CONTAINER: Shape = Shape::new(
 
 pub static EXPRESS_GATEWAY_REPOSITORY_CREDENTIALS: Shape = Shape::new(
     "ExpressGatewayRepositoryCredentials",
-    Kind::Structure {
-        members: &[Member::optional("credentialsParameter", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("credentialsParameter", &STRING)], union: false },
 );
 
 pub static EXPRESS_GATEWAY_SCALING_TARGET: Shape = Shape::new(
@@ -3129,10 +2363,7 @@ pub static EXPRESS_GATEWAY_SCALING_TARGET: Shape = Shape::new(
 pub static EXPRESS_GATEWAY_SERVICE_AWS_LOGS_CONFIGURATION: Shape = Shape::new(
     "ExpressGatewayServiceAwsLogsConfiguration",
     Kind::Structure {
-        members: &[
-            Member::required("logGroup", &STRING),
-            Member::required("logStreamPrefix", &STRING),
-        ],
+        members: &[Member::required("logGroup", &STRING), Member::required("logStreamPrefix", &STRING)],
         union: false,
     },
 );
@@ -3148,10 +2379,7 @@ pub static EXPRESS_GATEWAY_SERVICE_CONFIGURATION: Shape = Shape::new(
             Member::optional("healthCheckPath", &STRING),
             Member::optional("ingressPaths", &INGRESS_PATH_SUMMARIES),
             Member::optional("memory", &STRING),
-            Member::optional(
-                "networkConfiguration",
-                &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION,
-            ),
+            Member::optional("networkConfiguration", &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION),
             Member::optional("primaryContainer", &EXPRESS_GATEWAY_CONTAINER),
             Member::optional("scalingTarget", &EXPRESS_GATEWAY_SCALING_TARGET),
             Member::optional("serviceRevisionArn", &STRING),
@@ -3164,32 +2392,20 @@ pub static EXPRESS_GATEWAY_SERVICE_CONFIGURATION: Shape = Shape::new(
 
 pub static EXPRESS_GATEWAY_SERVICE_CONFIGURATIONS: Shape = Shape::new(
     "ExpressGatewayServiceConfigurations",
-    Kind::List {
-        item: &EXPRESS_GATEWAY_SERVICE_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &EXPRESS_GATEWAY_SERVICE_CONFIGURATION, item_name: None, flattened: false },
 );
 
-pub static EXPRESS_GATEWAY_SERVICE_INCLUDE: Shape =
-    Shape::new("ExpressGatewayServiceInclude", Kind::Enum(&["TAGS"]));
+pub static EXPRESS_GATEWAY_SERVICE_INCLUDE: Shape = Shape::new("ExpressGatewayServiceInclude", Kind::Enum(&["TAGS"]));
 
 pub static EXPRESS_GATEWAY_SERVICE_INCLUDE_LIST: Shape = Shape::new(
     "ExpressGatewayServiceIncludeList",
-    Kind::List {
-        item: &EXPRESS_GATEWAY_SERVICE_INCLUDE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &EXPRESS_GATEWAY_SERVICE_INCLUDE, item_name: None, flattened: false },
 );
 
 pub static EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION: Shape = Shape::new(
     "ExpressGatewayServiceNetworkConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("securityGroups", &STRING_LIST),
-            Member::optional("subnets", &STRING_LIST),
-        ],
+        members: &[Member::optional("securityGroups", &STRING_LIST), Member::optional("subnets", &STRING_LIST)],
         union: false,
     },
 );
@@ -3210,18 +2426,13 @@ pub static EXPRESS_GATEWAY_SERVICE_STATUS: Shape = Shape::new(
     },
 );
 
-pub static EXPRESS_GATEWAY_SERVICE_STATUS_CODE: Shape = Shape::new(
-    "ExpressGatewayServiceStatusCode",
-    Kind::Enum(&["ACTIVE", "DRAINING", "INACTIVE"]),
-);
+pub static EXPRESS_GATEWAY_SERVICE_STATUS_CODE: Shape =
+    Shape::new("ExpressGatewayServiceStatusCode", Kind::Enum(&["ACTIVE", "DRAINING", "INACTIVE"]));
 
 pub static F_SX_WINDOWS_FILE_SERVER_AUTHORIZATION_CONFIG: Shape = Shape::new(
     "FSxWindowsFileServerAuthorizationConfig",
     Kind::Structure {
-        members: &[
-            Member::required("credentialsParameter", &STRING),
-            Member::required("domain", &STRING),
-        ],
+        members: &[Member::required("credentialsParameter", &STRING), Member::required("domain", &STRING)],
         union: false,
     },
 );
@@ -3230,10 +2441,7 @@ pub static F_SX_WINDOWS_FILE_SERVER_VOLUME_CONFIGURATION: Shape = Shape::new(
     "FSxWindowsFileServerVolumeConfiguration",
     Kind::Structure {
         members: &[
-            Member::required(
-                "authorizationConfig",
-                &F_SX_WINDOWS_FILE_SERVER_AUTHORIZATION_CONFIG,
-            ),
+            Member::required("authorizationConfig", &F_SX_WINDOWS_FILE_SERVER_AUTHORIZATION_CONFIG),
             Member::required("fileSystemId", &STRING),
             Member::required("rootDirectory", &STRING),
         ],
@@ -3253,14 +2461,7 @@ pub static FAILURE: Shape = Shape::new(
     },
 );
 
-pub static FAILURES: Shape = Shape::new(
-    "Failures",
-    Kind::List {
-        item: &FAILURE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static FAILURES: Shape = Shape::new("Failures", Kind::List { item: &FAILURE, item_name: None, flattened: false });
 
 pub static FIRELENS_CONFIGURATION: Shape = Shape::new(
     "FirelensConfiguration",
@@ -3273,19 +2474,11 @@ pub static FIRELENS_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static FIRELENS_CONFIGURATION_OPTIONS_MAP: Shape = Shape::new(
-    "FirelensConfigurationOptionsMap",
-    Kind::Map {
-        key: &STRING,
-        value: &STRING,
-        flattened: false,
-    },
-);
+pub static FIRELENS_CONFIGURATION_OPTIONS_MAP: Shape =
+    Shape::new("FirelensConfigurationOptionsMap", Kind::Map { key: &STRING, value: &STRING, flattened: false });
 
-pub static FIRELENS_CONFIGURATION_TYPE: Shape = Shape::new(
-    "FirelensConfigurationType",
-    Kind::Enum(&["fluentd", "fluentbit"]),
-);
+pub static FIRELENS_CONFIGURATION_TYPE: Shape =
+    Shape::new("FirelensConfigurationType", Kind::Enum(&["fluentd", "fluentbit"]));
 
 pub static GATEWAY: Shape = Shape::new(
     "Gateway",
@@ -3309,39 +2502,24 @@ pub static GATEWAY: Shape = Shape::new(
     },
 );
 
-pub static GATEWAY_ALB_DESYNC_MITIGATION_MODE: Shape = Shape::new(
-    "GatewayAlbDesyncMitigationMode",
-    Kind::Enum(&["monitor", "defensive", "strictest"]),
-);
+pub static GATEWAY_ALB_DESYNC_MITIGATION_MODE: Shape =
+    Shape::new("GatewayAlbDesyncMitigationMode", Kind::Enum(&["monitor", "defensive", "strictest"]));
 
-pub static GATEWAY_ALB_PROTOCOL: Shape =
-    Shape::new("GatewayAlbProtocol", Kind::Enum(&["HTTP", "HTTPS"]));
+pub static GATEWAY_ALB_PROTOCOL: Shape = Shape::new("GatewayAlbProtocol", Kind::Enum(&["HTTP", "HTTPS"]));
 
 pub static GATEWAY_ALB_TEST_TRAFFIC_RULES: Shape = Shape::new(
     "GatewayAlbTestTrafficRules",
-    Kind::Structure {
-        members: &[Member::optional("header", &GATEWAY_TEST_TRAFFIC_HEADER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("header", &GATEWAY_TEST_TRAFFIC_HEADER)], union: false },
 );
 
-pub static GATEWAY_CLUSTER_ASSOCIATION_STATUS: Shape = Shape::new(
-    "GatewayClusterAssociationStatus",
-    Kind::Enum(&["ACTIVE", "DISASSOCIATING", "INACTIVE"]),
-);
+pub static GATEWAY_CLUSTER_ASSOCIATION_STATUS: Shape =
+    Shape::new("GatewayClusterAssociationStatus", Kind::Enum(&["ACTIVE", "DISASSOCIATING", "INACTIVE"]));
 
 pub static GATEWAY_CLUSTER_ASSOCIATION_STATUS_LIST: Shape = Shape::new(
     "GatewayClusterAssociationStatusList",
-    Kind::List {
-        item: &GATEWAY_CLUSTER_ASSOCIATION_STATUS,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_CLUSTER_ASSOCIATION_STATUS, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(3),
-});
+.within(Limits { min: Some(0), max: Some(3) });
 
 pub static GATEWAY_CLUSTER_ASSOCIATION_SUMMARY: Shape = Shape::new(
     "GatewayClusterAssociationSummary",
@@ -3357,22 +2535,12 @@ pub static GATEWAY_CLUSTER_ASSOCIATION_SUMMARY: Shape = Shape::new(
 
 pub static GATEWAY_CLUSTER_ASSOCIATION_SUMMARY_LIST: Shape = Shape::new(
     "GatewayClusterAssociationSummaryList",
-    Kind::List {
-        item: &GATEWAY_CLUSTER_ASSOCIATION_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_CLUSTER_ASSOCIATION_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static GATEWAY_CONFIGURATION: Shape = Shape::new(
     "GatewayConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &HOST_SHARED_ALB_CONFIGURATION,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("hostSharedAlb", &HOST_SHARED_ALB_CONFIGURATION)], union: true },
 );
 
 pub static GATEWAY_CONNECTION: Shape = Shape::new(
@@ -3410,37 +2578,18 @@ pub static GATEWAY_CONNECTION_ALB_RESOURCES: Shape = Shape::new(
 
 pub static GATEWAY_CONNECTION_ALB_RESOURCES_LIST: Shape = Shape::new(
     "GatewayConnectionAlbResourcesList",
-    Kind::List {
-        item: &GATEWAY_CONNECTION_ALB_RESOURCES,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_CONNECTION_ALB_RESOURCES, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(1),
-});
+.within(Limits { min: Some(0), max: Some(1) });
 
-pub static GATEWAY_CONNECTION_LIST: Shape = Shape::new(
-    "GatewayConnectionList",
-    Kind::List {
-        item: &GATEWAY_CONNECTION,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(5),
-});
+pub static GATEWAY_CONNECTION_LIST: Shape =
+    Shape::new("GatewayConnectionList", Kind::List { item: &GATEWAY_CONNECTION, item_name: None, flattened: false })
+        .within(Limits { min: Some(0), max: Some(5) });
 
 pub static GATEWAY_CONNECTION_RESOURCES: Shape = Shape::new(
     "GatewayConnectionResources",
     Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &GATEWAY_CONNECTION_ALB_RESOURCES_LIST,
-        )],
+        members: &[Member::optional("hostSharedAlb", &GATEWAY_CONNECTION_ALB_RESOURCES_LIST)],
         union: true,
     },
 );
@@ -3449,10 +2598,7 @@ pub static GATEWAY_CONNECTOR: Shape = Shape::new(
     "GatewayConnector",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "deregistrationDelay",
-                &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY,
-            ),
+            Member::optional("deregistrationDelay", &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY),
             Member::optional("filters", &GATEWAY_CONNECTOR_FILTERS),
             Member::optional("healthCheck", &GATEWAY_CONNECTOR_HEALTH_CHECK),
             Member::required("portName", &STRING),
@@ -3464,29 +2610,18 @@ pub static GATEWAY_CONNECTOR: Shape = Shape::new(
 pub static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY: Shape = Shape::new(
     "GatewayConnectorDeregistrationDelay",
     Kind::Structure {
-        members: &[Member::optional(
-            "timeoutSeconds",
-            &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER,
-        )],
+        members: &[Member::optional("timeoutSeconds", &GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER)],
         union: false,
     },
 );
 
-pub static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER: Shape = Shape::new(
-    "GatewayConnectorDeregistrationDelayTimeoutSecondsInteger",
-    Kind::Integer,
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(3600),
-});
+pub static GATEWAY_CONNECTOR_DEREGISTRATION_DELAY_TIMEOUT_SECONDS_INTEGER: Shape =
+    Shape::new("GatewayConnectorDeregistrationDelayTimeoutSecondsInteger", Kind::Integer)
+        .within(Limits { min: Some(0), max: Some(3600) });
 
 pub static GATEWAY_CONNECTOR_FILTERS: Shape = Shape::new(
     "GatewayConnectorFilters",
-    Kind::Structure {
-        members: &[Member::optional("accessTypes", &ACCESS_TYPE_LIST)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("accessTypes", &ACCESS_TYPE_LIST)], union: false },
 );
 
 pub static GATEWAY_CONNECTOR_HEALTH_CHECK: Shape = Shape::new(
@@ -3496,10 +2631,7 @@ pub static GATEWAY_CONNECTOR_HEALTH_CHECK: Shape = Shape::new(
             Member::optional("healthCheckIntervalSeconds", &BOXED_INTEGER),
             Member::optional("healthCheckPath", &STRING),
             Member::optional("healthCheckPort", &BOXED_INTEGER),
-            Member::optional(
-                "healthCheckProtocol",
-                &GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL,
-            ),
+            Member::optional("healthCheckProtocol", &GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL),
             Member::optional("healthCheckTimeoutSeconds", &BOXED_INTEGER),
             Member::optional("healthyThresholdCount", &BOXED_INTEGER),
             Member::optional("matcher", &GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER),
@@ -3512,69 +2644,38 @@ pub static GATEWAY_CONNECTOR_HEALTH_CHECK: Shape = Shape::new(
 pub static GATEWAY_CONNECTOR_HEALTH_CHECK_MATCHER: Shape = Shape::new(
     "GatewayConnectorHealthCheckMatcher",
     Kind::Structure {
-        members: &[
-            Member::optional("grpcCode", &STRING),
-            Member::optional("httpCode", &STRING),
-        ],
+        members: &[Member::optional("grpcCode", &STRING), Member::optional("httpCode", &STRING)],
         union: false,
     },
 );
 
-pub static GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL: Shape = Shape::new(
-    "GatewayConnectorHealthCheckProtocol",
-    Kind::Enum(&["HTTP", "HTTPS"]),
-);
+pub static GATEWAY_CONNECTOR_HEALTH_CHECK_PROTOCOL: Shape =
+    Shape::new("GatewayConnectorHealthCheckProtocol", Kind::Enum(&["HTTP", "HTTPS"]));
 
-pub static GATEWAY_CONNECTOR_LIST: Shape = Shape::new(
-    "GatewayConnectorList",
-    Kind::List {
-        item: &GATEWAY_CONNECTOR,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(1),
-});
+pub static GATEWAY_CONNECTOR_LIST: Shape =
+    Shape::new("GatewayConnectorList", Kind::List { item: &GATEWAY_CONNECTOR, item_name: None, flattened: false })
+        .within(Limits { min: Some(0), max: Some(1) });
 
 pub static GATEWAY_ELB_ACCESS_LOG_CONFIGURATION: Shape = Shape::new(
     "GatewayElbAccessLogConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "destination",
-            &GATEWAY_ELB_ACCESS_LOG_DESTINATION,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("destination", &GATEWAY_ELB_ACCESS_LOG_DESTINATION)], union: false },
 );
 
 pub static GATEWAY_ELB_ACCESS_LOG_DESTINATION: Shape = Shape::new(
     "GatewayElbAccessLogDestination",
-    Kind::Structure {
-        members: &[Member::optional(
-            "s3",
-            &GATEWAY_ELB_ACCESS_LOG_S3_DESTINATION,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("s3", &GATEWAY_ELB_ACCESS_LOG_S3_DESTINATION)], union: true },
 );
 
 pub static GATEWAY_ELB_ACCESS_LOG_S3_DESTINATION: Shape = Shape::new(
     "GatewayElbAccessLogS3Destination",
     Kind::Structure {
-        members: &[
-            Member::required("bucket", &STRING),
-            Member::optional("prefix", &STRING),
-        ],
+        members: &[Member::required("bucket", &STRING), Member::optional("prefix", &STRING)],
         union: false,
     },
 );
 
-pub static GATEWAY_ELB_IP_ADDRESS_TYPE: Shape = Shape::new(
-    "GatewayElbIpAddressType",
-    Kind::Enum(&["ipv4", "dualstack", "dualstack-without-public-ipv4"]),
-);
+pub static GATEWAY_ELB_IP_ADDRESS_TYPE: Shape =
+    Shape::new("GatewayElbIpAddressType", Kind::Enum(&["ipv4", "dualstack", "dualstack-without-public-ipv4"]));
 
 pub static GATEWAY_ELB_NETWORK_CONFIGURATION: Shape = Shape::new(
     "GatewayElbNetworkConfiguration",
@@ -3588,28 +2689,16 @@ pub static GATEWAY_ELB_NETWORK_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static GATEWAY_ELB_SCHEME: Shape = Shape::new(
-    "GatewayElbScheme",
-    Kind::Enum(&["internet-facing", "internal"]),
-);
+pub static GATEWAY_ELB_SCHEME: Shape = Shape::new("GatewayElbScheme", Kind::Enum(&["internet-facing", "internal"]));
 
 pub static GATEWAY_INFRASTRUCTURE_RESOURCES: Shape = Shape::new(
     "GatewayInfrastructureResources",
-    Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &ELB_GATEWAY_RESOURCES_LIST,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("hostSharedAlb", &ELB_GATEWAY_RESOURCES_LIST)], union: true },
 );
 
 pub static GATEWAY_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "GatewayNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static GATEWAY_OPERATION_ERROR: Shape = Shape::new(
@@ -3626,40 +2715,23 @@ pub static GATEWAY_OPERATION_ERROR: Shape = Shape::new(
 
 pub static GATEWAY_OPERATION_ERROR_LIST: Shape = Shape::new(
     "GatewayOperationErrorList",
-    Kind::List {
-        item: &GATEWAY_OPERATION_ERROR,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_OPERATION_ERROR, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(5),
-});
+.within(Limits { min: Some(0), max: Some(5) });
 
 pub static GATEWAY_RESOURCE_FAILURE: Shape = Shape::new(
     "GatewayResourceFailure",
     Kind::Structure {
-        members: &[
-            Member::optional("arn", &STRING),
-            Member::optional("errors", &GATEWAY_OPERATION_ERROR_LIST),
-        ],
+        members: &[Member::optional("arn", &STRING), Member::optional("errors", &GATEWAY_OPERATION_ERROR_LIST)],
         union: false,
     },
 );
 
 pub static GATEWAY_RESOURCE_FAILURE_LIST: Shape = Shape::new(
     "GatewayResourceFailureList",
-    Kind::List {
-        item: &GATEWAY_RESOURCE_FAILURE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_RESOURCE_FAILURE, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(200),
-});
+.within(Limits { min: Some(0), max: Some(200) });
 
 pub static GATEWAY_RESOURCES: Shape = Shape::new(
     "GatewayResources",
@@ -3695,10 +2767,7 @@ pub static GATEWAY_ROUTE_ALB_RESOURCES: Shape = Shape::new(
             Member::optional("listenerArn", &STRING),
             Member::optional("listenerRuleArn", &STRING),
             Member::optional("loadBalancerArn", &STRING),
-            Member::optional(
-                "loadBalancerSecurityGroups",
-                &GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP_LIST,
-            ),
+            Member::optional("loadBalancerSecurityGroups", &GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP_LIST),
             Member::optional("serviceSecurityGroupArn", &STRING),
             Member::optional("testListenerRuleArns", &STRING_LIST),
         ],
@@ -3708,42 +2777,25 @@ pub static GATEWAY_ROUTE_ALB_RESOURCES: Shape = Shape::new(
 
 pub static GATEWAY_ROUTE_ALB_RESOURCES_LIST: Shape = Shape::new(
     "GatewayRouteAlbResourcesList",
-    Kind::List {
-        item: &GATEWAY_ROUTE_ALB_RESOURCES,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_ROUTE_ALB_RESOURCES, item_name: None, flattened: false },
 );
 
 pub static GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP: Shape = Shape::new(
     "GatewayRouteLoadBalancerSecurityGroup",
     Kind::Structure {
-        members: &[
-            Member::optional("arn", &STRING),
-            Member::optional("ruleArns", &STRING_LIST),
-        ],
+        members: &[Member::optional("arn", &STRING), Member::optional("ruleArns", &STRING_LIST)],
         union: false,
     },
 );
 
 pub static GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP_LIST: Shape = Shape::new(
     "GatewayRouteLoadBalancerSecurityGroupList",
-    Kind::List {
-        item: &GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_ROUTE_LOAD_BALANCER_SECURITY_GROUP, item_name: None, flattened: false },
 );
 
 pub static GATEWAY_ROUTE_RESOURCES: Shape = Shape::new(
     "GatewayRouteResources",
-    Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &GATEWAY_ROUTE_ALB_RESOURCES_LIST,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("hostSharedAlb", &GATEWAY_ROUTE_ALB_RESOURCES_LIST)], union: true },
 );
 
 pub static GATEWAY_ROUTE_STATUS: Shape = Shape::new(
@@ -3759,18 +2811,9 @@ pub static GATEWAY_ROUTE_STATUS: Shape = Shape::new(
     ]),
 );
 
-pub static GATEWAY_ROUTE_STATUS_LIST: Shape = Shape::new(
-    "GatewayRouteStatusList",
-    Kind::List {
-        item: &GATEWAY_ROUTE_STATUS,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(7),
-});
+pub static GATEWAY_ROUTE_STATUS_LIST: Shape =
+    Shape::new("GatewayRouteStatusList", Kind::List { item: &GATEWAY_ROUTE_STATUS, item_name: None, flattened: false })
+        .within(Limits { min: Some(0), max: Some(7) });
 
 pub static GATEWAY_ROUTE_SUMMARY: Shape = Shape::new(
     "GatewayRouteSummary",
@@ -3789,36 +2832,17 @@ pub static GATEWAY_ROUTE_SUMMARY: Shape = Shape::new(
 
 pub static GATEWAY_ROUTE_SUMMARY_LIST: Shape = Shape::new(
     "GatewayRouteSummaryList",
-    Kind::List {
-        item: &GATEWAY_ROUTE_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &GATEWAY_ROUTE_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static GATEWAY_STATUS: Shape = Shape::new(
     "GatewayStatus",
-    Kind::Enum(&[
-        "ACTIVE",
-        "UPDATE_IN_PROGRESS",
-        "UPDATE_COMPLETE",
-        "UPDATE_FAILED",
-        "DELETED",
-    ]),
+    Kind::Enum(&["ACTIVE", "UPDATE_IN_PROGRESS", "UPDATE_COMPLETE", "UPDATE_FAILED", "DELETED"]),
 );
 
-pub static GATEWAY_STATUS_LIST: Shape = Shape::new(
-    "GatewayStatusList",
-    Kind::List {
-        item: &GATEWAY_STATUS,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(5),
-});
+pub static GATEWAY_STATUS_LIST: Shape =
+    Shape::new("GatewayStatusList", Kind::List { item: &GATEWAY_STATUS, item_name: None, flattened: false })
+        .within(Limits { min: Some(0), max: Some(5) });
 
 pub static GATEWAY_SUMMARY: Shape = Shape::new(
     "GatewaySummary",
@@ -3833,22 +2857,13 @@ pub static GATEWAY_SUMMARY: Shape = Shape::new(
     },
 );
 
-pub static GATEWAY_SUMMARY_LIST: Shape = Shape::new(
-    "GatewaySummaryList",
-    Kind::List {
-        item: &GATEWAY_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static GATEWAY_SUMMARY_LIST: Shape =
+    Shape::new("GatewaySummaryList", Kind::List { item: &GATEWAY_SUMMARY, item_name: None, flattened: false });
 
 pub static GATEWAY_TEST_TRAFFIC_HEADER: Shape = Shape::new(
     "GatewayTestTrafficHeader",
     Kind::Structure {
-        members: &[
-            Member::required("name", &STRING),
-            Member::required("values", &STRING_LIST),
-        ],
+        members: &[Member::required("name", &STRING), Member::required("values", &STRING_LIST)],
         union: false,
     },
 );
@@ -3858,10 +2873,7 @@ pub static GET_TASK_PROTECTION_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::required("cluster", &STRING),
-            Member::optional("tasks", &STRING_LIST).within(Limits {
-                min: None,
-                max: Some(100),
-            }),
+            Member::optional("tasks", &STRING_LIST).within(Limits { min: None, max: Some(100) }),
         ],
         union: false,
     },
@@ -3870,10 +2882,7 @@ pub static GET_TASK_PROTECTION_REQUEST: Shape = Shape::new(
 pub static GET_TASK_PROTECTION_RESPONSE: Shape = Shape::new(
     "GetTaskProtectionResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("protectedTasks", &PROTECTED_TASKS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("protectedTasks", &PROTECTED_TASKS)],
         union: false,
     },
 );
@@ -3892,87 +2901,44 @@ pub static GPU_DEVICE: Shape = Shape::new(
     },
 );
 
-pub static GPU_DEVICES: Shape = Shape::new(
-    "GpuDevices",
-    Kind::List {
-        item: &GPU_DEVICE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static GPU_DEVICES: Shape =
+    Shape::new("GpuDevices", Kind::List { item: &GPU_DEVICE, item_name: None, flattened: false });
 
-pub static GPU_IDS: Shape = Shape::new(
-    "GpuIds",
-    Kind::List {
-        item: &STRING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static GPU_IDS: Shape = Shape::new("GpuIds", Kind::List { item: &STRING, item_name: None, flattened: false });
 
-pub static GPU_SHARING_MODE: Shape = Shape::new(
-    "GpuSharingMode",
-    Kind::Enum(&["IDLE", "NVIDIA_MPS", "DEDICATED"]),
-);
+pub static GPU_SHARING_MODE: Shape = Shape::new("GpuSharingMode", Kind::Enum(&["IDLE", "NVIDIA_MPS", "DEDICATED"]));
 
 pub static HEALTH_CHECK: Shape = Shape::new(
     "HealthCheck",
     Kind::Structure {
         members: &[
             Member::required("command", &STRING_LIST),
-            Member::optional("interval", &BOXED_INTEGER).within(Limits {
-                min: Some(5),
-                max: Some(300),
-            }),
-            Member::optional("retries", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
-            Member::optional("startPeriod", &BOXED_INTEGER).within(Limits {
-                min: Some(0),
-                max: Some(300),
-            }),
-            Member::optional("timeout", &BOXED_INTEGER).within(Limits {
-                min: Some(2),
-                max: Some(60),
-            }),
+            Member::optional("interval", &BOXED_INTEGER).within(Limits { min: Some(5), max: Some(300) }),
+            Member::optional("retries", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(10) }),
+            Member::optional("startPeriod", &BOXED_INTEGER).within(Limits { min: Some(0), max: Some(300) }),
+            Member::optional("timeout", &BOXED_INTEGER).within(Limits { min: Some(2), max: Some(60) }),
         ],
         union: false,
     },
 );
 
-pub static HEALTH_STATUS: Shape = Shape::new(
-    "HealthStatus",
-    Kind::Enum(&["HEALTHY", "UNHEALTHY", "UNKNOWN"]),
-);
+pub static HEALTH_STATUS: Shape = Shape::new("HealthStatus", Kind::Enum(&["HEALTHY", "UNHEALTHY", "UNKNOWN"]));
 
-pub static HEALTHY_PERCENT_INTEGER: Shape = Shape::new("HealthyPercentInteger", Kind::Integer)
-    .within(Limits {
-        min: Some(0),
-        max: Some(100),
-    });
+pub static HEALTHY_PERCENT_INTEGER: Shape =
+    Shape::new("HealthyPercentInteger", Kind::Integer).within(Limits { min: Some(0), max: Some(100) });
 
 pub static HOOK_DETAILS: Shape = Shape::new("HookDetails", Kind::Document);
 
 pub static HOST_ENTRY: Shape = Shape::new(
     "HostEntry",
     Kind::Structure {
-        members: &[
-            Member::required("hostname", &STRING),
-            Member::required("ipAddress", &STRING),
-        ],
+        members: &[Member::required("hostname", &STRING), Member::required("ipAddress", &STRING)],
         union: false,
     },
 );
 
-pub static HOST_ENTRY_LIST: Shape = Shape::new(
-    "HostEntryList",
-    Kind::List {
-        item: &HOST_ENTRY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static HOST_ENTRY_LIST: Shape =
+    Shape::new("HostEntryList", Kind::List { item: &HOST_ENTRY, item_name: None, flattened: false });
 
 pub static HOST_SHARED_ALB_CONFIGURATION: Shape = Shape::new(
     "HostSharedAlbConfiguration",
@@ -3994,10 +2960,7 @@ pub static HOST_SHARED_ALB_CONFIGURATION: Shape = Shape::new(
 
 pub static HOST_VOLUME_PROPERTIES: Shape = Shape::new(
     "HostVolumeProperties",
-    Kind::Structure {
-        members: &[Member::optional("sourcePath", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("sourcePath", &STRING)], union: false },
 );
 
 pub static IAM_ROLE_ARN: Shape = Shape::new("IAMRoleArn", Kind::String(Pattern::Any));
@@ -4005,10 +2968,7 @@ pub static IAM_ROLE_ARN: Shape = Shape::new("IAMRoleArn", Kind::String(Pattern::
 pub static INFERENCE_ACCELERATOR: Shape = Shape::new(
     "InferenceAccelerator",
     Kind::Structure {
-        members: &[
-            Member::required("deviceName", &STRING),
-            Member::required("deviceType", &STRING),
-        ],
+        members: &[Member::required("deviceName", &STRING), Member::required("deviceType", &STRING)],
         union: false,
     },
 );
@@ -4016,76 +2976,42 @@ pub static INFERENCE_ACCELERATOR: Shape = Shape::new(
 pub static INFERENCE_ACCELERATOR_OVERRIDE: Shape = Shape::new(
     "InferenceAcceleratorOverride",
     Kind::Structure {
-        members: &[
-            Member::optional("deviceName", &STRING),
-            Member::optional("deviceType", &STRING),
-        ],
+        members: &[Member::optional("deviceName", &STRING), Member::optional("deviceType", &STRING)],
         union: false,
     },
 );
 
 pub static INFERENCE_ACCELERATOR_OVERRIDES: Shape = Shape::new(
     "InferenceAcceleratorOverrides",
-    Kind::List {
-        item: &INFERENCE_ACCELERATOR_OVERRIDE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &INFERENCE_ACCELERATOR_OVERRIDE, item_name: None, flattened: false },
 );
 
-pub static INFERENCE_ACCELERATORS: Shape = Shape::new(
-    "InferenceAccelerators",
-    Kind::List {
-        item: &INFERENCE_ACCELERATOR,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static INFERENCE_ACCELERATORS: Shape =
+    Shape::new("InferenceAccelerators", Kind::List { item: &INFERENCE_ACCELERATOR, item_name: None, flattened: false });
 
 pub static INFRASTRUCTURE_OPTIMIZATION: Shape = Shape::new(
     "InfrastructureOptimization",
     Kind::Structure {
-        members: &[
-            Member::optional("scaleInAfter", &BOXED_INTEGER).within(Limits {
-                min: Some(-1),
-                max: Some(3600),
-            }),
-        ],
+        members: &[Member::optional("scaleInAfter", &BOXED_INTEGER).within(Limits { min: Some(-1), max: Some(3600) })],
         union: false,
     },
 );
 
-pub static INGRESS_PATH_SUMMARIES: Shape = Shape::new(
-    "IngressPathSummaries",
-    Kind::List {
-        item: &INGRESS_PATH_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static INGRESS_PATH_SUMMARIES: Shape =
+    Shape::new("IngressPathSummaries", Kind::List { item: &INGRESS_PATH_SUMMARY, item_name: None, flattened: false });
 
 pub static INGRESS_PATH_SUMMARY: Shape = Shape::new(
     "IngressPathSummary",
     Kind::Structure {
-        members: &[
-            Member::required("accessType", &ACCESS_TYPE),
-            Member::required("endpoint", &STRING),
-        ],
+        members: &[Member::required("accessType", &ACCESS_TYPE), Member::required("endpoint", &STRING)],
         union: false,
     },
 );
 
-pub static INSTANCE_GENERATION: Shape =
-    Shape::new("InstanceGeneration", Kind::Enum(&["current", "previous"]));
+pub static INSTANCE_GENERATION: Shape = Shape::new("InstanceGeneration", Kind::Enum(&["current", "previous"]));
 
-pub static INSTANCE_GENERATION_SET: Shape = Shape::new(
-    "InstanceGenerationSet",
-    Kind::List {
-        item: &INSTANCE_GENERATION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static INSTANCE_GENERATION_SET: Shape =
+    Shape::new("InstanceGenerationSet", Kind::List { item: &INSTANCE_GENERATION, item_name: None, flattened: false });
 
 pub static INSTANCE_HEALTH_CHECK_RESULT: Shape = Shape::new(
     "InstanceHealthCheckResult",
@@ -4103,26 +3029,15 @@ pub static INSTANCE_HEALTH_CHECK_RESULT: Shape = Shape::new(
 
 pub static INSTANCE_HEALTH_CHECK_RESULT_LIST: Shape = Shape::new(
     "InstanceHealthCheckResultList",
-    Kind::List {
-        item: &INSTANCE_HEALTH_CHECK_RESULT,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &INSTANCE_HEALTH_CHECK_RESULT, item_name: None, flattened: false },
 );
 
-pub static INSTANCE_HEALTH_CHECK_STATE: Shape = Shape::new(
-    "InstanceHealthCheckState",
-    Kind::Enum(&["OK", "IMPAIRED", "INSUFFICIENT_DATA", "INITIALIZING"]),
-);
+pub static INSTANCE_HEALTH_CHECK_STATE: Shape =
+    Shape::new("InstanceHealthCheckState", Kind::Enum(&["OK", "IMPAIRED", "INSUFFICIENT_DATA", "INITIALIZING"]));
 
 pub static INSTANCE_HEALTH_CHECK_TYPE: Shape = Shape::new(
     "InstanceHealthCheckType",
-    Kind::Enum(&[
-        "CONTAINER_RUNTIME",
-        "ACCELERATED_COMPUTE",
-        "DAEMON",
-        "AGENT_CONNECTIVITY",
-    ]),
+    Kind::Enum(&["CONTAINER_RUNTIME", "ACCELERATED_COMPUTE", "DAEMON", "AGENT_CONNECTIVITY"]),
 );
 
 pub static INSTANCE_LAUNCH_TEMPLATE: Shape = Shape::new(
@@ -4135,20 +3050,11 @@ pub static INSTANCE_LAUNCH_TEMPLATE: Shape = Shape::new(
             Member::optional("fipsEnabled", &BOXED_BOOLEAN),
             Member::optional("instanceMetadataTagsPropagation", &BOXED_BOOLEAN),
             Member::optional("instanceRequirements", &INSTANCE_REQUIREMENTS_REQUEST),
-            Member::optional(
-                "localStorageConfiguration",
-                &MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION,
-            ),
+            Member::optional("localStorageConfiguration", &MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION),
             Member::optional("monitoring", &MANAGED_INSTANCES_MONITORING_OPTIONS),
-            Member::required(
-                "networkConfiguration",
-                &MANAGED_INSTANCES_NETWORK_CONFIGURATION,
-            ),
+            Member::required("networkConfiguration", &MANAGED_INSTANCES_NETWORK_CONFIGURATION),
             Member::optional("nitroEnclavesEnabled", &BOXED_BOOLEAN),
-            Member::optional(
-                "storageConfiguration",
-                &MANAGED_INSTANCES_STORAGE_CONFIGURATION,
-            ),
+            Member::optional("storageConfiguration", &MANAGED_INSTANCES_STORAGE_CONFIGURATION),
         ],
         union: false,
     },
@@ -4162,19 +3068,10 @@ pub static INSTANCE_LAUNCH_TEMPLATE_UPDATE: Shape = Shape::new(
             Member::optional("ec2InstanceProfileArn", &STRING),
             Member::optional("instanceMetadataTagsPropagation", &BOXED_BOOLEAN),
             Member::optional("instanceRequirements", &INSTANCE_REQUIREMENTS_REQUEST),
-            Member::optional(
-                "localStorageConfiguration",
-                &MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION,
-            ),
+            Member::optional("localStorageConfiguration", &MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION),
             Member::optional("monitoring", &MANAGED_INSTANCES_MONITORING_OPTIONS),
-            Member::optional(
-                "networkConfiguration",
-                &MANAGED_INSTANCES_NETWORK_CONFIGURATION,
-            ),
-            Member::optional(
-                "storageConfiguration",
-                &MANAGED_INSTANCES_STORAGE_CONFIGURATION,
-            ),
+            Member::optional("networkConfiguration", &MANAGED_INSTANCES_NETWORK_CONFIGURATION),
+            Member::optional("storageConfiguration", &MANAGED_INSTANCES_STORAGE_CONFIGURATION),
         ],
         union: false,
     },
@@ -4187,27 +3084,18 @@ pub static INSTANCE_REQUIREMENTS_REQUEST: Shape = Shape::new(
             Member::optional("acceleratorCount", &ACCELERATOR_COUNT_REQUEST),
             Member::optional("acceleratorManufacturers", &ACCELERATOR_MANUFACTURER_SET),
             Member::optional("acceleratorNames", &ACCELERATOR_NAME_SET),
-            Member::optional(
-                "acceleratorTotalMemoryMiB",
-                &ACCELERATOR_TOTAL_MEMORY_MI_B_REQUEST,
-            ),
+            Member::optional("acceleratorTotalMemoryMiB", &ACCELERATOR_TOTAL_MEMORY_MI_B_REQUEST),
             Member::optional("acceleratorTypes", &ACCELERATOR_TYPE_SET),
             Member::optional("allowedInstanceTypes", &ALLOWED_INSTANCE_TYPE_SET),
             Member::optional("bareMetal", &BARE_METAL),
-            Member::optional(
-                "baselineEbsBandwidthMbps",
-                &BASELINE_EBS_BANDWIDTH_MBPS_REQUEST,
-            ),
+            Member::optional("baselineEbsBandwidthMbps", &BASELINE_EBS_BANDWIDTH_MBPS_REQUEST),
             Member::optional("burstablePerformance", &BURSTABLE_PERFORMANCE),
             Member::optional("cpuManufacturers", &CPU_MANUFACTURER_SET),
             Member::optional("excludedInstanceTypes", &EXCLUDED_INSTANCE_TYPE_SET),
             Member::optional("instanceGenerations", &INSTANCE_GENERATION_SET),
             Member::optional("localStorage", &LOCAL_STORAGE),
             Member::optional("localStorageTypes", &LOCAL_STORAGE_TYPE_SET),
-            Member::optional(
-                "maxSpotPriceAsPercentageOfOptimalOnDemandPrice",
-                &BOXED_INTEGER,
-            ),
+            Member::optional("maxSpotPriceAsPercentageOfOptimalOnDemandPrice", &BOXED_INTEGER),
             Member::optional("memoryGiBPerVCpu", &MEMORY_GI_B_PER_V_CPU_REQUEST),
             Member::required("memoryMiB", &MEMORY_MI_B_REQUEST),
             Member::optional("networkBandwidthGbps", &NETWORK_BANDWIDTH_GBPS_REQUEST),
@@ -4224,72 +3112,44 @@ pub static INSTANCE_REQUIREMENTS_REQUEST: Shape = Shape::new(
 
 pub static INTEGER: Shape = Shape::new("Integer", Kind::Integer);
 
-pub static INTEGER_LIST: Shape = Shape::new(
-    "IntegerList",
-    Kind::List {
-        item: &BOXED_INTEGER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static INTEGER_LIST: Shape =
+    Shape::new("IntegerList", Kind::List { item: &BOXED_INTEGER, item_name: None, flattened: false });
 
 pub static INVALID_PARAMETER_EXCEPTION: Shape = Shape::new(
     "InvalidParameterException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static IPC_MODE: Shape = Shape::new("IpcMode", Kind::Enum(&["host", "task", "none"]));
 
-pub static ISOLATION_MODE: Shape = Shape::new(
-    "IsolationMode",
-    Kind::Enum(&["SHARED", "ISOLATED_SANDBOX", "CONFIDENTIAL_SANDBOX"]),
-);
+pub static ISOLATION_MODE: Shape =
+    Shape::new("IsolationMode", Kind::Enum(&["SHARED", "ISOLATED_SANDBOX", "CONFIDENTIAL_SANDBOX"]));
 
 pub static KERNEL_CAPABILITIES: Shape = Shape::new(
     "KernelCapabilities",
     Kind::Structure {
-        members: &[
-            Member::optional("add", &STRING_LIST),
-            Member::optional("drop", &STRING_LIST),
-        ],
+        members: &[Member::optional("add", &STRING_LIST), Member::optional("drop", &STRING_LIST)],
         union: false,
     },
 );
 
 pub static KEY_VALUE_PAIR: Shape = Shape::new(
     "KeyValuePair",
-    Kind::Structure {
-        members: &[
-            Member::optional("name", &STRING),
-            Member::optional("value", &STRING),
-        ],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("name", &STRING), Member::optional("value", &STRING)], union: false },
 );
 
-pub static LAUNCH_TYPE: Shape = Shape::new(
-    "LaunchType",
-    Kind::Enum(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]),
-);
+pub static LAUNCH_TYPE: Shape =
+    Shape::new("LaunchType", Kind::Enum(&["EC2", "FARGATE", "EXTERNAL", "MANAGED_INSTANCES"]));
 
 pub static LIMIT_EXCEEDED_EXCEPTION: Shape = Shape::new(
     "LimitExceededException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static LINEAR_CONFIGURATION: Shape = Shape::new(
     "LinearConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("stepBakeTimeInMinutes", &INTEGER),
-            Member::optional("stepPercent", &DOUBLE),
-        ],
+        members: &[Member::optional("stepBakeTimeInMinutes", &INTEGER), Member::optional("stepPercent", &DOUBLE)],
         union: false,
     },
 );
@@ -4303,10 +3163,7 @@ pub static LINUX_PARAMETERS: Shape = Shape::new(
             Member::optional("initProcessEnabled", &BOXED_BOOLEAN),
             Member::optional("maxSwap", &BOXED_INTEGER),
             Member::optional("sharedMemorySize", &BOXED_INTEGER),
-            Member::optional("swappiness", &BOXED_INTEGER).within(Limits {
-                min: Some(0),
-                max: Some(100),
-            }),
+            Member::optional("swappiness", &BOXED_INTEGER).within(Limits { min: Some(0), max: Some(100) }),
             Member::optional("tmpfs", &TMPFS_LIST),
         ],
         union: false,
@@ -4318,10 +3175,7 @@ pub static LIST_ACCOUNT_SETTINGS_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("effectiveSettings", &BOOLEAN),
-            Member::optional("maxResults", &INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::optional("maxResults", &INTEGER).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("name", &SETTING_NAME),
             Member::optional("nextToken", &STRING),
             Member::optional("principalArn", &STRING),
@@ -4334,10 +3188,7 @@ pub static LIST_ACCOUNT_SETTINGS_REQUEST: Shape = Shape::new(
 pub static LIST_ACCOUNT_SETTINGS_RESPONSE: Shape = Shape::new(
     "ListAccountSettingsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("nextToken", &STRING),
-            Member::optional("settings", &SETTINGS),
-        ],
+        members: &[Member::optional("nextToken", &STRING), Member::optional("settings", &SETTINGS)],
         union: false,
     },
 );
@@ -4349,10 +3200,7 @@ pub static LIST_ATTRIBUTES_REQUEST: Shape = Shape::new(
             Member::optional("attributeName", &STRING),
             Member::optional("attributeValue", &STRING),
             Member::optional("cluster", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::required("targetType", &TARGET_TYPE),
         ],
@@ -4363,10 +3211,7 @@ pub static LIST_ATTRIBUTES_REQUEST: Shape = Shape::new(
 pub static LIST_ATTRIBUTES_RESPONSE: Shape = Shape::new(
     "ListAttributesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("attributes", &ATTRIBUTES),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("attributes", &ATTRIBUTES), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
@@ -4375,10 +3220,7 @@ pub static LIST_CLUSTERS_REQUEST: Shape = Shape::new(
     "ListClustersRequest",
     Kind::Structure {
         members: &[
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
         ],
         union: false,
@@ -4388,10 +3230,7 @@ pub static LIST_CLUSTERS_REQUEST: Shape = Shape::new(
 pub static LIST_CLUSTERS_RESPONSE: Shape = Shape::new(
     "ListClustersResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("clusterArns", &STRING_LIST),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("clusterArns", &STRING_LIST), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
@@ -4402,10 +3241,7 @@ pub static LIST_CONTAINER_INSTANCES_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("cluster", &STRING),
             Member::optional("filter", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("status", &CONTAINER_INSTANCE_STATUS),
         ],
@@ -4416,10 +3252,7 @@ pub static LIST_CONTAINER_INSTANCES_REQUEST: Shape = Shape::new(
 pub static LIST_CONTAINER_INSTANCES_RESPONSE: Shape = Shape::new(
     "ListContainerInstancesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("containerInstanceArns", &STRING_LIST),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("containerInstanceArns", &STRING_LIST), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
@@ -4518,10 +3351,7 @@ pub static LIST_GATEWAY_CLUSTER_ASSOCIATIONS_RESPONSE: Shape = Shape::new(
     "ListGatewayClusterAssociationsResponse",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "gatewayClusterAssociations",
-                &GATEWAY_CLUSTER_ASSOCIATION_SUMMARY_LIST,
-            ),
+            Member::optional("gatewayClusterAssociations", &GATEWAY_CLUSTER_ASSOCIATION_SUMMARY_LIST),
             Member::optional("nextToken", &STRING),
         ],
         union: false,
@@ -4571,10 +3401,7 @@ pub static LIST_GATEWAYS_REQUEST: Shape = Shape::new(
 pub static LIST_GATEWAYS_RESPONSE: Shape = Shape::new(
     "ListGatewaysResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("gateways", &GATEWAY_SUMMARY_LIST),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("gateways", &GATEWAY_SUMMARY_LIST), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
@@ -4585,10 +3412,7 @@ pub static LIST_SERVICE_DEPLOYMENTS_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("cluster", &STRING),
             Member::optional("createdAt", &CREATED_AT),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::required("service", &STRING),
             Member::optional("status", &SERVICE_DEPLOYMENT_STATUS_LIST),
@@ -4612,10 +3436,7 @@ pub static LIST_SERVICES_BY_NAMESPACE_REQUEST: Shape = Shape::new(
     "ListServicesByNamespaceRequest",
     Kind::Structure {
         members: &[
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::required("namespace", &STRING),
             Member::optional("nextToken", &STRING),
         ],
@@ -4626,10 +3447,7 @@ pub static LIST_SERVICES_BY_NAMESPACE_REQUEST: Shape = Shape::new(
 pub static LIST_SERVICES_BY_NAMESPACE_RESPONSE: Shape = Shape::new(
     "ListServicesByNamespaceResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("nextToken", &STRING),
-            Member::optional("serviceArns", &STRING_LIST),
-        ],
+        members: &[Member::optional("nextToken", &STRING), Member::optional("serviceArns", &STRING_LIST)],
         union: false,
     },
 );
@@ -4640,10 +3458,7 @@ pub static LIST_SERVICES_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("cluster", &STRING),
             Member::optional("launchType", &LAUNCH_TYPE),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("resourceManagementType", &RESOURCE_MANAGEMENT_TYPE),
             Member::optional("schedulingStrategy", &SCHEDULING_STRATEGY),
@@ -4655,28 +3470,19 @@ pub static LIST_SERVICES_REQUEST: Shape = Shape::new(
 pub static LIST_SERVICES_RESPONSE: Shape = Shape::new(
     "ListServicesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("nextToken", &STRING),
-            Member::optional("serviceArns", &STRING_LIST),
-        ],
+        members: &[Member::optional("nextToken", &STRING), Member::optional("serviceArns", &STRING_LIST)],
         union: false,
     },
 );
 
 pub static LIST_TAGS_FOR_RESOURCE_REQUEST: Shape = Shape::new(
     "ListTagsForResourceRequest",
-    Kind::Structure {
-        members: &[Member::required("resourceArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("resourceArn", &STRING)], union: false },
 );
 
 pub static LIST_TAGS_FOR_RESOURCE_RESPONSE: Shape = Shape::new(
     "ListTagsForResourceResponse",
-    Kind::Structure {
-        members: &[Member::optional("tags", &TAGS)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("tags", &TAGS)], union: false },
 );
 
 pub static LIST_TASK_DEFINITION_FAMILIES_REQUEST: Shape = Shape::new(
@@ -4684,10 +3490,7 @@ pub static LIST_TASK_DEFINITION_FAMILIES_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("familyPrefix", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("status", &TASK_DEFINITION_FAMILY_STATUS),
         ],
@@ -4698,10 +3501,7 @@ pub static LIST_TASK_DEFINITION_FAMILIES_REQUEST: Shape = Shape::new(
 pub static LIST_TASK_DEFINITION_FAMILIES_RESPONSE: Shape = Shape::new(
     "ListTaskDefinitionFamiliesResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("families", &STRING_LIST),
-            Member::optional("nextToken", &STRING),
-        ],
+        members: &[Member::optional("families", &STRING_LIST), Member::optional("nextToken", &STRING)],
         union: false,
     },
 );
@@ -4711,10 +3511,7 @@ pub static LIST_TASK_DEFINITIONS_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("familyPrefix", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("sort", &SORT_ORDER),
             Member::optional("status", &TASK_DEFINITION_STATUS),
@@ -4726,10 +3523,7 @@ pub static LIST_TASK_DEFINITIONS_REQUEST: Shape = Shape::new(
 pub static LIST_TASK_DEFINITIONS_RESPONSE: Shape = Shape::new(
     "ListTaskDefinitionsResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("nextToken", &STRING),
-            Member::optional("taskDefinitionArns", &STRING_LIST),
-        ],
+        members: &[Member::optional("nextToken", &STRING), Member::optional("taskDefinitionArns", &STRING_LIST)],
         union: false,
     },
 );
@@ -4744,10 +3538,7 @@ pub static LIST_TASKS_REQUEST: Shape = Shape::new(
             Member::optional("desiredStatus", &DESIRED_STATUS),
             Member::optional("family", &STRING),
             Member::optional("launchType", &LAUNCH_TYPE),
-            Member::optional("maxResults", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(100),
-            }),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("serviceName", &STRING),
             Member::optional("startedBy", &STRING),
@@ -4759,10 +3550,7 @@ pub static LIST_TASKS_REQUEST: Shape = Shape::new(
 pub static LIST_TASKS_RESPONSE: Shape = Shape::new(
     "ListTasksResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("nextToken", &STRING),
-            Member::optional("taskArns", &STRING_LIST),
-        ],
+        members: &[Member::optional("nextToken", &STRING), Member::optional("taskArns", &STRING_LIST)],
         union: false,
     },
 );
@@ -4781,30 +3569,15 @@ pub static LOAD_BALANCER: Shape = Shape::new(
     },
 );
 
-pub static LOAD_BALANCERS: Shape = Shape::new(
-    "LoadBalancers",
-    Kind::List {
-        item: &LOAD_BALANCER,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static LOAD_BALANCERS: Shape =
+    Shape::new("LoadBalancers", Kind::List { item: &LOAD_BALANCER, item_name: None, flattened: false });
 
-pub static LOCAL_STORAGE: Shape = Shape::new(
-    "LocalStorage",
-    Kind::Enum(&["included", "required", "excluded"]),
-);
+pub static LOCAL_STORAGE: Shape = Shape::new("LocalStorage", Kind::Enum(&["included", "required", "excluded"]));
 
 pub static LOCAL_STORAGE_TYPE: Shape = Shape::new("LocalStorageType", Kind::Enum(&["hdd", "ssd"]));
 
-pub static LOCAL_STORAGE_TYPE_SET: Shape = Shape::new(
-    "LocalStorageTypeSet",
-    Kind::List {
-        item: &LOCAL_STORAGE_TYPE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static LOCAL_STORAGE_TYPE_SET: Shape =
+    Shape::new("LocalStorageTypeSet", Kind::List { item: &LOCAL_STORAGE_TYPE, item_name: None, flattened: false });
 
 pub static LOG_CONFIGURATION: Shape = Shape::new(
     "LogConfiguration",
@@ -4818,35 +3591,17 @@ pub static LOG_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static LOG_CONFIGURATION_OPTIONS_MAP: Shape = Shape::new(
-    "LogConfigurationOptionsMap",
-    Kind::Map {
-        key: &STRING,
-        value: &STRING,
-        flattened: false,
-    },
-);
+pub static LOG_CONFIGURATION_OPTIONS_MAP: Shape =
+    Shape::new("LogConfigurationOptionsMap", Kind::Map { key: &STRING, value: &STRING, flattened: false });
 
 pub static LOG_DRIVER: Shape = Shape::new(
     "LogDriver",
-    Kind::Enum(&[
-        "json-file",
-        "syslog",
-        "journald",
-        "gelf",
-        "fluentd",
-        "awslogs",
-        "splunk",
-        "awsfirelens",
-    ]),
+    Kind::Enum(&["json-file", "syslog", "journald", "gelf", "fluentd", "awslogs", "splunk", "awsfirelens"]),
 );
 
 pub static LOG_DRIVER_VOLUME_CONFIGURATION: Shape = Shape::new(
     "LogDriverVolumeConfiguration",
-    Kind::Structure {
-        members: &[Member::required("driver", &LOG_DRIVER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("driver", &LOG_DRIVER)], union: false },
 );
 
 pub static LONG: Shape = Shape::new("Long", Kind::Long);
@@ -4864,8 +3619,7 @@ pub static MANAGED_AGENT: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_AGENT_NAME: Shape =
-    Shape::new("ManagedAgentName", Kind::Enum(&["ExecuteCommandAgent"]));
+pub static MANAGED_AGENT_NAME: Shape = Shape::new("ManagedAgentName", Kind::Enum(&["ExecuteCommandAgent"]));
 
 pub static MANAGED_AGENT_STATE_CHANGE: Shape = Shape::new(
     "ManagedAgentStateChange",
@@ -4882,29 +3636,15 @@ pub static MANAGED_AGENT_STATE_CHANGE: Shape = Shape::new(
 
 pub static MANAGED_AGENT_STATE_CHANGES: Shape = Shape::new(
     "ManagedAgentStateChanges",
-    Kind::List {
-        item: &MANAGED_AGENT_STATE_CHANGE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &MANAGED_AGENT_STATE_CHANGE, item_name: None, flattened: false },
 );
 
-pub static MANAGED_AGENTS: Shape = Shape::new(
-    "ManagedAgents",
-    Kind::List {
-        item: &MANAGED_AGENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MANAGED_AGENTS: Shape =
+    Shape::new("ManagedAgents", Kind::List { item: &MANAGED_AGENT, item_name: None, flattened: false });
 
 pub static MANAGED_APPLICATION_AUTO_SCALING_POLICIES: Shape = Shape::new(
     "ManagedApplicationAutoScalingPolicies",
-    Kind::List {
-        item: &MANAGED_APPLICATION_AUTO_SCALING_POLICY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &MANAGED_APPLICATION_AUTO_SCALING_POLICY, item_name: None, flattened: false },
 );
 
 pub static MANAGED_APPLICATION_AUTO_SCALING_POLICY: Shape = Shape::new(
@@ -4927,10 +3667,7 @@ pub static MANAGED_AUTO_SCALING: Shape = Shape::new(
     "ManagedAutoScaling",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "applicationAutoScalingPolicies",
-                &MANAGED_APPLICATION_AUTO_SCALING_POLICIES,
-            ),
+            Member::optional("applicationAutoScalingPolicies", &MANAGED_APPLICATION_AUTO_SCALING_POLICIES),
             Member::optional("scalableTarget", &MANAGED_SCALABLE_TARGET),
         ],
         union: false,
@@ -4951,8 +3688,7 @@ pub static MANAGED_CERTIFICATE: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_DRAINING: Shape =
-    Shape::new("ManagedDraining", Kind::Enum(&["ENABLED", "DISABLED"]));
+pub static MANAGED_DRAINING: Shape = Shape::new("ManagedDraining", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static MANAGED_INGRESS_PATH: Shape = Shape::new(
     "ManagedIngressPath",
@@ -4971,35 +3707,21 @@ pub static MANAGED_INGRESS_PATH: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_INGRESS_PATHS: Shape = Shape::new(
-    "ManagedIngressPaths",
-    Kind::List {
-        item: &MANAGED_INGRESS_PATH,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MANAGED_INGRESS_PATHS: Shape =
+    Shape::new("ManagedIngressPaths", Kind::List { item: &MANAGED_INGRESS_PATH, item_name: None, flattened: false });
 
 pub static MANAGED_INSTANCES_LOCAL_STORAGE_CONFIGURATION: Shape = Shape::new(
     "ManagedInstancesLocalStorageConfiguration",
-    Kind::Structure {
-        members: &[Member::optional("useLocalStorage", &BOOLEAN)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("useLocalStorage", &BOOLEAN)], union: false },
 );
 
-pub static MANAGED_INSTANCES_MONITORING_OPTIONS: Shape = Shape::new(
-    "ManagedInstancesMonitoringOptions",
-    Kind::Enum(&["BASIC", "DETAILED"]),
-);
+pub static MANAGED_INSTANCES_MONITORING_OPTIONS: Shape =
+    Shape::new("ManagedInstancesMonitoringOptions", Kind::Enum(&["BASIC", "DETAILED"]));
 
 pub static MANAGED_INSTANCES_NETWORK_CONFIGURATION: Shape = Shape::new(
     "ManagedInstancesNetworkConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("securityGroups", &STRING_LIST),
-            Member::optional("subnets", &STRING_LIST),
-        ],
+        members: &[Member::optional("securityGroups", &STRING_LIST), Member::optional("subnets", &STRING_LIST)],
         union: false,
     },
 );
@@ -5020,13 +3742,7 @@ pub static MANAGED_INSTANCES_PROVIDER: Shape = Shape::new(
 
 pub static MANAGED_INSTANCES_STORAGE_CONFIGURATION: Shape = Shape::new(
     "ManagedInstancesStorageConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "storageSizeGiB",
-            &TASK_VOLUME_STORAGE_GI_B,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("storageSizeGiB", &TASK_VOLUME_STORAGE_GI_B)], union: false },
 );
 
 pub static MANAGED_LISTENER: Shape = Shape::new(
@@ -5085,14 +3801,8 @@ pub static MANAGED_LOG_GROUP: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_LOG_GROUPS: Shape = Shape::new(
-    "ManagedLogGroups",
-    Kind::List {
-        item: &MANAGED_LOG_GROUP,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MANAGED_LOG_GROUPS: Shape =
+    Shape::new("ManagedLogGroups", Kind::List { item: &MANAGED_LOG_GROUP, item_name: None, flattened: false });
 
 pub static MANAGED_METRIC_ALARM: Shape = Shape::new(
     "ManagedMetricAlarm",
@@ -5107,25 +3817,11 @@ pub static MANAGED_METRIC_ALARM: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_METRIC_ALARMS: Shape = Shape::new(
-    "ManagedMetricAlarms",
-    Kind::List {
-        item: &MANAGED_METRIC_ALARM,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MANAGED_METRIC_ALARMS: Shape =
+    Shape::new("ManagedMetricAlarms", Kind::List { item: &MANAGED_METRIC_ALARM, item_name: None, flattened: false });
 
-pub static MANAGED_RESOURCE_STATUS: Shape = Shape::new(
-    "ManagedResourceStatus",
-    Kind::Enum(&[
-        "PROVISIONING",
-        "ACTIVE",
-        "DEPROVISIONING",
-        "DELETED",
-        "FAILED",
-    ]),
-);
+pub static MANAGED_RESOURCE_STATUS: Shape =
+    Shape::new("ManagedResourceStatus", Kind::Enum(&["PROVISIONING", "ACTIVE", "DEPROVISIONING", "DELETED", "FAILED"]));
 
 pub static MANAGED_SCALABLE_TARGET: Shape = Shape::new(
     "ManagedScalableTarget",
@@ -5146,10 +3842,7 @@ pub static MANAGED_SCALING: Shape = Shape::new(
     "ManagedScaling",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "instanceWarmupPeriod",
-                &MANAGED_SCALING_INSTANCE_WARMUP_PERIOD,
-            ),
+            Member::optional("instanceWarmupPeriod", &MANAGED_SCALING_INSTANCE_WARMUP_PERIOD),
             Member::optional("maximumScalingStepSize", &MANAGED_SCALING_STEP_SIZE),
             Member::optional("minimumScalingStepSize", &MANAGED_SCALING_STEP_SIZE),
             Member::optional("status", &MANAGED_SCALING_STATUS),
@@ -5160,25 +3853,15 @@ pub static MANAGED_SCALING: Shape = Shape::new(
 );
 
 pub static MANAGED_SCALING_INSTANCE_WARMUP_PERIOD: Shape =
-    Shape::new("ManagedScalingInstanceWarmupPeriod", Kind::Integer).within(Limits {
-        min: Some(0),
-        max: Some(10000),
-    });
+    Shape::new("ManagedScalingInstanceWarmupPeriod", Kind::Integer).within(Limits { min: Some(0), max: Some(10000) });
 
-pub static MANAGED_SCALING_STATUS: Shape =
-    Shape::new("ManagedScalingStatus", Kind::Enum(&["ENABLED", "DISABLED"]));
+pub static MANAGED_SCALING_STATUS: Shape = Shape::new("ManagedScalingStatus", Kind::Enum(&["ENABLED", "DISABLED"]));
 
-pub static MANAGED_SCALING_STEP_SIZE: Shape = Shape::new("ManagedScalingStepSize", Kind::Integer)
-    .within(Limits {
-        min: Some(1),
-        max: Some(10000),
-    });
+pub static MANAGED_SCALING_STEP_SIZE: Shape =
+    Shape::new("ManagedScalingStepSize", Kind::Integer).within(Limits { min: Some(1), max: Some(10000) });
 
 pub static MANAGED_SCALING_TARGET_CAPACITY: Shape =
-    Shape::new("ManagedScalingTargetCapacity", Kind::Integer).within(Limits {
-        min: Some(1),
-        max: Some(100),
-    });
+    Shape::new("ManagedScalingTargetCapacity", Kind::Integer).within(Limits { min: Some(1), max: Some(100) });
 
 pub static MANAGED_SECURITY_GROUP: Shape = Shape::new(
     "ManagedSecurityGroup",
@@ -5195,20 +3878,13 @@ pub static MANAGED_SECURITY_GROUP: Shape = Shape::new(
 
 pub static MANAGED_SECURITY_GROUPS: Shape = Shape::new(
     "ManagedSecurityGroups",
-    Kind::List {
-        item: &MANAGED_SECURITY_GROUP,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &MANAGED_SECURITY_GROUP, item_name: None, flattened: false },
 );
 
 pub static MANAGED_STORAGE_CONFIGURATION: Shape = Shape::new(
     "ManagedStorageConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("fargateEphemeralStorageKmsKeyId", &STRING),
-            Member::optional("kmsKeyId", &STRING),
-        ],
+        members: &[Member::optional("fargateEphemeralStorageKmsKeyId", &STRING), Member::optional("kmsKeyId", &STRING)],
         union: false,
     },
 );
@@ -5229,27 +3905,16 @@ pub static MANAGED_TARGET_GROUP: Shape = Shape::new(
     },
 );
 
-pub static MANAGED_TARGET_GROUPS: Shape = Shape::new(
-    "ManagedTargetGroups",
-    Kind::List {
-        item: &MANAGED_TARGET_GROUP,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MANAGED_TARGET_GROUPS: Shape =
+    Shape::new("ManagedTargetGroups", Kind::List { item: &MANAGED_TARGET_GROUP, item_name: None, flattened: false });
 
-pub static MANAGED_TERMINATION_PROTECTION: Shape = Shape::new(
-    "ManagedTerminationProtection",
-    Kind::Enum(&["ENABLED", "DISABLED"]),
-);
+pub static MANAGED_TERMINATION_PROTECTION: Shape =
+    Shape::new("ManagedTerminationProtection", Kind::Enum(&["ENABLED", "DISABLED"]));
 
 pub static MEMORY_GI_B_PER_V_CPU_REQUEST: Shape = Shape::new(
     "MemoryGiBPerVCpuRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_DOUBLE),
-            Member::optional("min", &BOXED_DOUBLE),
-        ],
+        members: &[Member::optional("max", &BOXED_DOUBLE), Member::optional("min", &BOXED_DOUBLE)],
         union: false,
     },
 );
@@ -5257,10 +3922,7 @@ pub static MEMORY_GI_B_PER_V_CPU_REQUEST: Shape = Shape::new(
 pub static MEMORY_MI_B_REQUEST: Shape = Shape::new(
     "MemoryMiBRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::required("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::required("min", &BOXED_INTEGER)],
         union: false,
     },
 );
@@ -5278,59 +3940,28 @@ pub static METRIC_CONFIGURATION: Shape = Shape::new(
 
 pub static METRIC_CONFIGURATION_LIST: Shape = Shape::new(
     "MetricConfigurationList",
-    Kind::List {
-        item: &METRIC_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &METRIC_CONFIGURATION, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(5),
-});
+.within(Limits { min: Some(0), max: Some(5) });
 
 pub static METRIC_NAME: Shape =
-    Shape::new("MetricName", Kind::String(Pattern::Any)).within(Limits {
-        min: Some(1),
-        max: Some(255),
-    });
+    Shape::new("MetricName", Kind::String(Pattern::Any)).within(Limits { min: Some(1), max: Some(255) });
 
-pub static METRIC_NAMES_LIST: Shape = Shape::new(
-    "MetricNamesList",
-    Kind::List {
-        item: &METRIC_NAME,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(1),
-    max: Some(5),
-});
+pub static METRIC_NAMES_LIST: Shape =
+    Shape::new("MetricNamesList", Kind::List { item: &METRIC_NAME, item_name: None, flattened: false })
+        .within(Limits { min: Some(1), max: Some(5) });
 
-pub static METRIC_RESOLUTION_SECONDS: Shape = Shape::new("MetricResolutionSeconds", Kind::Integer)
-    .within(Limits {
-        min: Some(20),
-        max: Some(60),
-    });
+pub static METRIC_RESOLUTION_SECONDS: Shape =
+    Shape::new("MetricResolutionSeconds", Kind::Integer).within(Limits { min: Some(20), max: Some(60) });
 
 pub static MISSING_VERSION_EXCEPTION: Shape = Shape::new(
     "MissingVersionException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static MONITORING_CONFIGURATION: Shape = Shape::new(
     "MonitoringConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "metricConfigurations",
-            &METRIC_CONFIGURATION_LIST,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("metricConfigurations", &METRIC_CONFIGURATION_LIST)], union: false },
 );
 
 pub static MOUNT_POINT: Shape = Shape::new(
@@ -5345,30 +3976,18 @@ pub static MOUNT_POINT: Shape = Shape::new(
     },
 );
 
-pub static MOUNT_POINT_LIST: Shape = Shape::new(
-    "MountPointList",
-    Kind::List {
-        item: &MOUNT_POINT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static MOUNT_POINT_LIST: Shape =
+    Shape::new("MountPointList", Kind::List { item: &MOUNT_POINT, item_name: None, flattened: false });
 
 pub static NAMESPACE_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "NamespaceNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static NETWORK_BANDWIDTH_GBPS_REQUEST: Shape = Shape::new(
     "NetworkBandwidthGbpsRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_DOUBLE),
-            Member::optional("min", &BOXED_DOUBLE),
-        ],
+        members: &[Member::optional("max", &BOXED_DOUBLE), Member::optional("min", &BOXED_DOUBLE)],
         union: false,
     },
 );
@@ -5388,24 +4007,12 @@ pub static NETWORK_BINDING: Shape = Shape::new(
     },
 );
 
-pub static NETWORK_BINDINGS: Shape = Shape::new(
-    "NetworkBindings",
-    Kind::List {
-        item: &NETWORK_BINDING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static NETWORK_BINDINGS: Shape =
+    Shape::new("NetworkBindings", Kind::List { item: &NETWORK_BINDING, item_name: None, flattened: false });
 
 pub static NETWORK_CONFIGURATION: Shape = Shape::new(
     "NetworkConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "awsvpcConfiguration",
-            &AWS_VPC_CONFIGURATION,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("awsvpcConfiguration", &AWS_VPC_CONFIGURATION)], union: false },
 );
 
 pub static NETWORK_INTERFACE: Shape = Shape::new(
@@ -5423,53 +4030,29 @@ pub static NETWORK_INTERFACE: Shape = Shape::new(
 pub static NETWORK_INTERFACE_COUNT_REQUEST: Shape = Shape::new(
     "NetworkInterfaceCountRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::optional("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::optional("min", &BOXED_INTEGER)],
         union: false,
     },
 );
 
-pub static NETWORK_INTERFACES: Shape = Shape::new(
-    "NetworkInterfaces",
-    Kind::List {
-        item: &NETWORK_INTERFACE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static NETWORK_INTERFACES: Shape =
+    Shape::new("NetworkInterfaces", Kind::List { item: &NETWORK_INTERFACE, item_name: None, flattened: false });
 
-pub static NETWORK_MODE: Shape = Shape::new(
-    "NetworkMode",
-    Kind::Enum(&["bridge", "host", "awsvpc", "none"]),
-);
+pub static NETWORK_MODE: Shape = Shape::new("NetworkMode", Kind::Enum(&["bridge", "host", "awsvpc", "none"]));
 
-pub static NEURON_DEVICE_IDS: Shape = Shape::new(
-    "NeuronDeviceIds",
-    Kind::List {
-        item: &STRING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static NEURON_DEVICE_IDS: Shape =
+    Shape::new("NeuronDeviceIds", Kind::List { item: &STRING, item_name: None, flattened: false });
 
 pub static NO_UPDATE_AVAILABLE_EXCEPTION: Shape = Shape::new(
     "NoUpdateAvailableException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static NVIDIA_MPS_ALLOCATION: Shape = Shape::new(
     "NvidiaMpsAllocation",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "maxComputePercent",
-                &NVIDIA_MPS_ALLOCATION_MAX_COMPUTE_PERCENT_INTEGER,
-            ),
+            Member::optional("maxComputePercent", &NVIDIA_MPS_ALLOCATION_MAX_COMPUTE_PERCENT_INTEGER),
             Member::required("memory", &NVIDIA_MPS_ALLOCATION_MEMORY_INTEGER),
         ],
         union: false,
@@ -5477,16 +4060,11 @@ pub static NVIDIA_MPS_ALLOCATION: Shape = Shape::new(
 );
 
 pub static NVIDIA_MPS_ALLOCATION_MAX_COMPUTE_PERCENT_INTEGER: Shape =
-    Shape::new("NvidiaMpsAllocationMaxComputePercentInteger", Kind::Integer).within(Limits {
-        min: Some(1),
-        max: Some(100),
-    });
+    Shape::new("NvidiaMpsAllocationMaxComputePercentInteger", Kind::Integer)
+        .within(Limits { min: Some(1), max: Some(100) });
 
 pub static NVIDIA_MPS_ALLOCATION_MEMORY_INTEGER: Shape =
-    Shape::new("NvidiaMpsAllocationMemoryInteger", Kind::Integer).within(Limits {
-        min: Some(1),
-        max: None,
-    });
+    Shape::new("NvidiaMpsAllocationMemoryInteger", Kind::Integer).within(Limits { min: Some(1), max: None });
 
 pub static OS_FAMILY: Shape = Shape::new(
     "OSFamily",
@@ -5510,92 +4088,54 @@ pub static PLACEMENT_CONSTRAINT: Shape = Shape::new(
     "PlacementConstraint",
     Kind::Structure {
         members: &[
-            Member::optional("expression", &STRING).within(Limits {
-                min: None,
-                max: Some(2000),
-            }),
+            Member::optional("expression", &STRING).within(Limits { min: None, max: Some(2000) }),
             Member::optional("type", &PLACEMENT_CONSTRAINT_TYPE),
         ],
         union: false,
     },
 );
 
-pub static PLACEMENT_CONSTRAINT_TYPE: Shape = Shape::new(
-    "PlacementConstraintType",
-    Kind::Enum(&["distinctInstance", "memberOf"]),
-);
+pub static PLACEMENT_CONSTRAINT_TYPE: Shape =
+    Shape::new("PlacementConstraintType", Kind::Enum(&["distinctInstance", "memberOf"]));
 
-pub static PLACEMENT_CONSTRAINTS: Shape = Shape::new(
-    "PlacementConstraints",
-    Kind::List {
-        item: &PLACEMENT_CONSTRAINT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PLACEMENT_CONSTRAINTS: Shape =
+    Shape::new("PlacementConstraints", Kind::List { item: &PLACEMENT_CONSTRAINT, item_name: None, flattened: false });
 
-pub static PLACEMENT_STRATEGIES: Shape = Shape::new(
-    "PlacementStrategies",
-    Kind::List {
-        item: &PLACEMENT_STRATEGY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PLACEMENT_STRATEGIES: Shape =
+    Shape::new("PlacementStrategies", Kind::List { item: &PLACEMENT_STRATEGY, item_name: None, flattened: false });
 
 pub static PLACEMENT_STRATEGY: Shape = Shape::new(
     "PlacementStrategy",
     Kind::Structure {
-        members: &[
-            Member::optional("field", &STRING),
-            Member::optional("type", &PLACEMENT_STRATEGY_TYPE),
-        ],
+        members: &[Member::optional("field", &STRING), Member::optional("type", &PLACEMENT_STRATEGY_TYPE)],
         union: false,
     },
 );
 
-pub static PLACEMENT_STRATEGY_TYPE: Shape = Shape::new(
-    "PlacementStrategyType",
-    Kind::Enum(&["random", "spread", "binpack"]),
-);
+pub static PLACEMENT_STRATEGY_TYPE: Shape =
+    Shape::new("PlacementStrategyType", Kind::Enum(&["random", "spread", "binpack"]));
 
 pub static PLATFORM_DEVICE: Shape = Shape::new(
     "PlatformDevice",
     Kind::Structure {
-        members: &[
-            Member::required("id", &STRING),
-            Member::required("type", &PLATFORM_DEVICE_TYPE),
-        ],
+        members: &[Member::required("id", &STRING), Member::required("type", &PLATFORM_DEVICE_TYPE)],
         union: false,
     },
 );
 
-pub static PLATFORM_DEVICE_TYPE: Shape =
-    Shape::new("PlatformDeviceType", Kind::Enum(&["GPU", "NEURON_DEVICE"]));
+pub static PLATFORM_DEVICE_TYPE: Shape = Shape::new("PlatformDeviceType", Kind::Enum(&["GPU", "NEURON_DEVICE"]));
 
-pub static PLATFORM_DEVICES: Shape = Shape::new(
-    "PlatformDevices",
-    Kind::List {
-        item: &PLATFORM_DEVICE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PLATFORM_DEVICES: Shape =
+    Shape::new("PlatformDevices", Kind::List { item: &PLATFORM_DEVICE, item_name: None, flattened: false });
 
 pub static PLATFORM_TASK_DEFINITION_INCOMPATIBILITY_EXCEPTION: Shape = Shape::new(
     "PlatformTaskDefinitionIncompatibilityException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static PLATFORM_UNKNOWN_EXCEPTION: Shape = Shape::new(
     "PlatformUnknownException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static PORT_MAPPING: Shape = Shape::new(
@@ -5603,51 +4143,27 @@ pub static PORT_MAPPING: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("appProtocol", &APPLICATION_PROTOCOL),
-            Member::optional("containerPort", &BOXED_INTEGER).within(Limits {
-                min: Some(0),
-                max: Some(65535),
-            }),
+            Member::optional("containerPort", &BOXED_INTEGER).within(Limits { min: Some(0), max: Some(65535) }),
             Member::optional("containerPortRange", &STRING),
-            Member::optional("hostPort", &BOXED_INTEGER).within(Limits {
-                min: Some(0),
-                max: Some(65535),
-            }),
-            Member::optional("name", &STRING).within(Limits {
-                min: None,
-                max: Some(64),
-            }),
+            Member::optional("hostPort", &BOXED_INTEGER).within(Limits { min: Some(0), max: Some(65535) }),
+            Member::optional("name", &STRING).within(Limits { min: None, max: Some(64) }),
             Member::optional("protocol", &TRANSPORT_PROTOCOL),
         ],
         union: false,
     },
 );
 
-pub static PORT_MAPPING_LIST: Shape = Shape::new(
-    "PortMappingList",
-    Kind::List {
-        item: &PORT_MAPPING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PORT_MAPPING_LIST: Shape =
+    Shape::new("PortMappingList", Kind::List { item: &PORT_MAPPING, item_name: None, flattened: false });
 
-pub static PORT_NUMBER: Shape = Shape::new("PortNumber", Kind::Integer).within(Limits {
-    min: Some(0),
-    max: Some(65535),
-});
+pub static PORT_NUMBER: Shape =
+    Shape::new("PortNumber", Kind::Integer).within(Limits { min: Some(0), max: Some(65535) });
 
-pub static PROPAGATE_GATEWAY_TAGS: Shape =
-    Shape::new("PropagateGatewayTags", Kind::Enum(&["NONE", "GATEWAY"]));
+pub static PROPAGATE_GATEWAY_TAGS: Shape = Shape::new("PropagateGatewayTags", Kind::Enum(&["NONE", "GATEWAY"]));
 
-pub static PROPAGATE_MI_TAGS: Shape = Shape::new(
-    "PropagateMITags",
-    Kind::Enum(&["CAPACITY_PROVIDER", "NONE"]),
-);
+pub static PROPAGATE_MI_TAGS: Shape = Shape::new("PropagateMITags", Kind::Enum(&["CAPACITY_PROVIDER", "NONE"]));
 
-pub static PROPAGATE_TAGS: Shape = Shape::new(
-    "PropagateTags",
-    Kind::Enum(&["TASK_DEFINITION", "SERVICE", "NONE"]),
-);
+pub static PROPAGATE_TAGS: Shape = Shape::new("PropagateTags", Kind::Enum(&["TASK_DEFINITION", "SERVICE", "NONE"]));
 
 pub static PROTECTED_TASK: Shape = Shape::new(
     "ProtectedTask",
@@ -5661,14 +4177,8 @@ pub static PROTECTED_TASK: Shape = Shape::new(
     },
 );
 
-pub static PROTECTED_TASKS: Shape = Shape::new(
-    "ProtectedTasks",
-    Kind::List {
-        item: &PROTECTED_TASK,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PROTECTED_TASKS: Shape =
+    Shape::new("ProtectedTasks", Kind::List { item: &PROTECTED_TASK, item_name: None, flattened: false });
 
 pub static PROXY_CONFIGURATION: Shape = Shape::new(
     "ProxyConfiguration",
@@ -5682,35 +4192,22 @@ pub static PROXY_CONFIGURATION: Shape = Shape::new(
     },
 );
 
-pub static PROXY_CONFIGURATION_PROPERTIES: Shape = Shape::new(
-    "ProxyConfigurationProperties",
-    Kind::List {
-        item: &KEY_VALUE_PAIR,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static PROXY_CONFIGURATION_PROPERTIES: Shape =
+    Shape::new("ProxyConfigurationProperties", Kind::List { item: &KEY_VALUE_PAIR, item_name: None, flattened: false });
 
-pub static PROXY_CONFIGURATION_TYPE: Shape =
-    Shape::new("ProxyConfigurationType", Kind::Enum(&["APPMESH"]));
+pub static PROXY_CONFIGURATION_TYPE: Shape = Shape::new("ProxyConfigurationType", Kind::Enum(&["APPMESH"]));
 
 pub static PUT_ACCOUNT_SETTING_DEFAULT_REQUEST: Shape = Shape::new(
     "PutAccountSettingDefaultRequest",
     Kind::Structure {
-        members: &[
-            Member::required("name", &SETTING_NAME),
-            Member::required("value", &STRING),
-        ],
+        members: &[Member::required("name", &SETTING_NAME), Member::required("value", &STRING)],
         union: false,
     },
 );
 
 pub static PUT_ACCOUNT_SETTING_DEFAULT_RESPONSE: Shape = Shape::new(
     "PutAccountSettingDefaultResponse",
-    Kind::Structure {
-        members: &[Member::optional("setting", &SETTING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("setting", &SETTING)], union: false },
 );
 
 pub static PUT_ACCOUNT_SETTING_REQUEST: Shape = Shape::new(
@@ -5727,20 +4224,14 @@ pub static PUT_ACCOUNT_SETTING_REQUEST: Shape = Shape::new(
 
 pub static PUT_ACCOUNT_SETTING_RESPONSE: Shape = Shape::new(
     "PutAccountSettingResponse",
-    Kind::Structure {
-        members: &[Member::optional("setting", &SETTING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("setting", &SETTING)], union: false },
 );
 
 pub static PUT_ATTRIBUTES_REQUEST: Shape = Shape::new(
     "PutAttributesRequest",
     Kind::Structure {
         members: &[
-            Member::required("attributes", &ATTRIBUTES).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("attributes", &ATTRIBUTES).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("cluster", &STRING),
         ],
         union: false,
@@ -5749,10 +4240,7 @@ pub static PUT_ATTRIBUTES_REQUEST: Shape = Shape::new(
 
 pub static PUT_ATTRIBUTES_RESPONSE: Shape = Shape::new(
     "PutAttributesResponse",
-    Kind::Structure {
-        members: &[Member::optional("attributes", &ATTRIBUTES)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("attributes", &ATTRIBUTES)], union: false },
 );
 
 pub static PUT_CLUSTER_CAPACITY_PROVIDERS_REQUEST: Shape = Shape::new(
@@ -5761,10 +4249,7 @@ pub static PUT_CLUSTER_CAPACITY_PROVIDERS_REQUEST: Shape = Shape::new(
         members: &[
             Member::required("capacityProviders", &STRING_LIST),
             Member::required("cluster", &STRING),
-            Member::required(
-                "defaultCapacityProviderStrategy",
-                &CAPACITY_PROVIDER_STRATEGY,
-            ),
+            Member::required("defaultCapacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
         ],
         union: false,
     },
@@ -5772,10 +4257,7 @@ pub static PUT_CLUSTER_CAPACITY_PROVIDERS_REQUEST: Shape = Shape::new(
 
 pub static PUT_CLUSTER_CAPACITY_PROVIDERS_RESPONSE: Shape = Shape::new(
     "PutClusterCapacityProvidersResponse",
-    Kind::Structure {
-        members: &[Member::optional("cluster", &CLUSTER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cluster", &CLUSTER)], union: false },
 );
 
 pub static REGISTER_CONTAINER_INSTANCE_REQUEST: Shape = Shape::new(
@@ -5799,10 +4281,7 @@ pub static REGISTER_CONTAINER_INSTANCE_REQUEST: Shape = Shape::new(
 
 pub static REGISTER_CONTAINER_INSTANCE_RESPONSE: Shape = Shape::new(
     "RegisterContainerInstanceResponse",
-    Kind::Structure {
-        members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)], union: false },
 );
 
 pub static REGISTER_DAEMON_TASK_DEFINITION_REQUEST: Shape = Shape::new(
@@ -5826,50 +4305,33 @@ pub static REGISTER_DAEMON_TASK_DEFINITION_REQUEST: Shape = Shape::new(
 
 pub static REGISTER_DAEMON_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "RegisterDaemonTaskDefinitionResponse",
-    Kind::Structure {
-        members: &[Member::optional("daemonTaskDefinitionArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("daemonTaskDefinitionArn", &STRING)], union: false },
 );
 
 pub static REGISTER_TASK_DEFINITION_REQUEST: Shape = Shape::new(
     "RegisterTaskDefinitionRequest",
     Kind::Structure {
         members: &[
-            Member::required("containerDefinitions", &CONTAINER_DEFINITIONS).within(Limits {
-                min: None,
-                max: Some(10),
-            }),
+            Member::required("containerDefinitions", &CONTAINER_DEFINITIONS)
+                .within(Limits { min: None, max: Some(10) }),
             Member::optional("cpu", &STRING),
             Member::optional("enableFaultInjection", &BOXED_BOOLEAN),
             Member::optional("ephemeralStorage", &EPHEMERAL_STORAGE),
             Member::optional("executionRoleArn", &STRING),
-            Member::required("family", &STRING).within(Limits {
-                min: Some(1),
-                max: Some(255),
-            }),
+            Member::required("family", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("inferenceAccelerators", &INFERENCE_ACCELERATORS),
             Member::optional("ipcMode", &IPC_MODE),
             Member::optional("memory", &STRING),
             Member::optional("networkMode", &NETWORK_MODE),
             Member::optional("pidMode", &PID_MODE),
-            Member::optional(
-                "placementConstraints",
-                &TASK_DEFINITION_PLACEMENT_CONSTRAINTS,
-            )
-            .within(Limits {
-                min: None,
-                max: Some(10),
-            }),
+            Member::optional("placementConstraints", &TASK_DEFINITION_PLACEMENT_CONSTRAINTS)
+                .within(Limits { min: None, max: Some(10) }),
             Member::optional("proxyConfiguration", &PROXY_CONFIGURATION),
             Member::optional("requiresCompatibilities", &COMPATIBILITY_LIST),
             Member::optional("runtimePlatform", &RUNTIME_PLATFORM),
             Member::optional("tags", &TAGS),
             Member::optional("taskRoleArn", &STRING),
-            Member::optional(
-                "trustedExecutionConfiguration",
-                &TRUSTED_EXECUTION_CONFIGURATION,
-            ),
+            Member::optional("trustedExecutionConfiguration", &TRUSTED_EXECUTION_CONFIGURATION),
             Member::optional("volumes", &VOLUME_LIST),
         ],
         union: false,
@@ -5879,41 +4341,26 @@ pub static REGISTER_TASK_DEFINITION_REQUEST: Shape = Shape::new(
 pub static REGISTER_TASK_DEFINITION_RESPONSE: Shape = Shape::new(
     "RegisterTaskDefinitionResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("tags", &TAGS),
-            Member::optional("taskDefinition", &TASK_DEFINITION),
-        ],
+        members: &[Member::optional("tags", &TAGS), Member::optional("taskDefinition", &TASK_DEFINITION)],
         union: false,
     },
 );
 
 pub static REPOSITORY_CREDENTIALS: Shape = Shape::new(
     "RepositoryCredentials",
-    Kind::Structure {
-        members: &[Member::required("credentialsParameter", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("credentialsParameter", &STRING)], union: false },
 )
 .sensitive();
 
-pub static REQUIRES_ATTRIBUTES: Shape = Shape::new(
-    "RequiresAttributes",
-    Kind::List {
-        item: &ATTRIBUTE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static REQUIRES_ATTRIBUTES: Shape =
+    Shape::new("RequiresAttributes", Kind::List { item: &ATTRIBUTE, item_name: None, flattened: false });
 
 pub static RESOLVED_CONFIGURATION: Shape = Shape::new(
     "ResolvedConfiguration",
     Kind::Structure {
         members: &[
             Member::optional("loadBalancers", &SERVICE_REVISION_LOAD_BALANCERS),
-            Member::optional(
-                "vpcLatticeConfigurations",
-                &SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS,
-            ),
+            Member::optional("vpcLatticeConfigurations", &SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS),
         ],
         union: false,
     },
@@ -5934,32 +4381,19 @@ pub static RESOURCE: Shape = Shape::new(
     },
 );
 
-pub static RESOURCE_IDS: Shape = Shape::new(
-    "ResourceIds",
-    Kind::List {
-        item: &STRING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static RESOURCE_IDS: Shape =
+    Shape::new("ResourceIds", Kind::List { item: &STRING, item_name: None, flattened: false });
 
 pub static RESOURCE_IN_USE_EXCEPTION: Shape = Shape::new(
     "ResourceInUseException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
-pub static RESOURCE_MANAGEMENT_TYPE: Shape =
-    Shape::new("ResourceManagementType", Kind::Enum(&["CUSTOMER", "ECS"]));
+pub static RESOURCE_MANAGEMENT_TYPE: Shape = Shape::new("ResourceManagementType", Kind::Enum(&["CUSTOMER", "ECS"]));
 
 pub static RESOURCE_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "ResourceNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static RESOURCE_REQUIREMENT: Shape = Shape::new(
@@ -5974,28 +4408,14 @@ pub static RESOURCE_REQUIREMENT: Shape = Shape::new(
     },
 );
 
-pub static RESOURCE_REQUIREMENTS: Shape = Shape::new(
-    "ResourceRequirements",
-    Kind::List {
-        item: &RESOURCE_REQUIREMENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static RESOURCE_REQUIREMENTS: Shape =
+    Shape::new("ResourceRequirements", Kind::List { item: &RESOURCE_REQUIREMENT, item_name: None, flattened: false });
 
-pub static RESOURCE_TYPE: Shape = Shape::new(
-    "ResourceType",
-    Kind::Enum(&["GPU", "InferenceAccelerator", "NeuronDevice"]),
-);
+pub static RESOURCE_TYPE: Shape =
+    Shape::new("ResourceType", Kind::Enum(&["GPU", "InferenceAccelerator", "NeuronDevice"]));
 
-pub static RESOURCES: Shape = Shape::new(
-    "Resources",
-    Kind::List {
-        item: &RESOURCE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static RESOURCES: Shape =
+    Shape::new("Resources", Kind::List { item: &RESOURCE, item_name: None, flattened: false });
 
 pub static ROLLBACK: Shape = Shape::new(
     "Rollback",
@@ -6013,42 +4433,24 @@ pub static RUN_TASK_REQUEST: Shape = Shape::new(
     "RunTaskRequest",
     Kind::Structure {
         members: &[
-            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY).within(
-                Limits {
-                    min: None,
-                    max: Some(20),
-                },
-            ),
-            Member::optional("clientToken", &STRING).within(Limits {
-                min: None,
-                max: Some(64),
-            }),
+            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY)
+                .within(Limits { min: None, max: Some(20) }),
+            Member::optional("clientToken", &STRING).within(Limits { min: None, max: Some(64) }),
             Member::optional("cluster", &STRING),
-            Member::optional("count", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::optional("count", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("enableECSManagedTags", &BOOLEAN),
             Member::optional("enableExecuteCommand", &BOOLEAN),
             Member::optional("group", &STRING),
             Member::optional("launchType", &LAUNCH_TYPE),
             Member::optional("networkConfiguration", &NETWORK_CONFIGURATION),
             Member::optional("overrides", &TASK_OVERRIDE),
-            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS).within(Limits {
-                min: None,
-                max: Some(10),
-            }),
-            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits {
-                min: None,
-                max: Some(5),
-            }),
+            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS)
+                .within(Limits { min: None, max: Some(10) }),
+            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits { min: None, max: Some(5) }),
             Member::optional("platformVersion", &STRING),
             Member::optional("propagateTags", &PROPAGATE_TAGS),
             Member::optional("referenceId", &STRING),
-            Member::optional("startedBy", &STRING).within(Limits {
-                min: None,
-                max: Some(128),
-            }),
+            Member::optional("startedBy", &STRING).within(Limits { min: None, max: Some(128) }),
             Member::optional("tags", &TAGS),
             Member::required("taskDefinition", &STRING),
             Member::optional("volumeConfigurations", &TASK_VOLUME_CONFIGURATIONS),
@@ -6060,10 +4462,7 @@ pub static RUN_TASK_REQUEST: Shape = Shape::new(
 pub static RUN_TASK_RESPONSE: Shape = Shape::new(
     "RunTaskResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("tasks", &TASKS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("tasks", &TASKS)],
         union: false,
     },
 );
@@ -6081,10 +4480,7 @@ pub static RUNTIME_PLATFORM: Shape = Shape::new(
 
 pub static RUNTIME_PLATFORM_OVERRIDE: Shape = Shape::new(
     "RuntimePlatformOverride",
-    Kind::Structure {
-        members: &[Member::optional("cpuArchitecture", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cpuArchitecture", &STRING)], union: false },
 );
 
 pub static S3_FILES_VOLUME_CONFIGURATION: Shape = Shape::new(
@@ -6105,10 +4501,7 @@ pub static SCALE: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("unit", &SCALE_UNIT),
-            Member::optional("value", &DOUBLE).within(Limits {
-                min: Some(0),
-                max: Some(100),
-            }),
+            Member::optional("value", &DOUBLE).within(Limits { min: Some(0), max: Some(100) }),
         ],
         union: false,
     },
@@ -6116,59 +4509,37 @@ pub static SCALE: Shape = Shape::new(
 
 pub static SCALE_UNIT: Shape = Shape::new("ScaleUnit", Kind::Enum(&["PERCENT"]));
 
-pub static SCHEDULING_STRATEGY: Shape =
-    Shape::new("SchedulingStrategy", Kind::Enum(&["REPLICA", "DAEMON"]));
+pub static SCHEDULING_STRATEGY: Shape = Shape::new("SchedulingStrategy", Kind::Enum(&["REPLICA", "DAEMON"]));
 
 pub static SCOPE: Shape = Shape::new("Scope", Kind::Enum(&["task", "shared"]));
 
 pub static SECRET: Shape = Shape::new(
     "Secret",
     Kind::Structure {
-        members: &[
-            Member::required("name", &STRING),
-            Member::required("valueFrom", &STRING),
-        ],
+        members: &[Member::required("name", &STRING), Member::required("valueFrom", &STRING)],
         union: false,
     },
 );
 
-pub static SECRET_LIST: Shape = Shape::new(
-    "SecretList",
-    Kind::List {
-        item: &SECRET,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SECRET_LIST: Shape =
+    Shape::new("SecretList", Kind::List { item: &SECRET, item_name: None, flattened: false });
 
-pub static SENSITIVE_STRING: Shape =
-    Shape::new("SensitiveString", Kind::String(Pattern::Any)).sensitive();
+pub static SENSITIVE_STRING: Shape = Shape::new("SensitiveString", Kind::String(Pattern::Any)).sensitive();
 
-pub static SERVER_EXCEPTION: Shape = Shape::new(
-    "ServerException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
-);
+pub static SERVER_EXCEPTION: Shape =
+    Shape::new("ServerException", Kind::Structure { members: &[Member::optional("message", &STRING)], union: false });
 
 pub static SERVICE: Shape = Shape::new(
     "Service",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "availabilityZoneRebalancing",
-                &AVAILABILITY_ZONE_REBALANCING,
-            ),
+            Member::optional("availabilityZoneRebalancing", &AVAILABILITY_ZONE_REBALANCING),
             Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY),
             Member::optional("clusterArn", &STRING),
             Member::optional("createdAt", &TIMESTAMP),
             Member::optional("createdBy", &STRING),
             Member::optional("currentServiceDeployment", &STRING),
-            Member::optional(
-                "currentServiceRevisions",
-                &SERVICE_CURRENT_REVISION_SUMMARY_LIST,
-            ),
+            Member::optional("currentServiceRevisions", &SERVICE_CURRENT_REVISION_SUMMARY_LIST),
             Member::optional("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
             Member::optional("deploymentController", &DEPLOYMENT_CONTROLLER),
             Member::optional("deployments", &DEPLOYMENTS),
@@ -6207,28 +4578,20 @@ pub static SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::required("format", &SERVICE_CONNECT_ACCESS_LOGGING_FORMAT),
-            Member::optional(
-                "includeQueryParameters",
-                &SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS,
-            ),
+            Member::optional("includeQueryParameters", &SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS),
         ],
         union: false,
     },
 );
 
-pub static SERVICE_CONNECT_ACCESS_LOGGING_FORMAT: Shape = Shape::new(
-    "ServiceConnectAccessLoggingFormat",
-    Kind::Enum(&["TEXT", "JSON"]),
-);
+pub static SERVICE_CONNECT_ACCESS_LOGGING_FORMAT: Shape =
+    Shape::new("ServiceConnectAccessLoggingFormat", Kind::Enum(&["TEXT", "JSON"]));
 
 pub static SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape::new(
     "ServiceConnectClientAlias",
     Kind::Structure {
         members: &[
-            Member::optional("dnsName", &STRING).within(Limits {
-                min: None,
-                max: Some(127),
-            }),
+            Member::optional("dnsName", &STRING).within(Limits { min: None, max: Some(127) }),
             Member::required("port", &PORT_NUMBER),
             Member::optional("testTrafficRules", &SERVICE_CONNECT_TEST_TRAFFIC_RULES),
         ],
@@ -6238,25 +4601,15 @@ pub static SERVICE_CONNECT_CLIENT_ALIAS: Shape = Shape::new(
 
 pub static SERVICE_CONNECT_CLIENT_ALIAS_LIST: Shape = Shape::new(
     "ServiceConnectClientAliasList",
-    Kind::List {
-        item: &SERVICE_CONNECT_CLIENT_ALIAS,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_CONNECT_CLIENT_ALIAS, item_name: None, flattened: false },
 );
 
 pub static SERVICE_CONNECT_CONFIGURATION: Shape = Shape::new(
     "ServiceConnectConfiguration",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "accessLogConfiguration",
-                &SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION,
-            ),
-            Member::optional(
-                "containerConfigurations",
-                &SERVICE_CONNECT_CONTAINER_CONFIGURATIONS,
-            ),
+            Member::optional("accessLogConfiguration", &SERVICE_CONNECT_ACCESS_LOG_CONFIGURATION),
+            Member::optional("containerConfigurations", &SERVICE_CONNECT_CONTAINER_CONFIGURATIONS),
             Member::required("enabled", &BOOLEAN),
             Member::optional("logConfiguration", &LOG_CONFIGURATION),
             Member::optional("namespace", &STRING),
@@ -6268,50 +4621,28 @@ pub static SERVICE_CONNECT_CONFIGURATION: Shape = Shape::new(
 
 pub static SERVICE_CONNECT_CONTAINER_CONFIGURATION: Shape = Shape::new(
     "ServiceConnectContainerConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "logLevel",
-            &SERVICE_CONNECT_CONTAINER_LOG_LEVEL,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("logLevel", &SERVICE_CONNECT_CONTAINER_LOG_LEVEL)], union: true },
 );
 
 pub static SERVICE_CONNECT_CONTAINER_CONFIGURATIONS: Shape = Shape::new(
     "ServiceConnectContainerConfigurations",
-    Kind::List {
-        item: &SERVICE_CONNECT_CONTAINER_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_CONNECT_CONTAINER_CONFIGURATION, item_name: None, flattened: false },
 )
-.within(Limits {
-    min: Some(0),
-    max: Some(10),
-});
+.within(Limits { min: Some(0), max: Some(10) });
 
-pub static SERVICE_CONNECT_CONTAINER_LOG_LEVEL: Shape = Shape::new(
-    "ServiceConnectContainerLogLevel",
-    Kind::Enum(&["debug", "info"]),
-);
+pub static SERVICE_CONNECT_CONTAINER_LOG_LEVEL: Shape =
+    Shape::new("ServiceConnectContainerLogLevel", Kind::Enum(&["debug", "info"]));
 
-pub static SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Shape = Shape::new(
-    "ServiceConnectIncludeQueryParameters",
-    Kind::Enum(&["DISABLED", "ENABLED"]),
-);
+pub static SERVICE_CONNECT_INCLUDE_QUERY_PARAMETERS: Shape =
+    Shape::new("ServiceConnectIncludeQueryParameters", Kind::Enum(&["DISABLED", "ENABLED"]));
 
 pub static SERVICE_CONNECT_SERVICE: Shape = Shape::new(
     "ServiceConnectService",
     Kind::Structure {
         members: &[
-            Member::optional("clientAliases", &SERVICE_CONNECT_CLIENT_ALIAS_LIST).within(Limits {
-                min: None,
-                max: Some(1),
-            }),
-            Member::optional("discoveryName", &STRING).within(Limits {
-                min: None,
-                max: Some(64),
-            }),
+            Member::optional("clientAliases", &SERVICE_CONNECT_CLIENT_ALIAS_LIST)
+                .within(Limits { min: None, max: Some(1) }),
+            Member::optional("discoveryName", &STRING).within(Limits { min: None, max: Some(64) }),
             Member::optional("ingressPortOverride", &PORT_NUMBER),
             Member::required("portName", &STRING),
             Member::optional("timeout", &TIMEOUT_CONFIGURATION),
@@ -6323,39 +4654,25 @@ pub static SERVICE_CONNECT_SERVICE: Shape = Shape::new(
 
 pub static SERVICE_CONNECT_SERVICE_LIST: Shape = Shape::new(
     "ServiceConnectServiceList",
-    Kind::List {
-        item: &SERVICE_CONNECT_SERVICE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_CONNECT_SERVICE, item_name: None, flattened: false },
 );
 
 pub static SERVICE_CONNECT_SERVICE_RESOURCE: Shape = Shape::new(
     "ServiceConnectServiceResource",
     Kind::Structure {
-        members: &[
-            Member::optional("discoveryArn", &STRING),
-            Member::optional("discoveryName", &STRING),
-        ],
+        members: &[Member::optional("discoveryArn", &STRING), Member::optional("discoveryName", &STRING)],
         union: false,
     },
 );
 
 pub static SERVICE_CONNECT_SERVICE_RESOURCE_LIST: Shape = Shape::new(
     "ServiceConnectServiceResourceList",
-    Kind::List {
-        item: &SERVICE_CONNECT_SERVICE_RESOURCE,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_CONNECT_SERVICE_RESOURCE, item_name: None, flattened: false },
 );
 
 pub static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_MATCH_RULES: Shape = Shape::new(
     "ServiceConnectTestTrafficHeaderMatchRules",
-    Kind::Structure {
-        members: &[Member::required("exact", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("exact", &STRING)], union: false },
 );
 
 pub static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Shape = Shape::new(
@@ -6372,30 +4689,21 @@ pub static SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES: Shape = Shape::new(
 pub static SERVICE_CONNECT_TEST_TRAFFIC_RULES: Shape = Shape::new(
     "ServiceConnectTestTrafficRules",
     Kind::Structure {
-        members: &[Member::required(
-            "header",
-            &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES,
-        )],
+        members: &[Member::required("header", &SERVICE_CONNECT_TEST_TRAFFIC_HEADER_RULES)],
         union: false,
     },
 );
 
 pub static SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY: Shape = Shape::new(
     "ServiceConnectTlsCertificateAuthority",
-    Kind::Structure {
-        members: &[Member::optional("awsPcaAuthorityArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("awsPcaAuthorityArn", &STRING)], union: false },
 );
 
 pub static SERVICE_CONNECT_TLS_CONFIGURATION: Shape = Shape::new(
     "ServiceConnectTlsConfiguration",
     Kind::Structure {
         members: &[
-            Member::required(
-                "issuerCertificateAuthority",
-                &SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY,
-            ),
+            Member::required("issuerCertificateAuthority", &SERVICE_CONNECT_TLS_CERTIFICATE_AUTHORITY),
             Member::optional("kmsKey", &STRING),
             Member::optional("roleArn", &STRING),
         ],
@@ -6418,11 +4726,7 @@ pub static SERVICE_CURRENT_REVISION_SUMMARY: Shape = Shape::new(
 
 pub static SERVICE_CURRENT_REVISION_SUMMARY_LIST: Shape = Shape::new(
     "ServiceCurrentRevisionSummaryList",
-    Kind::List {
-        item: &SERVICE_CURRENT_REVISION_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_CURRENT_REVISION_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static SERVICE_DEPLOYMENT: Shape = Shape::new(
@@ -6432,16 +4736,10 @@ pub static SERVICE_DEPLOYMENT: Shape = Shape::new(
             Member::optional("alarms", &SERVICE_DEPLOYMENT_ALARMS),
             Member::optional("clusterArn", &STRING),
             Member::optional("createdAt", &TIMESTAMP),
-            Member::optional(
-                "deploymentCircuitBreaker",
-                &SERVICE_DEPLOYMENT_CIRCUIT_BREAKER,
-            ),
+            Member::optional("deploymentCircuitBreaker", &SERVICE_DEPLOYMENT_CIRCUIT_BREAKER),
             Member::optional("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
             Member::optional("finishedAt", &TIMESTAMP),
-            Member::optional(
-                "lifecycleHookDetails",
-                &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST,
-            ),
+            Member::optional("lifecycleHookDetails", &DEPLOYMENT_LIFECYCLE_HOOK_DETAIL_LIST),
             Member::optional("lifecycleStage", &SERVICE_DEPLOYMENT_LIFECYCLE_STAGE),
             Member::optional("rollback", &ROLLBACK),
             Member::optional("serviceArn", &STRING),
@@ -6518,10 +4816,7 @@ pub static SERVICE_DEPLOYMENT_LIFECYCLE_STAGE: Shape = Shape::new(
 
 pub static SERVICE_DEPLOYMENT_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "ServiceDeploymentNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static SERVICE_DEPLOYMENT_ROLLBACK_MONITORS_STATUS: Shape = Shape::new(
@@ -6546,29 +4841,15 @@ pub static SERVICE_DEPLOYMENT_STATUS: Shape = Shape::new(
 
 pub static SERVICE_DEPLOYMENT_STATUS_LIST: Shape = Shape::new(
     "ServiceDeploymentStatusList",
-    Kind::List {
-        item: &SERVICE_DEPLOYMENT_STATUS,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_DEPLOYMENT_STATUS, item_name: None, flattened: false },
 );
 
-pub static SERVICE_DEPLOYMENTS: Shape = Shape::new(
-    "ServiceDeployments",
-    Kind::List {
-        item: &SERVICE_DEPLOYMENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICE_DEPLOYMENTS: Shape =
+    Shape::new("ServiceDeployments", Kind::List { item: &SERVICE_DEPLOYMENT, item_name: None, flattened: false });
 
 pub static SERVICE_DEPLOYMENTS_BRIEF: Shape = Shape::new(
     "ServiceDeploymentsBrief",
-    Kind::List {
-        item: &SERVICE_DEPLOYMENT_BRIEF,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_DEPLOYMENT_BRIEF, item_name: None, flattened: false },
 );
 
 pub static SERVICE_EVENT: Shape = Shape::new(
@@ -6583,25 +4864,13 @@ pub static SERVICE_EVENT: Shape = Shape::new(
     },
 );
 
-pub static SERVICE_EVENTS: Shape = Shape::new(
-    "ServiceEvents",
-    Kind::List {
-        item: &SERVICE_EVENT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICE_EVENTS: Shape =
+    Shape::new("ServiceEvents", Kind::List { item: &SERVICE_EVENT, item_name: None, flattened: false });
 
 pub static SERVICE_FIELD: Shape = Shape::new("ServiceField", Kind::Enum(&["TAGS"]));
 
-pub static SERVICE_FIELD_LIST: Shape = Shape::new(
-    "ServiceFieldList",
-    Kind::List {
-        item: &SERVICE_FIELD,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICE_FIELD_LIST: Shape =
+    Shape::new("ServiceFieldList", Kind::List { item: &SERVICE_FIELD, item_name: None, flattened: false });
 
 pub static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
     "ServiceManagedEBSVolumeConfiguration",
@@ -6615,10 +4884,7 @@ pub static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
             Member::optional("sizeInGiB", &BOXED_INTEGER),
             Member::optional("snapshotId", &EBS_SNAPSHOT_ID),
             Member::optional("tagSpecifications", &EBS_TAG_SPECIFICATIONS),
-            Member::optional("throughput", &BOXED_INTEGER).within(Limits {
-                min: None,
-                max: Some(1000),
-            }),
+            Member::optional("throughput", &BOXED_INTEGER).within(Limits { min: None, max: Some(1000) }),
             Member::optional("volumeInitializationRate", &BOXED_INTEGER),
             Member::optional("volumeType", &EBS_VOLUME_TYPE),
         ],
@@ -6628,28 +4894,16 @@ pub static SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
 
 pub static SERVICE_NOT_ACTIVE_EXCEPTION: Shape = Shape::new(
     "ServiceNotActiveException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static SERVICE_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "ServiceNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
-pub static SERVICE_REGISTRIES: Shape = Shape::new(
-    "ServiceRegistries",
-    Kind::List {
-        item: &SERVICE_REGISTRY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICE_REGISTRIES: Shape =
+    Shape::new("ServiceRegistries", Kind::List { item: &SERVICE_REGISTRY, item_name: None, flattened: false });
 
 pub static SERVICE_REGISTRY: Shape = Shape::new(
     "ServiceRegistry",
@@ -6685,10 +4939,7 @@ pub static SERVICE_REVISION: Shape = Shape::new(
             Member::optional("platformVersion", &STRING),
             Member::optional("resolvedConfiguration", &RESOLVED_CONFIGURATION),
             Member::optional("serviceArn", &STRING),
-            Member::optional(
-                "serviceConnectConfiguration",
-                &SERVICE_CONNECT_CONFIGURATION,
-            ),
+            Member::optional("serviceConnectConfiguration", &SERVICE_CONNECT_CONFIGURATION),
             Member::optional("serviceRegistries", &SERVICE_REGISTRIES),
             Member::optional("serviceRevisionArn", &STRING),
             Member::optional("taskDefinition", &STRING),
@@ -6699,40 +4950,25 @@ pub static SERVICE_REVISION: Shape = Shape::new(
     },
 );
 
-pub static SERVICE_REVISION_CLEANUP: Shape = Shape::new(
-    "ServiceRevisionCleanup",
-    Kind::Enum(&["BLOCKING", "DEFERRED"]),
-);
+pub static SERVICE_REVISION_CLEANUP: Shape =
+    Shape::new("ServiceRevisionCleanup", Kind::Enum(&["BLOCKING", "DEFERRED"]));
 
 pub static SERVICE_REVISION_LOAD_BALANCER: Shape = Shape::new(
     "ServiceRevisionLoadBalancer",
     Kind::Structure {
-        members: &[
-            Member::optional("productionListenerRule", &STRING),
-            Member::optional("targetGroupArn", &STRING),
-        ],
+        members: &[Member::optional("productionListenerRule", &STRING), Member::optional("targetGroupArn", &STRING)],
         union: false,
     },
 );
 
 pub static SERVICE_REVISION_LOAD_BALANCERS: Shape = Shape::new(
     "ServiceRevisionLoadBalancers",
-    Kind::List {
-        item: &SERVICE_REVISION_LOAD_BALANCER,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_REVISION_LOAD_BALANCER, item_name: None, flattened: false },
 );
 
 pub static SERVICE_REVISION_OVERRIDES: Shape = Shape::new(
     "ServiceRevisionOverrides",
-    Kind::Structure {
-        members: &[Member::optional(
-            "runtimePlatform",
-            &RUNTIME_PLATFORM_OVERRIDE,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("runtimePlatform", &RUNTIME_PLATFORM_OVERRIDE)], union: false },
 );
 
 pub static SERVICE_REVISION_SUMMARY: Shape = Shape::new(
@@ -6753,49 +4989,29 @@ pub static SERVICE_REVISION_SUMMARY: Shape = Shape::new(
 pub static SERVICE_REVISION_VPC_LATTICE_CONFIGURATION: Shape = Shape::new(
     "ServiceRevisionVpcLatticeConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("productionListenerRule", &STRING),
-            Member::optional("targetGroupArn", &STRING),
-        ],
+        members: &[Member::optional("productionListenerRule", &STRING), Member::optional("targetGroupArn", &STRING)],
         union: false,
     },
 );
 
 pub static SERVICE_REVISION_VPC_LATTICE_CONFIGURATIONS: Shape = Shape::new(
     "ServiceRevisionVpcLatticeConfigurations",
-    Kind::List {
-        item: &SERVICE_REVISION_VPC_LATTICE_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_REVISION_VPC_LATTICE_CONFIGURATION, item_name: None, flattened: false },
 );
 
-pub static SERVICE_REVISIONS: Shape = Shape::new(
-    "ServiceRevisions",
-    Kind::List {
-        item: &SERVICE_REVISION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICE_REVISIONS: Shape =
+    Shape::new("ServiceRevisions", Kind::List { item: &SERVICE_REVISION, item_name: None, flattened: false });
 
 pub static SERVICE_REVISIONS_SUMMARY_LIST: Shape = Shape::new(
     "ServiceRevisionsSummaryList",
-    Kind::List {
-        item: &SERVICE_REVISION_SUMMARY,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_REVISION_SUMMARY, item_name: None, flattened: false },
 );
 
 pub static SERVICE_VOLUME_CONFIGURATION: Shape = Shape::new(
     "ServiceVolumeConfiguration",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "managedEBSVolume",
-                &SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION,
-            ),
+            Member::optional("managedEBSVolume", &SERVICE_MANAGED_EBS_VOLUME_CONFIGURATION),
             Member::required("name", &ECS_VOLUME_NAME),
         ],
         union: false,
@@ -6804,21 +5020,10 @@ pub static SERVICE_VOLUME_CONFIGURATION: Shape = Shape::new(
 
 pub static SERVICE_VOLUME_CONFIGURATIONS: Shape = Shape::new(
     "ServiceVolumeConfigurations",
-    Kind::List {
-        item: &SERVICE_VOLUME_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &SERVICE_VOLUME_CONFIGURATION, item_name: None, flattened: false },
 );
 
-pub static SERVICES: Shape = Shape::new(
-    "Services",
-    Kind::List {
-        item: &SERVICE,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SERVICES: Shape = Shape::new("Services", Kind::List { item: &SERVICE, item_name: None, flattened: false });
 
 pub static SESSION: Shape = Shape::new(
     "Session",
@@ -6864,39 +5069,23 @@ pub static SETTING_NAME: Shape = Shape::new(
 
 pub static SETTING_TYPE: Shape = Shape::new("SettingType", Kind::Enum(&["user", "aws_managed"]));
 
-pub static SETTINGS: Shape = Shape::new(
-    "Settings",
-    Kind::List {
-        item: &SETTING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SETTINGS: Shape = Shape::new("Settings", Kind::List { item: &SETTING, item_name: None, flattened: false });
 
 pub static SHARING_STRATEGY: Shape = Shape::new(
     "SharingStrategy",
-    Kind::Structure {
-        members: &[Member::optional("nvidiaMps", &NVIDIA_MPS_ALLOCATION)],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("nvidiaMps", &NVIDIA_MPS_ALLOCATION)], union: true },
 );
 
 pub static SORT_ORDER: Shape = Shape::new("SortOrder", Kind::Enum(&["ASC", "DESC"]));
 
-pub static STABILITY_STATUS: Shape = Shape::new(
-    "StabilityStatus",
-    Kind::Enum(&["STEADY_STATE", "STABILIZING"]),
-);
+pub static STABILITY_STATUS: Shape = Shape::new("StabilityStatus", Kind::Enum(&["STEADY_STATE", "STABILIZING"]));
 
 pub static START_TASK_REQUEST: Shape = Shape::new(
     "StartTaskRequest",
     Kind::Structure {
         members: &[
             Member::optional("cluster", &STRING),
-            Member::required("containerInstances", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("containerInstances", &STRING_LIST).within(Limits { min: Some(1), max: Some(10) }),
             Member::optional("enableECSManagedTags", &BOOLEAN),
             Member::optional("enableExecuteCommand", &BOOLEAN),
             Member::optional("group", &STRING),
@@ -6904,10 +5093,7 @@ pub static START_TASK_REQUEST: Shape = Shape::new(
             Member::optional("overrides", &TASK_OVERRIDE),
             Member::optional("propagateTags", &PROPAGATE_TAGS),
             Member::optional("referenceId", &STRING),
-            Member::optional("startedBy", &STRING).within(Limits {
-                min: None,
-                max: Some(36),
-            }),
+            Member::optional("startedBy", &STRING).within(Limits { min: None, max: Some(36) }),
             Member::optional("tags", &TAGS),
             Member::required("taskDefinition", &STRING),
             Member::optional("volumeConfigurations", &TASK_VOLUME_CONFIGURATIONS),
@@ -6919,22 +5105,13 @@ pub static START_TASK_REQUEST: Shape = Shape::new(
 pub static START_TASK_RESPONSE: Shape = Shape::new(
     "StartTaskResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("tasks", &TASKS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("tasks", &TASKS)],
         union: false,
     },
 );
 
-pub static STATISTICS: Shape = Shape::new(
-    "Statistics",
-    Kind::List {
-        item: &KEY_VALUE_PAIR,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static STATISTICS: Shape =
+    Shape::new("Statistics", Kind::List { item: &KEY_VALUE_PAIR, item_name: None, flattened: false });
 
 pub static STOP_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape::new(
     "StopServiceDeploymentRequest",
@@ -6949,16 +5126,11 @@ pub static STOP_SERVICE_DEPLOYMENT_REQUEST: Shape = Shape::new(
 
 pub static STOP_SERVICE_DEPLOYMENT_RESPONSE: Shape = Shape::new(
     "StopServiceDeploymentResponse",
-    Kind::Structure {
-        members: &[Member::optional("serviceDeploymentArn", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("serviceDeploymentArn", &STRING)], union: false },
 );
 
-pub static STOP_SERVICE_DEPLOYMENT_STOP_TYPE: Shape = Shape::new(
-    "StopServiceDeploymentStopType",
-    Kind::Enum(&["ABORT", "ROLLBACK"]),
-);
+pub static STOP_SERVICE_DEPLOYMENT_STOP_TYPE: Shape =
+    Shape::new("StopServiceDeploymentStopType", Kind::Enum(&["ABORT", "ROLLBACK"]));
 
 pub static STOP_TASK_REQUEST: Shape = Shape::new(
     "StopTaskRequest",
@@ -6972,51 +5144,27 @@ pub static STOP_TASK_REQUEST: Shape = Shape::new(
     },
 );
 
-pub static STOP_TASK_RESPONSE: Shape = Shape::new(
-    "StopTaskResponse",
-    Kind::Structure {
-        members: &[Member::optional("task", &TASK)],
-        union: false,
-    },
-);
+pub static STOP_TASK_RESPONSE: Shape =
+    Shape::new("StopTaskResponse", Kind::Structure { members: &[Member::optional("task", &TASK)], union: false });
 
 pub static STRING: Shape = Shape::new("String", Kind::String(Pattern::Any));
 
-pub static STRING_LIST: Shape = Shape::new(
-    "StringList",
-    Kind::List {
-        item: &STRING,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static STRING_LIST: Shape =
+    Shape::new("StringList", Kind::List { item: &STRING, item_name: None, flattened: false });
 
-pub static STRING_MAP: Shape = Shape::new(
-    "StringMap",
-    Kind::Map {
-        key: &STRING,
-        value: &STRING,
-        flattened: false,
-    },
-);
+pub static STRING_MAP: Shape = Shape::new("StringMap", Kind::Map { key: &STRING, value: &STRING, flattened: false });
 
 pub static SUBMIT_ATTACHMENT_STATE_CHANGES_REQUEST: Shape = Shape::new(
     "SubmitAttachmentStateChangesRequest",
     Kind::Structure {
-        members: &[
-            Member::required("attachments", &ATTACHMENT_STATE_CHANGES),
-            Member::optional("cluster", &STRING),
-        ],
+        members: &[Member::required("attachments", &ATTACHMENT_STATE_CHANGES), Member::optional("cluster", &STRING)],
         union: false,
     },
 );
 
 pub static SUBMIT_ATTACHMENT_STATE_CHANGES_RESPONSE: Shape = Shape::new(
     "SubmitAttachmentStateChangesResponse",
-    Kind::Structure {
-        members: &[Member::optional("acknowledgment", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("acknowledgment", &STRING)], union: false },
 );
 
 pub static SUBMIT_CONTAINER_STATE_CHANGE_REQUEST: Shape = Shape::new(
@@ -7038,10 +5186,7 @@ pub static SUBMIT_CONTAINER_STATE_CHANGE_REQUEST: Shape = Shape::new(
 
 pub static SUBMIT_CONTAINER_STATE_CHANGE_RESPONSE: Shape = Shape::new(
     "SubmitContainerStateChangeResponse",
-    Kind::Structure {
-        members: &[Member::optional("acknowledgment", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("acknowledgment", &STRING)], union: false },
 );
 
 pub static SUBMIT_TASK_STATE_CHANGE_REQUEST: Shape = Shape::new(
@@ -7065,108 +5210,58 @@ pub static SUBMIT_TASK_STATE_CHANGE_REQUEST: Shape = Shape::new(
 
 pub static SUBMIT_TASK_STATE_CHANGE_RESPONSE: Shape = Shape::new(
     "SubmitTaskStateChangeResponse",
-    Kind::Structure {
-        members: &[Member::optional("acknowledgment", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("acknowledgment", &STRING)], union: false },
 );
 
 pub static SYSTEM_CONTROL: Shape = Shape::new(
     "SystemControl",
     Kind::Structure {
-        members: &[
-            Member::optional("namespace", &STRING),
-            Member::optional("value", &STRING),
-        ],
+        members: &[Member::optional("namespace", &STRING), Member::optional("value", &STRING)],
         union: false,
     },
 );
 
-pub static SYSTEM_CONTROLS: Shape = Shape::new(
-    "SystemControls",
-    Kind::List {
-        item: &SYSTEM_CONTROL,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static SYSTEM_CONTROLS: Shape =
+    Shape::new("SystemControls", Kind::List { item: &SYSTEM_CONTROL, item_name: None, flattened: false });
 
 pub static TAG: Shape = Shape::new(
     "Tag",
     Kind::Structure {
-        members: &[
-            Member::optional("key", &TAG_KEY),
-            Member::optional("value", &TAG_VALUE),
-        ],
+        members: &[Member::optional("key", &TAG_KEY), Member::optional("value", &TAG_VALUE)],
         union: false,
     },
 );
 
-pub static TAG_KEY: Shape = Shape::new("TagKey", Kind::String(Pattern::Tag)).within(Limits {
-    min: Some(1),
-    max: Some(128),
-});
+pub static TAG_KEY: Shape =
+    Shape::new("TagKey", Kind::String(Pattern::Tag)).within(Limits { min: Some(1), max: Some(128) });
 
-pub static TAG_KEYS: Shape = Shape::new(
-    "TagKeys",
-    Kind::List {
-        item: &TAG_KEY,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TAG_KEYS: Shape = Shape::new("TagKeys", Kind::List { item: &TAG_KEY, item_name: None, flattened: false });
 
 pub static TAG_RESOURCE_REQUEST: Shape = Shape::new(
     "TagResourceRequest",
     Kind::Structure {
-        members: &[
-            Member::required("resourceArn", &STRING),
-            Member::required("tags", &TAGS),
-        ],
+        members: &[Member::required("resourceArn", &STRING), Member::required("tags", &TAGS)],
         union: false,
     },
 );
 
-pub static TAG_RESOURCE_RESPONSE: Shape = Shape::new(
-    "TagResourceResponse",
-    Kind::Structure {
-        members: &[],
-        union: false,
-    },
-);
+pub static TAG_RESOURCE_RESPONSE: Shape =
+    Shape::new("TagResourceResponse", Kind::Structure { members: &[], union: false });
 
-pub static TAG_VALUE: Shape = Shape::new("TagValue", Kind::String(Pattern::Tag)).within(Limits {
-    min: Some(0),
-    max: Some(256),
-});
+pub static TAG_VALUE: Shape =
+    Shape::new("TagValue", Kind::String(Pattern::Tag)).within(Limits { min: Some(0), max: Some(256) });
 
-pub static TAGS: Shape = Shape::new(
-    "Tags",
-    Kind::List {
-        item: &TAG,
-        item_name: None,
-        flattened: false,
-    },
-)
-.within(Limits {
-    min: Some(0),
-    max: Some(50),
-});
+pub static TAGS: Shape = Shape::new("Tags", Kind::List { item: &TAG, item_name: None, flattened: false })
+    .within(Limits { min: Some(0), max: Some(50) });
 
 pub static TARGET_NOT_CONNECTED_EXCEPTION: Shape = Shape::new(
     "TargetNotConnectedException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static TARGET_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "TargetNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static TARGET_TYPE: Shape = Shape::new("TargetType", Kind::Enum(&["container-instance"]));
@@ -7236,10 +5331,7 @@ pub static TASK_DEFINITION: Shape = Shape::new(
             Member::optional("memory", &STRING),
             Member::optional("networkMode", &NETWORK_MODE),
             Member::optional("pidMode", &PID_MODE),
-            Member::optional(
-                "placementConstraints",
-                &TASK_DEFINITION_PLACEMENT_CONSTRAINTS,
-            ),
+            Member::optional("placementConstraints", &TASK_DEFINITION_PLACEMENT_CONSTRAINTS),
             Member::optional("proxyConfiguration", &PROXY_CONFIGURATION),
             Member::optional("registeredAt", &TIMESTAMP),
             Member::optional("registeredBy", &STRING),
@@ -7250,40 +5342,25 @@ pub static TASK_DEFINITION: Shape = Shape::new(
             Member::optional("status", &TASK_DEFINITION_STATUS),
             Member::optional("taskDefinitionArn", &STRING),
             Member::optional("taskRoleArn", &STRING),
-            Member::optional(
-                "trustedExecutionConfiguration",
-                &TRUSTED_EXECUTION_CONFIGURATION,
-            ),
+            Member::optional("trustedExecutionConfiguration", &TRUSTED_EXECUTION_CONFIGURATION),
             Member::optional("volumes", &VOLUME_LIST),
         ],
         union: false,
     },
 );
 
-pub static TASK_DEFINITION_FAMILY_STATUS: Shape = Shape::new(
-    "TaskDefinitionFamilyStatus",
-    Kind::Enum(&["ACTIVE", "INACTIVE", "ALL"]),
-);
+pub static TASK_DEFINITION_FAMILY_STATUS: Shape =
+    Shape::new("TaskDefinitionFamilyStatus", Kind::Enum(&["ACTIVE", "INACTIVE", "ALL"]));
 
 pub static TASK_DEFINITION_FIELD: Shape = Shape::new("TaskDefinitionField", Kind::Enum(&["TAGS"]));
 
 pub static TASK_DEFINITION_FIELD_LIST: Shape = Shape::new(
     "TaskDefinitionFieldList",
-    Kind::List {
-        item: &TASK_DEFINITION_FIELD,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &TASK_DEFINITION_FIELD, item_name: None, flattened: false },
 );
 
-pub static TASK_DEFINITION_LIST: Shape = Shape::new(
-    "TaskDefinitionList",
-    Kind::List {
-        item: &TASK_DEFINITION,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TASK_DEFINITION_LIST: Shape =
+    Shape::new("TaskDefinitionList", Kind::List { item: &TASK_DEFINITION, item_name: None, flattened: false });
 
 pub static TASK_DEFINITION_PLACEMENT_CONSTRAINT: Shape = Shape::new(
     "TaskDefinitionPlacementConstraint",
@@ -7296,51 +5373,31 @@ pub static TASK_DEFINITION_PLACEMENT_CONSTRAINT: Shape = Shape::new(
     },
 );
 
-pub static TASK_DEFINITION_PLACEMENT_CONSTRAINT_TYPE: Shape = Shape::new(
-    "TaskDefinitionPlacementConstraintType",
-    Kind::Enum(&["memberOf"]),
-);
+pub static TASK_DEFINITION_PLACEMENT_CONSTRAINT_TYPE: Shape =
+    Shape::new("TaskDefinitionPlacementConstraintType", Kind::Enum(&["memberOf"]));
 
 pub static TASK_DEFINITION_PLACEMENT_CONSTRAINTS: Shape = Shape::new(
     "TaskDefinitionPlacementConstraints",
-    Kind::List {
-        item: &TASK_DEFINITION_PLACEMENT_CONSTRAINT,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &TASK_DEFINITION_PLACEMENT_CONSTRAINT, item_name: None, flattened: false },
 );
 
-pub static TASK_DEFINITION_STATUS: Shape = Shape::new(
-    "TaskDefinitionStatus",
-    Kind::Enum(&["ACTIVE", "INACTIVE", "DELETE_IN_PROGRESS"]),
-);
+pub static TASK_DEFINITION_STATUS: Shape =
+    Shape::new("TaskDefinitionStatus", Kind::Enum(&["ACTIVE", "INACTIVE", "DELETE_IN_PROGRESS"]));
 
 pub static TASK_EPHEMERAL_STORAGE: Shape = Shape::new(
     "TaskEphemeralStorage",
     Kind::Structure {
-        members: &[
-            Member::optional("kmsKeyId", &STRING),
-            Member::optional("sizeInGiB", &INTEGER),
-        ],
+        members: &[Member::optional("kmsKeyId", &STRING), Member::optional("sizeInGiB", &INTEGER)],
         union: false,
     },
 );
 
 pub static TASK_FIELD: Shape = Shape::new("TaskField", Kind::Enum(&["TAGS"]));
 
-pub static TASK_FIELD_LIST: Shape = Shape::new(
-    "TaskFieldList",
-    Kind::List {
-        item: &TASK_FIELD,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TASK_FIELD_LIST: Shape =
+    Shape::new("TaskFieldList", Kind::List { item: &TASK_FIELD, item_name: None, flattened: false });
 
-pub static TASK_FILESYSTEM_TYPE: Shape = Shape::new(
-    "TaskFilesystemType",
-    Kind::Enum(&["ext3", "ext4", "xfs", "ntfs"]),
-);
+pub static TASK_FILESYSTEM_TYPE: Shape = Shape::new("TaskFilesystemType", Kind::Enum(&["ext3", "ext4", "xfs", "ntfs"]));
 
 pub static TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
     "TaskManagedEBSVolumeConfiguration",
@@ -7354,14 +5411,8 @@ pub static TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
             Member::optional("sizeInGiB", &BOXED_INTEGER),
             Member::optional("snapshotId", &EBS_SNAPSHOT_ID),
             Member::optional("tagSpecifications", &EBS_TAG_SPECIFICATIONS),
-            Member::optional(
-                "terminationPolicy",
-                &TASK_MANAGED_EBS_VOLUME_TERMINATION_POLICY,
-            ),
-            Member::optional("throughput", &BOXED_INTEGER).within(Limits {
-                min: None,
-                max: Some(1000),
-            }),
+            Member::optional("terminationPolicy", &TASK_MANAGED_EBS_VOLUME_TERMINATION_POLICY),
+            Member::optional("throughput", &BOXED_INTEGER).within(Limits { min: None, max: Some(1000) }),
             Member::optional("volumeInitializationRate", &BOXED_INTEGER),
             Member::optional("volumeType", &EBS_VOLUME_TYPE),
         ],
@@ -7371,10 +5422,7 @@ pub static TASK_MANAGED_EBS_VOLUME_CONFIGURATION: Shape = Shape::new(
 
 pub static TASK_MANAGED_EBS_VOLUME_TERMINATION_POLICY: Shape = Shape::new(
     "TaskManagedEBSVolumeTerminationPolicy",
-    Kind::Structure {
-        members: &[Member::required("deleteOnTermination", &BOXED_BOOLEAN)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::required("deleteOnTermination", &BOXED_BOOLEAN)], union: false },
 );
 
 pub static TASK_OVERRIDE: Shape = Shape::new(
@@ -7385,10 +5433,7 @@ pub static TASK_OVERRIDE: Shape = Shape::new(
             Member::optional("cpu", &STRING),
             Member::optional("ephemeralStorage", &EPHEMERAL_STORAGE),
             Member::optional("executionRoleArn", &STRING),
-            Member::optional(
-                "inferenceAcceleratorOverrides",
-                &INFERENCE_ACCELERATOR_OVERRIDES,
-            ),
+            Member::optional("inferenceAcceleratorOverrides", &INFERENCE_ACCELERATOR_OVERRIDES),
             Member::optional("memory", &STRING),
             Member::optional("taskRoleArn", &STRING),
         ],
@@ -7432,31 +5477,15 @@ pub static TASK_SET: Shape = Shape::new(
 
 pub static TASK_SET_FIELD: Shape = Shape::new("TaskSetField", Kind::Enum(&["TAGS"]));
 
-pub static TASK_SET_FIELD_LIST: Shape = Shape::new(
-    "TaskSetFieldList",
-    Kind::List {
-        item: &TASK_SET_FIELD,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TASK_SET_FIELD_LIST: Shape =
+    Shape::new("TaskSetFieldList", Kind::List { item: &TASK_SET_FIELD, item_name: None, flattened: false });
 
 pub static TASK_SET_NOT_FOUND_EXCEPTION: Shape = Shape::new(
     "TaskSetNotFoundException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
-pub static TASK_SETS: Shape = Shape::new(
-    "TaskSets",
-    Kind::List {
-        item: &TASK_SET,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TASK_SETS: Shape = Shape::new("TaskSets", Kind::List { item: &TASK_SET, item_name: None, flattened: false });
 
 pub static TASK_STOP_CODE: Shape = Shape::new(
     "TaskStopCode",
@@ -7484,43 +5513,24 @@ pub static TASK_VOLUME_CONFIGURATION: Shape = Shape::new(
 
 pub static TASK_VOLUME_CONFIGURATIONS: Shape = Shape::new(
     "TaskVolumeConfigurations",
-    Kind::List {
-        item: &TASK_VOLUME_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &TASK_VOLUME_CONFIGURATION, item_name: None, flattened: false },
 );
 
-pub static TASK_VOLUME_STORAGE_GI_B: Shape = Shape::new("TaskVolumeStorageGiB", Kind::Integer)
-    .within(Limits {
-        min: Some(1),
-        max: None,
-    });
+pub static TASK_VOLUME_STORAGE_GI_B: Shape =
+    Shape::new("TaskVolumeStorageGiB", Kind::Integer).within(Limits { min: Some(1), max: None });
 
-pub static TASKS: Shape = Shape::new(
-    "Tasks",
-    Kind::List {
-        item: &TASK,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TASKS: Shape = Shape::new("Tasks", Kind::List { item: &TASK, item_name: None, flattened: false });
 
 pub static THRESHOLD_CONFIGURATION: Shape = Shape::new(
     "ThresholdConfiguration",
     Kind::Structure {
-        members: &[
-            Member::required("type", &THRESHOLD_TYPE),
-            Member::required("value", &INTEGER),
-        ],
+        members: &[Member::required("type", &THRESHOLD_TYPE), Member::required("value", &INTEGER)],
         union: false,
     },
 );
 
-pub static THRESHOLD_TYPE: Shape = Shape::new(
-    "ThresholdType",
-    Kind::Enum(&["COUNT", "BOUNDED_PERCENT", "UNBOUNDED_PERCENT"]),
-);
+pub static THRESHOLD_TYPE: Shape =
+    Shape::new("ThresholdType", Kind::Enum(&["COUNT", "BOUNDED_PERCENT", "UNBOUNDED_PERCENT"]));
 
 pub static TIMEOUT_CONFIGURATION: Shape = Shape::new(
     "TimeoutConfiguration",
@@ -7547,22 +5557,12 @@ pub static TMPFS: Shape = Shape::new(
     },
 );
 
-pub static TMPFS_LIST: Shape = Shape::new(
-    "TmpfsList",
-    Kind::List {
-        item: &TMPFS,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static TMPFS_LIST: Shape = Shape::new("TmpfsList", Kind::List { item: &TMPFS, item_name: None, flattened: false });
 
 pub static TOTAL_LOCAL_STORAGE_GB_REQUEST: Shape = Shape::new(
     "TotalLocalStorageGBRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_DOUBLE),
-            Member::optional("min", &BOXED_DOUBLE),
-        ],
+        members: &[Member::optional("max", &BOXED_DOUBLE), Member::optional("min", &BOXED_DOUBLE)],
         union: false,
     },
 );
@@ -7572,10 +5572,7 @@ pub static TRANSPORT_PROTOCOL: Shape = Shape::new("TransportProtocol", Kind::Enu
 pub static TRUSTED_EXECUTION_CONFIGURATION: Shape = Shape::new(
     "TrustedExecutionConfiguration",
     Kind::Structure {
-        members: &[
-            Member::optional("attestationPolicy", &STRING),
-            Member::required("isolationMode", &ISOLATION_MODE),
-        ],
+        members: &[Member::optional("attestationPolicy", &STRING), Member::required("isolationMode", &ISOLATION_MODE)],
         union: false,
     },
 );
@@ -7603,14 +5600,8 @@ pub static ULIMIT: Shape = Shape::new(
     },
 );
 
-pub static ULIMIT_LIST: Shape = Shape::new(
-    "UlimitList",
-    Kind::List {
-        item: &ULIMIT,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static ULIMIT_LIST: Shape =
+    Shape::new("UlimitList", Kind::List { item: &ULIMIT, item_name: None, flattened: false });
 
 pub static ULIMIT_NAME: Shape = Shape::new(
     "UlimitName",
@@ -7635,44 +5626,27 @@ pub static ULIMIT_NAME: Shape = Shape::new(
 
 pub static UNSUPPORTED_FEATURE_EXCEPTION: Shape = Shape::new(
     "UnsupportedFeatureException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static UNTAG_RESOURCE_REQUEST: Shape = Shape::new(
     "UntagResourceRequest",
     Kind::Structure {
-        members: &[
-            Member::required("resourceArn", &STRING),
-            Member::required("tagKeys", &TAG_KEYS),
-        ],
+        members: &[Member::required("resourceArn", &STRING), Member::required("tagKeys", &TAG_KEYS)],
         union: false,
     },
 );
 
-pub static UNTAG_RESOURCE_RESPONSE: Shape = Shape::new(
-    "UntagResourceResponse",
-    Kind::Structure {
-        members: &[],
-        union: false,
-    },
-);
+pub static UNTAG_RESOURCE_RESPONSE: Shape =
+    Shape::new("UntagResourceResponse", Kind::Structure { members: &[], union: false });
 
 pub static UPDATE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
     "UpdateCapacityProviderRequest",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "autoScalingGroupProvider",
-                &AUTO_SCALING_GROUP_PROVIDER_UPDATE,
-            ),
+            Member::optional("autoScalingGroupProvider", &AUTO_SCALING_GROUP_PROVIDER_UPDATE),
             Member::optional("cluster", &STRING),
-            Member::optional(
-                "managedInstancesProvider",
-                &UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION,
-            ),
+            Member::optional("managedInstancesProvider", &UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION),
             Member::required("name", &STRING),
         ],
         union: false,
@@ -7681,10 +5655,7 @@ pub static UPDATE_CAPACITY_PROVIDER_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_CAPACITY_PROVIDER_RESPONSE: Shape = Shape::new(
     "UpdateCapacityProviderResponse",
-    Kind::Structure {
-        members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("capacityProvider", &CAPACITY_PROVIDER)], union: false },
 );
 
 pub static UPDATE_CLUSTER_REQUEST: Shape = Shape::new(
@@ -7693,10 +5664,7 @@ pub static UPDATE_CLUSTER_REQUEST: Shape = Shape::new(
         members: &[
             Member::required("cluster", &STRING),
             Member::optional("configuration", &CLUSTER_CONFIGURATION),
-            Member::optional(
-                "serviceConnectDefaults",
-                &CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST,
-            ),
+            Member::optional("serviceConnectDefaults", &CLUSTER_SERVICE_CONNECT_DEFAULTS_REQUEST),
             Member::optional("settings", &CLUSTER_SETTINGS),
         ],
         union: false,
@@ -7705,48 +5673,33 @@ pub static UPDATE_CLUSTER_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_CLUSTER_RESPONSE: Shape = Shape::new(
     "UpdateClusterResponse",
-    Kind::Structure {
-        members: &[Member::optional("cluster", &CLUSTER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cluster", &CLUSTER)], union: false },
 );
 
 pub static UPDATE_CLUSTER_SETTINGS_REQUEST: Shape = Shape::new(
     "UpdateClusterSettingsRequest",
     Kind::Structure {
-        members: &[
-            Member::required("cluster", &STRING),
-            Member::required("settings", &CLUSTER_SETTINGS),
-        ],
+        members: &[Member::required("cluster", &STRING), Member::required("settings", &CLUSTER_SETTINGS)],
         union: false,
     },
 );
 
 pub static UPDATE_CLUSTER_SETTINGS_RESPONSE: Shape = Shape::new(
     "UpdateClusterSettingsResponse",
-    Kind::Structure {
-        members: &[Member::optional("cluster", &CLUSTER)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("cluster", &CLUSTER)], union: false },
 );
 
 pub static UPDATE_CONTAINER_AGENT_REQUEST: Shape = Shape::new(
     "UpdateContainerAgentRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("cluster", &STRING),
-            Member::required("containerInstance", &STRING),
-        ],
+        members: &[Member::optional("cluster", &STRING), Member::required("containerInstance", &STRING)],
         union: false,
     },
 );
 
 pub static UPDATE_CONTAINER_AGENT_RESPONSE: Shape = Shape::new(
     "UpdateContainerAgentResponse",
-    Kind::Structure {
-        members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("containerInstance", &CONTAINER_INSTANCE)], union: false },
 );
 
 pub static UPDATE_CONTAINER_INSTANCES_STATE_REQUEST: Shape = Shape::new(
@@ -7754,10 +5707,7 @@ pub static UPDATE_CONTAINER_INSTANCES_STATE_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("cluster", &STRING),
-            Member::required("containerInstances", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("containerInstances", &STRING_LIST).within(Limits { min: Some(1), max: Some(10) }),
             Member::required("status", &CONTAINER_INSTANCE_STATUS),
         ],
         union: false,
@@ -7815,10 +5765,7 @@ pub static UPDATE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
             Member::optional("executionRoleArn", &STRING),
             Member::optional("healthCheckPath", &STRING),
             Member::optional("memory", &STRING),
-            Member::optional(
-                "networkConfiguration",
-                &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION,
-            ),
+            Member::optional("networkConfiguration", &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION),
             Member::optional("primaryContainer", &EXPRESS_GATEWAY_CONTAINER),
             Member::optional("scalingTarget", &EXPRESS_GATEWAY_SCALING_TARGET),
             Member::required("serviceArn", &STRING),
@@ -7831,13 +5778,7 @@ pub static UPDATE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_EXPRESS_GATEWAY_SERVICE_RESPONSE: Shape = Shape::new(
     "UpdateExpressGatewayServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional(
-            "service",
-            &UPDATED_EXPRESS_GATEWAY_SERVICE,
-        )],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &UPDATED_EXPRESS_GATEWAY_SERVICE)], union: false },
 );
 
 pub static UPDATE_GATEWAY_ALB_CONFIGURATION: Shape = Shape::new(
@@ -7847,10 +5788,7 @@ pub static UPDATE_GATEWAY_ALB_CONFIGURATION: Shape = Shape::new(
             Member::optional("accessLogs", &GATEWAY_ELB_ACCESS_LOG_CONFIGURATION),
             Member::optional("httpDesync", &GATEWAY_ALB_DESYNC_MITIGATION_MODE),
             Member::optional("maxAlbCount", &BOXED_INTEGER),
-            Member::optional(
-                "networkConfiguration",
-                &UPDATE_GATEWAY_NETWORK_CONFIGURATION,
-            ),
+            Member::optional("networkConfiguration", &UPDATE_GATEWAY_NETWORK_CONFIGURATION),
             Member::optional("testTrafficRules", &GATEWAY_ALB_TEST_TRAFFIC_RULES),
             Member::optional("webACLArn", &STRING),
         ],
@@ -7860,21 +5798,12 @@ pub static UPDATE_GATEWAY_ALB_CONFIGURATION: Shape = Shape::new(
 
 pub static UPDATE_GATEWAY_CONFIGURATION: Shape = Shape::new(
     "UpdateGatewayConfiguration",
-    Kind::Structure {
-        members: &[Member::optional(
-            "hostSharedAlb",
-            &UPDATE_GATEWAY_ALB_CONFIGURATION,
-        )],
-        union: true,
-    },
+    Kind::Structure { members: &[Member::optional("hostSharedAlb", &UPDATE_GATEWAY_ALB_CONFIGURATION)], union: true },
 );
 
 pub static UPDATE_GATEWAY_NETWORK_CONFIGURATION: Shape = Shape::new(
     "UpdateGatewayNetworkConfiguration",
-    Kind::Structure {
-        members: &[Member::optional("inboundSecurityGroup", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("inboundSecurityGroup", &STRING)], union: false },
 );
 
 pub static UPDATE_GATEWAY_REQUEST: Shape = Shape::new(
@@ -7905,10 +5834,7 @@ pub static UPDATE_GATEWAY_RESPONSE: Shape = Shape::new(
 
 pub static UPDATE_IN_PROGRESS_EXCEPTION: Shape = Shape::new(
     "UpdateInProgressException",
-    Kind::Structure {
-        members: &[Member::optional("message", &STRING)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("message", &STRING)], union: false },
 );
 
 pub static UPDATE_MANAGED_INSTANCES_PROVIDER_CONFIGURATION: Shape = Shape::new(
@@ -7939,26 +5865,16 @@ pub static UPDATE_SERVICE_PRIMARY_TASK_SET_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_SERVICE_PRIMARY_TASK_SET_RESPONSE: Shape = Shape::new(
     "UpdateServicePrimaryTaskSetResponse",
-    Kind::Structure {
-        members: &[Member::optional("taskSet", &TASK_SET)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("taskSet", &TASK_SET)], union: false },
 );
 
 pub static UPDATE_SERVICE_REQUEST: Shape = Shape::new(
     "UpdateServiceRequest",
     Kind::Structure {
         members: &[
-            Member::optional(
-                "availabilityZoneRebalancing",
-                &AVAILABILITY_ZONE_REBALANCING,
-            ),
-            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY).within(
-                Limits {
-                    min: None,
-                    max: Some(20),
-                },
-            ),
+            Member::optional("availabilityZoneRebalancing", &AVAILABILITY_ZONE_REBALANCING),
+            Member::optional("capacityProviderStrategy", &CAPACITY_PROVIDER_STRATEGY)
+                .within(Limits { min: None, max: Some(20) }),
             Member::optional("cluster", &STRING),
             Member::optional("deploymentConfiguration", &DEPLOYMENT_CONFIGURATION),
             Member::optional("deploymentController", &DEPLOYMENT_CONTROLLER),
@@ -7971,21 +5887,13 @@ pub static UPDATE_SERVICE_REQUEST: Shape = Shape::new(
             Member::optional("loadBalancers", &LOAD_BALANCERS),
             Member::optional("monitoring", &MONITORING_CONFIGURATION),
             Member::optional("networkConfiguration", &NETWORK_CONFIGURATION),
-            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS).within(Limits {
-                min: None,
-                max: Some(10),
-            }),
-            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits {
-                min: None,
-                max: Some(5),
-            }),
+            Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS)
+                .within(Limits { min: None, max: Some(10) }),
+            Member::optional("placementStrategy", &PLACEMENT_STRATEGIES).within(Limits { min: None, max: Some(5) }),
             Member::optional("platformVersion", &STRING),
             Member::optional("propagateTags", &PROPAGATE_TAGS),
             Member::required("service", &STRING),
-            Member::optional(
-                "serviceConnectConfiguration",
-                &SERVICE_CONNECT_CONFIGURATION,
-            ),
+            Member::optional("serviceConnectConfiguration", &SERVICE_CONNECT_CONFIGURATION),
             Member::optional("serviceRegistries", &SERVICE_REGISTRIES),
             Member::optional("taskDefinition", &STRING),
             Member::optional("volumeConfigurations", &SERVICE_VOLUME_CONFIGURATIONS),
@@ -7997,10 +5905,7 @@ pub static UPDATE_SERVICE_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_SERVICE_RESPONSE: Shape = Shape::new(
     "UpdateServiceResponse",
-    Kind::Structure {
-        members: &[Member::optional("service", &SERVICE)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("service", &SERVICE)], union: false },
 );
 
 pub static UPDATE_TASK_PROTECTION_REQUEST: Shape = Shape::new(
@@ -8008,15 +5913,9 @@ pub static UPDATE_TASK_PROTECTION_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::required("cluster", &STRING),
-            Member::optional("expiresInMinutes", &BOXED_INTEGER).within(Limits {
-                min: Some(1),
-                max: Some(2880),
-            }),
+            Member::optional("expiresInMinutes", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(2880) }),
             Member::required("protectionEnabled", &BOOLEAN),
-            Member::required("tasks", &STRING_LIST).within(Limits {
-                min: Some(1),
-                max: Some(10),
-            }),
+            Member::required("tasks", &STRING_LIST).within(Limits { min: Some(1), max: Some(10) }),
         ],
         union: false,
     },
@@ -8025,10 +5924,7 @@ pub static UPDATE_TASK_PROTECTION_REQUEST: Shape = Shape::new(
 pub static UPDATE_TASK_PROTECTION_RESPONSE: Shape = Shape::new(
     "UpdateTaskProtectionResponse",
     Kind::Structure {
-        members: &[
-            Member::optional("failures", &FAILURES),
-            Member::optional("protectedTasks", &PROTECTED_TASKS),
-        ],
+        members: &[Member::optional("failures", &FAILURES), Member::optional("protectedTasks", &PROTECTED_TASKS)],
         union: false,
     },
 );
@@ -8048,10 +5944,7 @@ pub static UPDATE_TASK_SET_REQUEST: Shape = Shape::new(
 
 pub static UPDATE_TASK_SET_RESPONSE: Shape = Shape::new(
     "UpdateTaskSetResponse",
-    Kind::Structure {
-        members: &[Member::optional("taskSet", &TASK_SET)],
-        union: false,
-    },
+    Kind::Structure { members: &[Member::optional("taskSet", &TASK_SET)], union: false },
 );
 
 pub static UPDATED_EXPRESS_GATEWAY_SERVICE: Shape = Shape::new(
@@ -8063,10 +5956,7 @@ pub static UPDATED_EXPRESS_GATEWAY_SERVICE: Shape = Shape::new(
             Member::optional("serviceArn", &STRING),
             Member::optional("serviceName", &STRING),
             Member::optional("status", &EXPRESS_GATEWAY_SERVICE_STATUS),
-            Member::optional(
-                "targetConfiguration",
-                &EXPRESS_GATEWAY_SERVICE_CONFIGURATION,
-            ),
+            Member::optional("targetConfiguration", &EXPRESS_GATEWAY_SERVICE_CONFIGURATION),
             Member::optional("updatedAt", &TIMESTAMP),
         ],
         union: false,
@@ -8076,16 +5966,12 @@ pub static UPDATED_EXPRESS_GATEWAY_SERVICE: Shape = Shape::new(
 pub static V_CPU_COUNT_RANGE_REQUEST: Shape = Shape::new(
     "VCpuCountRangeRequest",
     Kind::Structure {
-        members: &[
-            Member::optional("max", &BOXED_INTEGER),
-            Member::required("min", &BOXED_INTEGER),
-        ],
+        members: &[Member::optional("max", &BOXED_INTEGER), Member::required("min", &BOXED_INTEGER)],
         union: false,
     },
 );
 
-pub static VERSION_CONSISTENCY: Shape =
-    Shape::new("VersionConsistency", Kind::Enum(&["enabled", "disabled"]));
+pub static VERSION_CONSISTENCY: Shape = Shape::new("VersionConsistency", Kind::Enum(&["enabled", "disabled"]));
 
 pub static VERSION_INFO: Shape = Shape::new(
     "VersionInfo",
@@ -8106,15 +5992,9 @@ pub static VOLUME: Shape = Shape::new(
             Member::optional("configuredAtLaunch", &BOXED_BOOLEAN),
             Member::optional("dockerVolumeConfiguration", &DOCKER_VOLUME_CONFIGURATION),
             Member::optional("efsVolumeConfiguration", &EFS_VOLUME_CONFIGURATION),
-            Member::optional(
-                "fsxWindowsFileServerVolumeConfiguration",
-                &F_SX_WINDOWS_FILE_SERVER_VOLUME_CONFIGURATION,
-            ),
+            Member::optional("fsxWindowsFileServerVolumeConfiguration", &F_SX_WINDOWS_FILE_SERVER_VOLUME_CONFIGURATION),
             Member::optional("host", &HOST_VOLUME_PROPERTIES),
-            Member::optional("name", &STRING).within(Limits {
-                min: None,
-                max: Some(255),
-            }),
+            Member::optional("name", &STRING).within(Limits { min: None, max: Some(255) }),
             Member::optional("s3filesVolumeConfiguration", &S3_FILES_VOLUME_CONFIGURATION),
         ],
         union: false,
@@ -8124,31 +6004,16 @@ pub static VOLUME: Shape = Shape::new(
 pub static VOLUME_FROM: Shape = Shape::new(
     "VolumeFrom",
     Kind::Structure {
-        members: &[
-            Member::optional("readOnly", &BOXED_BOOLEAN),
-            Member::optional("sourceContainer", &STRING),
-        ],
+        members: &[Member::optional("readOnly", &BOXED_BOOLEAN), Member::optional("sourceContainer", &STRING)],
         union: false,
     },
 );
 
-pub static VOLUME_FROM_LIST: Shape = Shape::new(
-    "VolumeFromList",
-    Kind::List {
-        item: &VOLUME_FROM,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static VOLUME_FROM_LIST: Shape =
+    Shape::new("VolumeFromList", Kind::List { item: &VOLUME_FROM, item_name: None, flattened: false });
 
-pub static VOLUME_LIST: Shape = Shape::new(
-    "VolumeList",
-    Kind::List {
-        item: &VOLUME,
-        item_name: None,
-        flattened: false,
-    },
-);
+pub static VOLUME_LIST: Shape =
+    Shape::new("VolumeList", Kind::List { item: &VOLUME, item_name: None, flattened: false });
 
 pub static VPC_LATTICE_ADVANCED_CONFIGURATION: Shape = Shape::new(
     "VpcLatticeAdvancedConfiguration",
@@ -8177,9 +6042,5 @@ pub static VPC_LATTICE_CONFIGURATION: Shape = Shape::new(
 
 pub static VPC_LATTICE_CONFIGURATIONS: Shape = Shape::new(
     "VpcLatticeConfigurations",
-    Kind::List {
-        item: &VPC_LATTICE_CONFIGURATION,
-        item_name: None,
-        flattened: false,
-    },
+    Kind::List { item: &VPC_LATTICE_CONFIGURATION, item_name: None, flattened: false },
 );
