@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import secrets
+import subprocess
 import uuid
 from pathlib import Path
 from typing import Any, Callable, Iterator
@@ -183,6 +185,18 @@ def fleet(server: Server, cluster: str) -> Iterator[Callable[..., Engine]]:
         engine.disconnect()
     failures = [engine.failure for engine in engines if engine.failure]
     assert not failures, failures
+
+
+@pytest.fixture
+def small_disk(tmp_path: Path) -> Iterator[Path]:
+    """A file system of its own, small enough to fill."""
+    folder = tmp_path / "disk"
+    folder.mkdir()
+    options = ["-t", "tmpfs", "-o", "size=192m", "longshore-e2e"]
+    if os.geteuid() or subprocess.run(["mount", *options, str(folder)]).returncode:
+        pytest.skip("mounting a tmpfs needs root")
+    yield folder
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @pytest.fixture

@@ -106,6 +106,42 @@ def test_a_saved_state_of_another_cluster_is_terminal(stage: Any, tmp_path: Path
     assert "default" in log and "other" in log
 
 
+def test_one_data_directory_has_one_agent(stage: Any, tmp_path: Path) -> None:
+    """Two agents with one identity would take the session from each other for ever."""
+    server: Server = stage.server()
+    data = tmp_path / "state"
+    first: Agent = stage.agent(server, ECS_DATADIR=str(data))
+    code, log = ended(stage, server, "default", ECS_DATADIR=str(data))
+    assert code in (1, 5) and str(data) in log, log
+    assert first.alive
+    assert len(server.wait_for_instance()) == 1
+
+
+def test_a_lost_data_directory_is_a_new_instance(stage: Any, images: None, tmp_path: Path) -> None:
+    """What the old identity ran is not touched by the new one, and not counted as its own."""
+    server: Server = stage.server()
+    first: Agent = stage.agent(server, ECS_DATADIR=str(tmp_path / "one"))
+    tasks = Tasks(server.client(), "default", "lost")
+    arn = tasks.start(container())
+    home = tasks.describe(arn)["containerInstanceArn"]
+    first.kill()
+    second: Agent = stage.agent(server, ECS_DATADIR=str(tmp_path / "two"))
+    fresh = until(
+        lambda: [
+            one
+            for one in server.wait_for_instance()
+            if one["containerInstanceArn"] != home and one["agentConnected"]
+        ],
+        "the new instance",
+    )
+    assert fresh[0]["runningTasksCount"] == 0
+    assert docker.of_task(arn)["main"]["State"]["Running"]
+    other = tasks.run()
+    tasks.wait(other, "RUNNING")
+    assert tasks.describe(other)["containerInstanceArn"] == fresh[0]["containerInstanceArn"]
+    assert second.alive
+
+
 def test_a_refused_key_ends_the_agent(stage: Any) -> None:
     """Its log names the reason and never the secret."""
     code, log = ended(stage, stage.server(), "default", AWS_SECRET_ACCESS_KEY="wrongwrongwrong")

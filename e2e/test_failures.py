@@ -106,6 +106,13 @@ def test_a_failed_dependency_fails_its_dependent(tasks: Tasks) -> None:
     assert "main" not in seen or seen["main"]["State"]["Status"] == "created"
 
 
+def test_what_our_agent_cannot_do_is_not_placed_on_it(tasks: Tasks) -> None:
+    """It advertises only what it obeys; limits of a whole task are not among that yet."""
+    answer = tasks.request(tasks.define(container(), cpu="256", memory="128"))
+    assert answer["tasks"] == []
+    assert [one["reason"] for one in answer["failures"]] == ["ATTRIBUTE"]
+
+
 def test_the_agent_survives_all_of_it(tasks: Tasks, agent: Agent) -> None:
     """After every failure above the same process still starts tasks."""
     assert agent.alive

@@ -14,6 +14,7 @@ import pytest
 from support.ecs import Tasks, container, refused
 from support.processes import Server
 from support.waiting import until
+from support.wire import Wire
 from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import Instance
@@ -309,3 +310,20 @@ def test_an_attribute_that_is_missing_is_the_failure_s_reason(tasks: Tasks, serv
         server.wait_for_instance(tasks.cluster)
         failures = tasks.request(definition)["failures"]
     assert [(one["arn"], one["reason"]) for one in failures] == [(instance.arn, "ATTRIBUTE")]
+
+
+def test_lists_and_describes_are_bounded(tasks: Tasks, wire: Wire) -> None:
+    """100 at a time, as ECS documents."""
+    ids = ["0" * 32] * 101
+    calls: list[tuple[str, dict[str, Any]]] = [
+        ("DescribeTasks", {"tasks": ids}),
+        ("DescribeTasks", {"tasks": []}),
+        ("DescribeContainerInstances", {"containerInstances": ids}),
+        ("ListTasks", {"maxResults": 0}),
+        ("ListTasks", {"maxResults": 101}),
+        ("ListContainerInstances", {"maxResults": 101}),
+    ]
+    for operation, body in calls:
+        answer = wire.call(operation, {"cluster": tasks.cluster, **body})
+        assert answer.status == 400, (operation, body, answer)
+        assert answer.error in ("InvalidParameterException", "ClientException"), answer

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import threading
 import uuid
 from pathlib import Path
-from typing import Any, Iterator
+from typing import Any
 
 import pytest
 from botocore.exceptions import BotoCoreError, ClientError
@@ -127,104 +126,6 @@ def test_everything_survives_a_restart(stage: Any, signal_number: int) -> None:
         ecs.describe_task_definition(taskDefinition="kept")["taskDefinition"],
     )
     assert after == before
-
-
-@pytest.fixture
-def small_disk(tmp_path: Path) -> Iterator[Path]:
-    """A file system of its own, small enough to fill."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    options = ["-t", "tmpfs", "-o", "size=192m", "longshore-e2e"]
-    if os.geteuid() or subprocess.run(["mount", *options, str(folder)]).returncode:
-        pytest.skip("mounting a tmpfs needs root")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
-def fill(folder: Path) -> Path:
-    """Takes all space that is left on a file system."""
-    ballast = folder / "ballast"
-    with ballast.open("wb", buffering=0) as file:
-        for size in (1 << 20, 1 << 12, 1):
-            try:
-                while True:
-                    file.write(b"\0" * size)
-            except OSError:
-                continue
-    return ballast
-
-
-def large(number: int) -> dict[str, Any]:
-    """A definition of about 60 KB: room that a store set aside is used up soon."""
-    value = f"{number:08}" * 7500
-    environment = [{"name": "BALLAST", "value": value}]
-    return {
-        "family": f"large-{number}",
-        "containerDefinitions": [container(environment=environment)],
-    }
-
-
-def test_a_full_disk_makes_the_server_read_only_until_there_is_room(
-    small_disk: Path, account: str
-) -> None:
-    """Writes are refused with a retryable error that says why; reads go on; it recovers alone."""
-    server = Server(small_disk, account + "000001")
-    ballast: Path | None = None
-    try:
-        server.log = small_disk.parent / "server.log"
-        server.start()
-        ecs = server.client()
-        ecs.create_cluster(clusterName="before")
-        ballast = fill(small_disk)
-
-        written: list[str] = []
-
-        def write_fails() -> ClientError | None:
-            for _ in range(20):
-                try:
-                    answer = ecs.register_task_definition(**large(len(written)))
-                except ClientError as error:
-                    return error
-                written.append(answer["taskDefinition"]["taskDefinitionArn"])
-            return None
-
-        error = until(write_fails, "a refused write on a full disk", 60)
-        status = error.response["ResponseMetadata"]["HTTPStatusCode"]
-        assert status >= 500, error.response
-        message = error.response["Error"]["Message"].lower()
-        assert any(word in message for word in ("disk", "space", "read-only")), message
-        assert server.alive
-
-        for _ in range(3):
-            assert write_fails(), "writes stay refused"
-            assert "before" in ecs.list_clusters()["clusterArns"][0]
-            listed = ecs.describe_clusters(clusters=["before"])["clusters"]
-            assert [one["status"] for one in listed] == ["ACTIVE"]
-        for arn in written:
-            ecs.describe_task_definition(taskDefinition=arn)
-        refused = f"large-{len(written)}"
-        listed = ecs.list_task_definitions(familyPrefix=refused)["taskDefinitionArns"]
-        assert listed == [], "what was refused is not there"
-
-        ballast.unlink()
-
-        def recovers() -> bool:
-            try:
-                ecs.create_cluster(clusterName="after")
-                return True
-            except ClientError:
-                return False
-
-        until(recovers, "writes work again without a restart", 30)
-        server.kill()
-        server.start()
-        ecs = server.client()
-        found = ecs.describe_clusters(clusters=["before", "after"])
-        assert len(found["clusters"]) == 2
-        for arn in written:
-            ecs.describe_task_definition(taskDefinition=arn)
-    finally:
-        server.kill()
 
 
 def test_a_damaged_store_refuses_to_load_and_names_the_way_out(stage: Any) -> None:

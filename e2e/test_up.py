@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -17,6 +18,7 @@ from support.ecs import Tasks, container
 from support.processes import (
     BINARY,
     LOGS,
+    ROOT,
     AwsCli,
     clean_environment,
     ecs_client,
@@ -206,6 +208,21 @@ def test_a_definition_file_is_run_and_shown(front: Up, tmp_path: Path) -> None:
     assert "word ahoy" in text and "STOPPED" in text, text
 
 
+def test_the_example_is_what_the_tour_says(front: Up) -> None:
+    """The issue's definition with the example's own image, as `make up` runs it."""
+    file = ROOT / "examples" / "producer-consumer" / "f_producer.json"
+    (definition,) = json.loads(file.read_text())["containerDefinitions"]
+    if not docker.docker("image", "ls", "--quiet", definition["image"]):
+        pytest.skip("the example's image is not built (make example-image)")
+    ecs = front.up("--run", str(file))
+    (arn,) = of(ecs).listed(family="f_producer")
+    seen = docker.of_task(arn)["producer"]
+    assert seen["HostConfig"]["Memory"] == 50 << 20 and seen["HostConfig"]["CpuShares"] == 50
+    assert docker.environment(seen)["MODE"] == "producer"
+    shown = (front.data.parent / "output").read_text()
+    assert docker.logs(seen).splitlines()[0] in shown, shown
+
+
 def test_tasks_can_be_kept_and_are_taken_over(front: Up) -> None:
     """`down --keep-tasks`, then `up` again on the same data directory."""
     ecs = front.up()
@@ -237,6 +254,86 @@ def test_up_after_down_keeps_the_record(front: Up) -> None:
 def test_down_without_anything_up_is_no_error(front: Up) -> None:
     front.data.mkdir()
     front.down()
+
+
+def test_without_a_server_there_is_nothing_to_export(front: Up) -> None:
+    """`eval "$(longshore env)"` then changes nothing, and the message says what to do."""
+    done = subprocess.run(
+        [str(BINARY), "env", "--data-dir", str(front.data)],
+        capture_output=True,
+        text=True,
+        env=clean_environment(),
+        timeout=20,
+    )
+    assert done.returncode not in (0, 101) and done.stdout == ""
+    assert f" up --data-dir {front.data}" in done.stderr
+
+
+def test_a_taken_address_is_named_and_nothing_stays(front: Up) -> None:
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        taken.listen()
+        address = "127.0.0.1:%d" % taken.getsockname()[1]
+        arguments = ["--detach", "--data-dir", str(front.data), "--listen", address]
+        done = front.command("up", *arguments, check=False)
+    assert done.returncode not in (0, 101)
+    assert address in done.stdout
+    until(lambda: not front.processes(), "no process left", 10)
+
+
+def test_another_number_of_instances_is_not_ignored(front: Up) -> None:
+    """What runs stays as it is, and the command says that it is not what was asked for."""
+    front.up()
+    arguments = ["up", "--detach", "--data-dir", str(front.data), "--instances", "2"]
+    done = front.command(*arguments, check=False)
+    assert done.returncode not in (0, 101) and "instance" in done.stdout
+    assert len(wait_for_instances(front.client(), "default", 1)) == 1
+
+
+def test_ctrl_c_in_the_foreground_leaves_the_tasks(front: Up) -> None:
+    """And `down` afterwards finds their containers by label, with nobody running."""
+    log = front.data.parent / "foreground"
+    with log.open("wb") as output:
+        child = subprocess.Popen(
+            [str(BINARY), "up", "--data-dir", str(front.data), "--listen", "127.0.0.1:0"],
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            stdin=subprocess.DEVNULL,
+            env=clean_environment(ECS_IMAGE_PULL_BEHAVIOR="prefer-cached"),
+            start_new_session=True,
+        )
+    try:
+        until(lambda: (front.data / "server.json").exists(), "a listening server", 30)
+        (instance,) = wait_for_instances(front.client(), "default", 1)
+        front.instances.add(instance["containerInstanceArn"])
+        arn = of(front.client()).start(container())
+        ours = [docker.of_task(arn)["main"]["Id"]]
+        child.send_signal(signal.SIGINT)
+        assert child.wait(30) == 0, log.read_text()
+    finally:
+        child.kill()
+        child.wait()
+    until(lambda: not front.processes(), "no process left", 10)
+    assert running(ours) == [True]
+    front.down()
+    assert running(ours) in ([False], [])
+
+
+def test_up_after_the_supervisor_was_killed(front: Up) -> None:
+    """Whatever it left behind is found: one server, one agent, the same task."""
+    ecs = front.up()
+    arn = of(ecs).start(container())
+    before = docker.of_task(arn)["main"]["State"]["StartedAt"]
+    record = read_json(front.data / "up.json") or {}
+    os.kill(record["supervisor"]["pid"], signal.SIGKILL)
+    ecs = front.up()
+    wait_for_instances(ecs, "default", 1)
+    assert of(ecs).describe(arn)["lastStatus"] == "RUNNING"
+    assert docker.of_task(arn)["main"]["State"]["StartedAt"] == before
+    until(lambda: len(front.processes()) == 3, "a supervisor, a server, an agent", 20)
+    assert len(front.instances) == 1
+    front.down()
+    until(lambda: not front.processes(), "no process left", 10)
 
 
 def test_three_instances_on_one_engine_share_the_ports(front: Up) -> None:

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -33,6 +34,12 @@ static void on(int signal_number, void (*handler)(int)) {
 
 _Noreturn static void wait_for_ever(void) {
     for (;;) pause();
+}
+
+/* Gives way for some milliseconds. */
+static void rest(long milliseconds) {
+    struct timespec span = {milliseconds / 1000, (milliseconds % 1000) * 1000000L};
+    nanosleep(&span, NULL);
 }
 
 /* sleep: until SIGTERM, then 143 as a shell would report it. */
@@ -64,11 +71,7 @@ _Noreturn static void run_signal(void) {
 
 /* exit CODE [MILLISECONDS]: ends by itself, after the given time. */
 static int run_exit(int argc, char **argv) {
-    if (argc > 3) {
-        long milliseconds = atol(argv[3]);
-        struct timespec span = {milliseconds / 1000, (milliseconds % 1000) * 1000000L};
-        nanosleep(&span, NULL);
-    }
+    if (argc > 3) rest(atol(argv[3]));
     return atoi(argv[2]);
 }
 
@@ -101,12 +104,22 @@ static int run_listen(const char *port) {
     }
 }
 
-/* oom: takes memory until the kernel ends it. */
-_Noreturn static void run_oom(void) {
-    for (;;) {
+/*
+ * oom: a child takes memory until the kernel ends it; then we end with the same code. The Engine
+ * begins to listen for the kernel's word about memory only after the start, and the word reaches it
+ * by another way than a container's end does; it is lost when it comes too early or after the end.
+ */
+static int run_oom(void) {
+    rest(700);
+    pid_t child = fork();
+    while (child == 0) {
         char *block = malloc(1 << 20);
         if (block) memset(block, 1, 1 << 20);
     }
+    int status = 0;
+    waitpid(child, &status, 0);
+    rest(700);
+    return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 1;
 }
 
 int main(int argc, char **argv) {
@@ -116,7 +129,7 @@ int main(int argc, char **argv) {
     if (!strcmp(command, "stubborn")) run_stubborn();
     if (!strcmp(command, "signal")) run_signal();
     if (!strcmp(command, "say")) return run_say(argc, argv);
-    if (!strcmp(command, "oom")) run_oom();
+    if (!strcmp(command, "oom")) return run_oom();
     if (!strcmp(command, "trap") && argc > 2) run_trap(argv[2]);
     if (!strcmp(command, "exit") && argc > 2) return run_exit(argc, argv);
     if (!strcmp(command, "listen") && argc > 2) return run_listen(argv[2]);

@@ -36,8 +36,11 @@ def build_images() -> None:
         subprocess.run(
             ["gcc", "-static", "-Os", "-o", f"{folder}/tool", str(SOURCES / "tool.c")], check=True
         )
+        # The classic builder: BuildKit is a separate download for Debian's Engine.
+        classic = os.environ | {"DOCKER_BUILDKIT": "0"}
         for tag, file in ((TOOL, "Dockerfile"), (TOOL_USR1, "Dockerfile.usr1")):
-            docker("build", "--quiet", "--tag", tag, "--file", f"{folder}/{file}", folder)
+            arguments = ["--quiet", "--tag", tag, "--file", f"{folder}/{file}", folder]
+            docker("build", *arguments, env=classic)
 
 
 def inspect(*ids: str) -> list[dict[str, Any]]:

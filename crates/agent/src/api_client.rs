@@ -76,6 +76,15 @@ impl CallError {
             Self::Transport { .. } | Self::Answer { .. } => "",
         }
     }
+
+    /// Whether the same call may well work a moment later.
+    pub(crate) fn is_passing(&self) -> bool {
+        match self {
+            Self::Transport { .. } => true,
+            Self::Api { status, code, .. } => *status >= 500 || code == "ThrottlingException",
+            Self::Answer { .. } => false,
+        }
+    }
 }
 
 /// Signs as this agent, on the control plane's clock.
@@ -256,7 +265,7 @@ fn api_error(operation: &'static str, head: &http::response::Parts, body: &[u8])
 }
 
 /// An error with its causes: the outermost of hyper's says only that the client failed.
-fn chain(error: &dyn std::error::Error) -> String {
+pub(crate) fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();
     while let Some(cause) = source {

@@ -31,7 +31,7 @@ const MAX_INSTANCES: u32 = 256;
 #[derive(Debug, Error)]
 pub enum ConfigError {
     /// A file that was asked for cannot be read.
-    #[error("cannot read the configuration file {path}: {source}", path = path.display())]
+    #[error("cannot read the configuration file {path}", path = path.display())]
     Unreadable {
         /// The file.
         path: PathBuf,
@@ -140,8 +140,10 @@ pub struct AgentConfig {
     pub disable_metrics: bool,
     /// Do not advertise container health checks, do not send their results.
     pub disable_docker_health_check: bool,
-    /// `ECS_LOGLEVEL`, for whoever sets up logging.
-    pub log_level: Option<String>,
+    /// The data directory of the `longshore up` that started this agent: an attribute of its instances.
+    pub up_id: Option<String>,
+    /// `ECS_LOGLEVEL`, for whoever sets up logging: `error`, `warn`, `info` or `debug`.
+    pub log_level: Option<&'static str>,
     /// `ECS_*` variables that were set and have no effect here.
     pub unsupported: Vec<String>,
 }
@@ -206,7 +208,8 @@ impl AgentConfig {
             exclude_ipv6_port_binding: s.boolean("ECS_EXCLUDE_IPV6_PORTBINDING", true)?,
             disable_metrics: s.boolean("ECS_DISABLE_METRICS", false)?,
             disable_docker_health_check: s.boolean("ECS_DISABLE_DOCKER_HEALTH_CHECK", false)?,
-            log_level: s.text("ECS_LOGLEVEL"),
+            up_id: s.text("LONGSHORE_UP_ID"),
+            log_level: s.log_level()?,
             unsupported: Vec::new(),
         };
         config.unsupported = source.untouched();
@@ -321,6 +324,16 @@ impl Source {
             "once" => Ok(ImagePullBehavior::Once),
             "prefer-cached" => Ok(ImagePullBehavior::PreferCached),
             _ => Err("default, always, once or prefer-cached".into()),
+        })
+    }
+
+    fn log_level(&mut self) -> Result<Option<&'static str>, ConfigError> {
+        self.parsed("ECS_LOGLEVEL", None, |text| match text.to_ascii_lowercase().as_str() {
+            "crit" | "error" => Ok(Some("error")),
+            "warn" => Ok(Some("warn")),
+            "info" => Ok(Some("info")),
+            "debug" => Ok(Some("debug")),
+            _ => Err("crit, error, warn, info or debug".into()),
         })
     }
 
@@ -473,6 +486,15 @@ mod tests {
         assert!(error(&[("AWS_SECRET_ACCESS_KEY", "")]).contains("AWS_SECRET_ACCESS_KEY"));
         assert!(error(&[("ECS_DYNAMIC_HOST_PORT_RANGE", "9-8")]).contains("low-high"));
         assert!(error(&[("DOCKER_HOST", "ssh://x")]).contains("unix:///"));
+        assert!(error(&[("ECS_LOGLEVEL", "loud")]).contains("crit, error"));
+    }
+
+    #[test]
+    fn log_levels_are_those_of_the_official_agent() {
+        for (given, expected) in [("crit", "error"), ("WARN", "warn"), ("debug", "debug")] {
+            assert_eq!(load("", &[("ECS_LOGLEVEL", given)]).unwrap().log_level, Some(expected));
+        }
+        assert_eq!(load("", &[]).unwrap().log_level, None);
     }
 
     #[test]

@@ -66,7 +66,7 @@ pub enum AgentError {
     Register(#[from] RegisterError),
     /// The control plane does not take this machine back.
     #[error(
-        "{source}. The instance was registered before as {arn}; if the control plane has forgotten it for good, delete {state_dir} to join as a new one"
+        "delete {state_dir} to join as a new instance, if the control plane has forgotten {arn} for good: it does not take this one back"
     )]
     Rejoin {
         /// Why.
@@ -154,6 +154,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         api: ApiClient::new(&config.backend_host, signer),
         submits: Semaphore::new(CONCURRENT_SUBMITS),
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
+        look_every: watcher::LOOK_EVERY,
         docker_lost: Notify::new(),
     });
     let (health_sender, health) =
@@ -174,7 +175,14 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         let inputs = parts.start_instance(config, &shared, index, identity, engine, health.clone());
         listeners.insert(arn, inputs);
     }
+    for (index, identity) in &identities {
+        if let Some(instance) = &identity.instance_arn {
+            warn!(instance, index, "this instance is beyond LONGSHORE_INSTANCES: its containers run on unattended");
+        }
+    }
     parts.start("view of Docker", watcher::run(shared, listeners, health_sender));
+    // Nothing would be acknowledged any more, and nothing started: better to start anew.
+    parts.start("writer of state", state.clone().writer_gone());
     Err(parts.first_failure().await)
 }
 
@@ -214,19 +222,38 @@ async fn register_instance(
     saved: &state::Identity,
 ) -> Result<String, AgentError> {
     let known = saved.instance_arn.as_deref();
-    let arn =
-        register::register(&shared.api, config, host, version, index, known).await.map_err(|source| match known {
-            Some(arn) if source.is_terminal() => AgentError::Rejoin {
-                source: Box::new(source),
-                arn: arn.to_owned(),
-                state_dir: config.data_dir.display().to_string(),
-            },
-            _ => AgentError::Register(source),
-        })?;
+    let token = client_token(shared, index, saved).await;
+    let registered = register::register(&shared.api, config, host, version, index, known, token).await;
+    let arn = registered.map_err(|source| match known {
+        Some(arn) if source.is_terminal() => AgentError::Rejoin {
+            source: Box::new(source),
+            arn: arn.to_owned(),
+            state_dir: config.data_dir.display().to_string(),
+        },
+        _ => AgentError::Register(source),
+    })?;
     info!(instance = arn, index, rejoined = known.is_some(), "registered");
-    let ticket = shared.state.write(vec![Change::InstanceArn { identity: index, arn: arn.clone() }]);
-    shared.state.durable(ticket).await;
+    save(shared, Change::InstanceArn { identity: index, arn: arn.clone() }).await;
     Ok(arn)
+}
+
+/// The token of a registration. That of the first is saved before it is used: an agent that is killed before it has saved
+/// what it is called asks again with the same token, and is told the same name.
+async fn client_token(shared: &Shared<HttpDocker>, index: u32, saved: &state::Identity) -> String {
+    match (&saved.instance_arn, &saved.client_token) {
+        (Some(_), _) => register::new_client_token(),
+        (None, Some(token)) => token.clone(),
+        (None, None) => {
+            let token = register::new_client_token();
+            save(shared, Change::ClientToken { identity: index, token: token.clone() }).await;
+            token
+        }
+    }
+}
+
+async fn save(shared: &Shared<HttpDocker>, change: Change) {
+    let ticket = shared.state.write(vec![change]);
+    shared.state.durable(ticket).await;
 }
 
 fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, saved: &state::Identity) -> Engine {

@@ -29,10 +29,10 @@ const TRANSPORT_ATTEMPTS: u32 = 3;
 #[derive(Debug, Error)]
 pub enum RegisterError {
     /// The control plane will not have it; trying again changes nothing.
-    #[error("the control plane refuses this instance: {0}")]
+    #[error("the control plane refuses this instance")]
     Refused(#[source] CallError),
     /// The control plane cannot be reached, or does not work.
-    #[error("cannot register: {0}")]
+    #[error("cannot register")]
     Failed(#[source] CallError),
     /// The answer lacks attributes that were sent: placement would not see them.
     #[error("attribute validation failed: the control plane did not take over {}", missing.join(", "))]
@@ -41,7 +41,7 @@ pub enum RegisterError {
         missing: Vec<String>,
     },
     /// The machine cannot be described.
-    #[error("cannot read {what}: {source}")]
+    #[error("cannot read {what}")]
     Host {
         /// What we tried to read.
         what: &'static str,
@@ -130,7 +130,12 @@ fn mem_total_mib(meminfo: &str) -> u64 {
         .map_or(0, |kib| kib / 1024)
 }
 
-/// Registers instance `index`, anew or as `known_arn`; the answer is its ARN.
+/// A client token that no registration had yet.
+pub(crate) fn new_client_token() -> String {
+    RequestId::random().to_string()
+}
+
+/// Registers instance `index`, anew or as `known_arn`; the answer is its ARN. The same token makes the same instance.
 pub(crate) async fn register(
     api: &ApiClient,
     config: &AgentConfig,
@@ -138,8 +143,9 @@ pub(crate) async fn register(
     engine: &EngineVersion,
     index: u32,
     known_arn: Option<&str>,
+    client_token: String,
 ) -> Result<String, RegisterError> {
-    let request = request(config, host, engine, index, known_arn)?;
+    let request = request(config, host, engine, index, known_arn, client_token)?;
     let body = request.to_json();
     let answer = match call(api, &body).await {
         Err(error) if !config.cluster_is_set && error.to_string().contains("Cluster not found") => {
@@ -228,6 +234,7 @@ fn request(
     engine: &EngineVersion,
     index: u32,
     known_arn: Option<&str>,
+    client_token: String,
 ) -> Result<RegisterContainerInstanceRequest, RegisterError> {
     let tags: Vec<Tag> = config
         .instance_tags
@@ -237,7 +244,7 @@ fn request(
     Ok(RegisterContainerInstanceRequest {
         cluster: Some(config.cluster.clone()),
         container_instance_arn: known_arn.map(str::to_owned),
-        client_token: Some(RequestId::random().to_string()),
+        client_token: Some(client_token),
         instance_identity_document: Some(String::new()),
         instance_identity_document_signature: Some(String::new()),
         attributes: Some(attributes(config, host, engine, index, known_arn.is_none())),
@@ -313,6 +320,7 @@ fn attributes(config: &AgentConfig, host: &Host, engine: &EngineVersion, index: 
     ] {
         names.push((name.into(), Some(value.into())));
     }
+    names.extend(config.up_id.iter().map(|id| ("longshore.up".into(), Some(id.clone()))));
     names.into_iter().map(|(name, value)| Attribute { name, value, target_id: None, target_type: None }).collect()
 }
 
@@ -373,8 +381,9 @@ mod tests {
         let config = config(&[
             ("ECS_INSTANCE_ATTRIBUTES", r#"{"rack":"7"}"#),
             ("ECS_CONTAINER_INSTANCE_TAGS", r#"{"owner":"me"}"#),
+            ("LONGSHORE_UP_ID", "u"),
         ]);
-        let first = request(&config, &host(), &engine(), 4, None).unwrap();
+        let first = request(&config, &host(), &engine(), 4, None, "t1".into()).unwrap();
         let attributes = names(first.attributes.as_deref().unwrap());
         for expected in [
             "rack=7",
@@ -385,6 +394,7 @@ mod tests {
             "ecs.os-type=linux",
             "longshore.host-id=host",
             "longshore.instance-index=4",
+            "longshore.up=u",
         ] {
             assert!(attributes.iter().any(|name| name == expected), "{expected} not in {attributes:?}");
         }
@@ -395,10 +405,10 @@ mod tests {
         assert_eq!(total[1].integer_value, Some(1000));
         assert_eq!(total[2].string_set_value.as_deref().unwrap(), ["22", "2375", "2376", "51678", "51679"]);
 
-        let again = request(&config, &host(), &engine(), 4, Some("arn:i")).unwrap();
+        let again = request(&config, &host(), &engine(), 4, Some("arn:i"), "t2".into()).unwrap();
         assert_eq!(again.container_instance_arn.as_deref(), Some("arn:i"));
         assert!(!names(again.attributes.as_deref().unwrap()).contains(&"rack=7".into()));
-        assert_ne!(first.client_token, again.client_token);
+        assert_eq!((first.client_token.as_deref(), again.client_token.as_deref()), (Some("t1"), Some("t2")));
     }
 
     #[test]

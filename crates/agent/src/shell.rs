@@ -30,7 +30,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::api_client::{ApiClient, CallError, now};
+use crate::api_client::{ApiClient, now};
+use crate::backoff::Backoff;
 use crate::engine::docker::{Docker, DockerError, PullLimits};
 use crate::engine::{Action, Engine, Input, LogLevel, Status, SubmitOutcome, TaskRecord};
 use crate::session::acs;
@@ -38,6 +39,11 @@ use crate::state::{Change, State, Ticket};
 
 /// State changes under way at once, for the whole process.
 pub(crate) const CONCURRENT_SUBMITS: usize = 10;
+/// Between attempts to submit one state change. A server that was started anew hears of it at once; one that comes back to
+/// thousands of agents does not hear from all of them in the same second.
+const SUBMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), 2.0, 1.0);
+/// After so many, a minute or two, the engine decides anew what there is to report.
+const SUBMIT_TRIES: u32 = 10;
 /// The loop looks at the clock at least this often: a wall clock that was set must not leave a deadline hanging.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -48,6 +54,8 @@ pub(crate) struct Shared<D> {
     pub(crate) api: ApiClient,
     pub(crate) submits: Semaphore,
     pub(crate) pull_limits: PullLimits,
+    /// How often the watcher looks at all containers although nothing was heard.
+    pub(crate) look_every: Duration,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
     pub(crate) docker_lost: Notify,
 }
@@ -287,21 +295,29 @@ fn noticing<D, T>(shared: &Shared<D>, result: Result<T, DockerError>) -> Result<
 
 async fn submit<D>(shared: &Shared<D>, task_arn: String, change: &SubmitTaskStateChangeRequest) -> Input {
     let body = change.to_json();
-    // The semaphore is never closed.
-    let _permit = shared.submits.acquire().await;
-    let outcome = match shared.api.call("SubmitTaskStateChange", body).await {
-        Ok(_) => SubmitOutcome::Accepted,
-        Err(error) => {
-            let dropped = error.code() == "InvalidParameterException";
-            warn!(task = task_arn, %error, dropped, "a state change was not accepted");
-            refused(error, dropped)
+    let mut backoff = SUBMIT_RETRY;
+    let mut tries_left = SUBMIT_TRIES;
+    let outcome = loop {
+        let answer = {
+            // The semaphore is never closed.
+            let _permit = shared.submits.acquire().await;
+            shared.api.call("SubmitTaskStateChange", body.clone()).await
+        };
+        tries_left -= 1;
+        match answer {
+            Ok(_) => break SubmitOutcome::Accepted,
+            Err(error) if error.is_passing() && tries_left > 0 => {
+                let pause = backoff.next();
+                warn!(task = task_arn, %error, ?pause, "a state change did not get through, trying again");
+                sleep(pause).await;
+            }
+            Err(error) if error.code() == "InvalidParameterException" => {
+                break SubmitOutcome::Dropped(error.to_string());
+            }
+            Err(error) => break SubmitOutcome::Failed(error.to_string()),
         }
     };
     Input::Submitted { task_arn, outcome }
-}
-
-fn refused(error: CallError, dropped: bool) -> SubmitOutcome {
-    if dropped { SubmitOutcome::Dropped(error.to_string()) } else { SubmitOutcome::Failed(error.to_string()) }
 }
 
 #[cfg(test)]

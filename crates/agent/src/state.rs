@@ -9,16 +9,20 @@
 //! control plane, creating containers) waits with it.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
-use redb::backends::InMemoryBackend;
+use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
+
+use crate::api_client::chain;
 
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const TASKS: TableDefinition<'_, (u32, &str), &[u8]> = TableDefinition::new("tasks");
@@ -34,7 +38,7 @@ const RETRY_PAUSE: Duration = Duration::from_secs(1);
 #[derive(Debug, Error)]
 pub enum StateError {
     /// The directory cannot be made.
-    #[error("cannot create the data directory {path} (ECS_DATADIR): {source}", path = path.display())]
+    #[error("cannot create the data directory {path} (ECS_DATADIR)", path = path.display())]
     Directory {
         /// The directory.
         path: PathBuf,
@@ -51,7 +55,7 @@ pub enum StateError {
         path: PathBuf,
     },
     /// The file cannot be opened or read.
-    #[error("cannot use the state file {path}: {source}", path = path.display())]
+    #[error("cannot use the state file {path}", path = path.display())]
     Unusable {
         /// The file.
         path: PathBuf,
@@ -73,6 +77,7 @@ pub enum StateError {
 pub(crate) enum Change {
     Cluster(String),
     HostId(String),
+    ClientToken { identity: u32, token: String },
     InstanceArn { identity: u32, arn: String },
     Timeline { identity: u32, timeline: i64 },
     PutTask { identity: u32, arn: String, record: Vec<u8> },
@@ -91,6 +96,8 @@ pub(crate) struct Loaded {
 #[derive(Debug, Default)]
 pub(crate) struct Identity {
     pub(crate) instance_arn: Option<String>,
+    /// With which it was to be registered for the first time.
+    pub(crate) client_token: Option<String>,
     pub(crate) timeline: i64,
     /// By ARN.
     pub(crate) tasks: BTreeMap<String, Vec<u8>>,
@@ -104,7 +111,7 @@ pub(crate) struct Ticket(u64);
 #[derive(Clone)]
 pub(crate) struct State {
     queue: mpsc::Sender<Job>,
-    issued: std::sync::Arc<std::sync::Mutex<u64>>,
+    issued: Arc<std::sync::Mutex<u64>>,
     durable: watch::Receiver<Ticket>,
 }
 
@@ -116,6 +123,8 @@ enum Job {
 /// The writing thread; [`Writer::close`] waits until everything is durable.
 pub(crate) struct Writer {
     queue: mpsc::Sender<Job>,
+    /// Set before the last job: a write that is tried again and again then gives up.
+    closing: Arc<AtomicBool>,
     thread: JoinHandle<()>,
 }
 
@@ -127,12 +136,13 @@ impl State {
         let loaded = file.load(&database)?;
         let (queue, jobs) = mpsc::channel();
         let (progress, durable) = watch::channel(Ticket::default());
+        let closing = file.closing.clone();
         let thread = std::thread::Builder::new()
             .name("state".into())
             .spawn(move || write_until_closed(&file, database, &jobs, &progress))
             .map_err(|source| StateError::Directory { path: dir.unwrap_or(Path::new("")).to_owned(), source })?;
-        let state = Self { queue: queue.clone(), issued: std::sync::Arc::default(), durable };
-        Ok((state, Writer { queue, thread }, loaded))
+        let state = Self { queue: queue.clone(), issued: Arc::default(), durable };
+        Ok((state, Writer { queue, closing, thread }, loaded))
     }
 
     /// Queues changes; they become durable together, after everything queued before.
@@ -154,11 +164,18 @@ impl State {
             std::future::pending::<()>().await;
         }
     }
+
+    /// Waits until the writer is gone, which it never is while the process means to live.
+    pub(crate) async fn writer_gone(self) {
+        let mut durable = self.durable;
+        while durable.changed().await.is_ok() {}
+    }
 }
 
 impl Writer {
     /// Writes what is queued and ends the thread.
     pub(crate) fn close(self) {
+        self.closing.store(true, Ordering::Release);
         let _ = self.queue.send(Job::Close);
         if self.thread.join().is_err() {
             error!("the state writer panicked; the last changes may not be saved");
@@ -171,23 +188,23 @@ fn write_until_closed(file: &File, database: Database, jobs: &mpsc::Receiver<Job
     while let Ok(first) = jobs.recv() {
         let mut batch = Vec::new();
         let mut last = None;
-        let mut closing = false;
+        let mut closed = false;
         for job in std::iter::once(first).chain(jobs.try_iter()) {
             match job {
                 Job::Write(ticket, changes) => {
                     batch.extend(changes);
                     last = Some(ticket);
                 }
-                Job::Close => closing = true,
+                Job::Close => closed = true,
             }
         }
         if let Some(ticket) = last {
-            if !file.commit_stubbornly(&mut database, &batch, closing) {
+            if !file.commit_stubbornly(&mut database, &batch) {
                 return;
             }
             progress.send_replace(ticket);
         }
-        if closing {
+        if closed {
             return;
         }
     }
@@ -197,22 +214,25 @@ fn write_until_closed(file: &File, database: Database, jobs: &mpsc::Receiver<Job
 struct File {
     /// `None`: in memory, nothing survives.
     path: Option<PathBuf>,
+    closing: Arc<AtomicBool>,
 }
 
 impl File {
     fn new(dir: Option<&Path>) -> Result<Self, StateError> {
         let Some(dir) = dir else {
-            return Ok(Self { path: None });
+            return Ok(Self { path: None, closing: Arc::default() });
         };
         std::fs::create_dir_all(dir).map_err(|source| StateError::Directory { path: dir.to_owned(), source })?;
-        Ok(Self { path: Some(dir.join("agent.redb")) })
+        Ok(Self { path: Some(dir.join("agent.redb")), closing: Arc::default() })
     }
 
     fn open(&self) -> Result<Database, StateError> {
         let mut builder = Database::builder();
         builder.set_cache_size(CACHE_BYTES);
         let opened = match &self.path {
-            Some(path) => builder.create(path),
+            Some(path) => private_file(path)
+                .map_err(|error| self.unusable(redb::Error::Io(error)))
+                .map(|file| FileBackend::new(file).and_then(|backend| builder.create_with_backend(backend)))?,
             None => builder.create_with_backend(InMemoryBackend::new()),
         };
         opened.map_err(|error| match error {
@@ -237,11 +257,12 @@ impl File {
         }
     }
 
-    /// Commits, however often it takes. A failed storage engine is opened anew. While `closing`, one attempt is all:
-    /// a full disk must not keep the process from leaving. Says whether the batch is durable.
-    fn commit_stubbornly(&self, database: &mut Option<Database>, batch: &[Change], closing: bool) -> bool {
+    /// Commits, however often it takes. A failed storage engine is opened anew. Once the writer is to close, one more
+    /// attempt is all: a full disk must not keep the process from leaving. Says whether the batch is durable.
+    fn commit_stubbornly(&self, database: &mut Option<Database>, batch: &[Change]) -> bool {
         let mut failed = false;
         loop {
+            let last_attempt = self.closing.load(Ordering::Acquire);
             let attempt = match database.as_ref() {
                 Some(database) => commit(database, batch).map_err(|error| self.unusable(error)),
                 None => self
@@ -257,13 +278,14 @@ impl File {
                 }
                 Err(error) => {
                     if !failed {
-                        error!(%error, "state cannot be saved; trying again every second, new work waits");
+                        let error = chain(&error);
+                        error!(error, "state cannot be saved; trying again every second, new work waits");
                     }
                     failed = true;
                     if self.path.is_some() {
                         *database = None;
                     }
-                    if closing {
+                    if last_attempt {
                         return false;
                     }
                     std::thread::sleep(RETRY_PAUSE);
@@ -271,6 +293,11 @@ impl File {
             }
         }
     }
+}
+
+/// Records hold the environment of containers, where people put passwords.
+fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
+    std::fs::File::options().read(true).write(true).create(true).truncate(false).mode(0o600).open(path)
 }
 
 fn commit(database: &Database, batch: &[Change]) -> Result<(), redb::Error> {
@@ -288,6 +315,9 @@ fn commit(database: &Database, batch: &[Change]) -> Result<(), redb::Error> {
                 }
                 Change::HostId(id) => {
                     meta.insert("host-id", id.as_bytes())?;
+                }
+                Change::ClientToken { identity, token } => {
+                    meta.insert(&*format!("client-token/{identity}"), token.as_bytes())?;
                 }
                 Change::InstanceArn { identity, arn } => {
                     meta.insert(&*format!("instance-arn/{identity}"), arn.as_bytes())?;
@@ -331,6 +361,11 @@ fn read_all(database: &Database) -> Result<Result<Loaded, String>, redb::Error> 
                     identity(&mut loaded, index).instance_arn = Some(text);
                 }
             }
+            Some(("client-token", index)) => {
+                if let Ok(index) = index.parse() {
+                    identity(&mut loaded, index).client_token = Some(text);
+                }
+            }
             Some(("timeline", index)) => {
                 if let (Ok(index), Ok(timeline)) = (index.parse(), text.parse()) {
                     identity(&mut loaded, index).timeline = timeline;
@@ -370,6 +405,7 @@ mod tests {
         let ticket = state.write(vec![
             put("a", "three"),
             Change::DropTask { identity: 1, arn: "b".into() },
+            Change::ClientToken { identity: 1, token: "t".into() },
             Change::InstanceArn { identity: 1, arn: "arn:i".into() },
             Change::Timeline { identity: 1, timeline: 42 },
         ]);
@@ -381,6 +417,7 @@ mod tests {
         assert_eq!(loaded.host_id.as_deref(), Some("h"));
         let identity = &loaded.identities[&1];
         assert_eq!(identity.instance_arn.as_deref(), Some("arn:i"));
+        assert_eq!(identity.client_token.as_deref(), Some("t"));
         assert_eq!(identity.timeline, 42);
         assert_eq!(identity.tasks, BTreeMap::from([("a".to_owned(), b"three".to_vec())]));
     }
@@ -396,6 +433,34 @@ mod tests {
         std::fs::copy(dir.path().join("agent.redb"), copy.path().join("agent.redb")).unwrap();
         let (_, _, loaded) = State::open(Some(copy.path())).unwrap();
         assert_eq!(loaded.identities[&1].tasks["a"], b"one");
+    }
+
+    #[test]
+    fn the_file_is_nobody_elses_to_read() {
+        use std::os::unix::fs::PermissionsExt;
+        let dir = tempfile::tempdir().unwrap();
+        let _open = State::open(Some(dir.path())).unwrap();
+        let mode = std::fs::metadata(dir.path().join("agent.redb")).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+    }
+
+    #[test]
+    fn a_disk_that_refuses_does_not_keep_the_process_from_leaving() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = File::new(Some(&dir.path().join("gone"))).unwrap();
+        std::fs::remove_dir(dir.path().join("gone")).unwrap();
+        let closing = file.closing.clone();
+        let writing = std::thread::spawn(move || file.commit_stubbornly(&mut None, &[]));
+        closing.store(true, Ordering::Release);
+        assert!(!writing.join().unwrap());
+    }
+
+    #[tokio::test]
+    async fn it_is_noticed_when_the_writer_is_gone() {
+        let (state, writer, _) = State::open(None).unwrap();
+        let gone = state.clone().writer_gone();
+        writer.close();
+        tokio::time::timeout(Duration::from_secs(20), gone).await.unwrap();
     }
 
     #[test]

@@ -35,6 +35,10 @@ impl Drop for Plane {
 
 impl Plane {
     async fn start(name: &str) -> Self {
+        Self::answering(name, answer).await
+    }
+
+    async fn answering(name: &str, answer: impl Fn(&Call, &str, &str) -> (u16, Value) + Send + Sync + 'static) -> Self {
         let instance_prefix = format!("arn:lsagent-test:{name}:{}/", std::process::id());
         let base = Arc::new(std::sync::Mutex::new(String::new()));
         let (known, prefix) = (base.clone(), instance_prefix.clone());
@@ -271,6 +275,35 @@ async fn several_instances_share_one_engine() {
     assert!(sessions[0].target.contains("%2F0&") && sessions[1].target.contains("%2F1&"));
     sessions[1].send_text(&payload(&plane, "p1", 1, "RUNNING", &[]).replace("/0", "/1")).await;
     plane.state_change("RUNNING").await;
+    agent.leave().await.unwrap();
+}
+
+#[tokio::test]
+async fn a_first_registration_whose_answer_was_lost_is_repeated_and_not_made_twice() {
+    if contract::engine().is_none() {
+        return;
+    }
+    let lost = std::sync::atomic::AtomicBool::new(false);
+    let mut plane = Plane::answering("token", move |call, prefix, base| {
+        let registers = call.operation == "RegisterContainerInstance";
+        if registers && !lost.swap(true, std::sync::atomic::Ordering::Relaxed) {
+            return (200, json!({}));
+        }
+        answer(call, prefix, base)
+    })
+    .await;
+    plane.agent(&[]).outcome.await.unwrap().unwrap_err();
+    let first = plane.server.call("RegisterContainerInstance").await;
+    let agent = plane.agent(&[]);
+    plane.session().await;
+    let second = plane.server.call("RegisterContainerInstance").await;
+    assert_eq!(first["clientToken"], second["clientToken"]);
+    agent.leave().await.unwrap();
+    // Who knows its name updates itself, each time anew.
+    let agent = plane.agent(&[]);
+    plane.session().await;
+    let third = plane.server.call("RegisterContainerInstance").await;
+    assert_ne!(second["clientToken"], third["clientToken"]);
     agent.leave().await.unwrap();
 }
 

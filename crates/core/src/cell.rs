@@ -18,7 +18,7 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{cluster, instance, task, task_definition};
+use crate::{cluster, instance, limits, task, task_definition};
 
 mod check;
 #[cfg(test)]
@@ -314,6 +314,7 @@ impl Cell {
         let reply = perform(&mut turn, command);
         let effects = std::mem::take(&mut turn.effects);
         let changes = self.tables.take_changes();
+        debug_assert!(changes.len() <= limits::CHANGES_PER_GROUP, "{} changes in one group", changes.len());
         // A handler that refuses has changed nothing; should one have, it is as if it had not.
         if let Reply::Api(Err(_)) = reply {
             changes.iter().rev().for_each(|change| self.tables.revert(change));

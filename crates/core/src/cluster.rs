@@ -2,17 +2,20 @@
 
 use std::sync::Arc;
 
+use imbl::OrdMap;
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
 use crate::cell::Turn;
-use crate::entity::{self, Entity};
+use crate::entity::{self, Entity, EntityKey};
 use crate::ids::ClusterId;
 use crate::limits;
 use crate::names::{self, DEFAULT_CLUSTER};
 use crate::read::{Page, ReadModel, bad_token, page};
 use crate::tags;
 use crate::unsupported::{filled, refuse};
+
+type Clusters = OrdMap<Arc<str>, Arc<entity::Cluster>>;
 
 /// CreateCluster. A cluster that is ACTIVE already is answered as it is.
 pub(crate) fn create(turn: &mut Turn<'_>, request: &types::CreateClusterRequest) -> Result<Response, ApiError> {
@@ -35,9 +38,8 @@ pub(crate) fn create(turn: &mut Turn<'_>, request: &types::CreateClusterRequest)
     let cluster = match known {
         Some(cluster) => cluster,
         None => {
-            if turn.tables.view().clusters.len() >= limits::CLUSTERS {
-                let message = format!("The number of clusters has reached its limit of {}.", limits::CLUSTERS);
-                return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
+            if let Some(oldest) = crowded_out(&turn.tables.view().clusters, name, limits::CLUSTERS)? {
+                turn.tables.remove(&oldest);
             }
             let id = ClusterId(turn.next_sequence());
             let cluster = Arc::new(entity::Cluster { id, name: name.into(), active: true, tags });
@@ -50,8 +52,23 @@ pub(crate) fn create(turn: &mut Turn<'_>, request: &types::CreateClusterRequest)
     Ok(Response::CreateCluster(Box::new(types::CreateClusterResponse { cluster })))
 }
 
+/// The INACTIVE cluster, created before all others of them, that must go so that `name` is one of at most `most`.
+fn crowded_out(clusters: &Clusters, name: &str, most: usize) -> Result<Option<EntityKey>, ApiError> {
+    if clusters.len() < most || clusters.contains_key(name) {
+        return Ok(None);
+    }
+    let inactive = clusters.values().filter(|cluster| !cluster.active);
+    match inactive.min_by_key(|cluster| cluster.id) {
+        Some(oldest) => Ok(Some(EntityKey::Cluster(oldest.name.clone()))),
+        None => Err(ApiError::client(format!("The number of clusters has reached its limit of {most}."))),
+    }
+}
+
 /// DeleteCluster: refused while anything lives in it; the cluster stays describable as INACTIVE.
 pub(crate) fn delete(turn: &mut Turn<'_>, request: &types::DeleteClusterRequest) -> Result<Response, ApiError> {
+    if request.cluster.is_empty() {
+        return Err(ApiError::invalid_parameter("Cluster can not be blank: name the cluster to delete."));
+    }
     let view = turn.tables.view();
     let cluster = view.cluster(Some(&request.cluster))?.clone();
     if turn.tables.pool().count(cluster.id) > 0 {
@@ -156,15 +173,18 @@ fn document(view: &ReadModel, cluster: &entity::Cluster, include: Include) -> ty
     }
 }
 
-/// The counts that ECS documents for STATISTICS, by launch type. Services are none yet.
+/// The counts that ECS documents for STATISTICS, by launch type. There are no services and no FARGATE tasks yet.
 fn statistics(view: &ReadModel, cluster: &entity::Cluster) -> Vec<types::KeyValuePair> {
     let counters = view.counters.get(&cluster.id).copied().unwrap_or_default();
-    let ec2 = [("runningEC2TasksCount", counters.running), ("pendingEC2TasksCount", counters.pending)];
+    let tasks = [
+        ("runningEC2TasksCount", counters.running - counters.external_running),
+        ("pendingEC2TasksCount", counters.pending - counters.external_pending),
+        ("runningExternalTasksCount", counters.external_running),
+        ("pendingExternalTasksCount", counters.external_pending),
+    ];
     let none = [
         "runningFargateTasksCount",
         "pendingFargateTasksCount",
-        "runningExternalTasksCount",
-        "pendingExternalTasksCount",
         "activeEC2ServiceCount",
         "activeFargateServiceCount",
         "activeExternalServiceCount",
@@ -172,7 +192,8 @@ fn statistics(view: &ReadModel, cluster: &entity::Cluster) -> Vec<types::KeyValu
         "drainingFargateServiceCount",
         "drainingExternalServiceCount",
     ];
-    ec2.into_iter()
+    tasks
+        .into_iter()
         .chain(none.map(|name| (name, 0)))
         .map(|(name, value)| types::KeyValuePair { name: Some(name.to_owned()), value: Some(value.to_string()) })
         .collect()
@@ -211,5 +232,48 @@ fn check_name(name: &str) -> Result<&str, ApiError> {
         false => Err(ApiError::invalid_parameter(format!(
             "Invalid cluster name '{name}': 1 to 255 letters, numbers, hyphens, and underscores are allowed."
         ))),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_api::ecs::Operation::{
+        CreateCluster, DeleteCluster, DescribeClusters, RegisterTaskDefinition, RunTask,
+    };
+    use serde_json::json;
+
+    use super::*;
+    use crate::fixture::{Lab, definition, offer};
+
+    #[test]
+    fn inactive_clusters_make_room_for_new_ones_and_active_ones_do_not() {
+        let mut lab = Lab::new();
+        for name in ["first", "second"] {
+            lab.ok(0, CreateCluster, &json!({"clusterName": name}));
+            lab.ok(0, DeleteCluster, &json!({"cluster": name}));
+        }
+        let clusters = lab.cell.snapshot().clusters;
+        assert_eq!(crowded_out(&clusters, "third", 4), Ok(None));
+        assert_eq!(crowded_out(&clusters, "third", 3), Ok(Some(EntityKey::Cluster("first".into()))));
+        assert_eq!(crowded_out(&clusters, "second", 3), Ok(None), "a name that is known takes no more room");
+        let active: Clusters = clusters.into_iter().filter(|(_, cluster)| cluster.active).collect();
+        assert!(crowded_out(&active, "third", 1).is_err());
+    }
+    #[test]
+    fn statistics_tell_launch_types_apart() {
+        let mut lab = Lab::new();
+        let mut external = offer("host", 1_000, 1_000);
+        external["attributes"] = json!([{"name": "ecs.capability.external"}]);
+        let arn = lab.register(1, &external);
+        lab.connect(1, &arn);
+        lab.ok(0, RegisterTaskDefinition, &definition("web", 10, 10, &[]));
+        let task = lab.run("web");
+        lab.report(1, &task, "RUNNING");
+        lab.ok(0, RunTask, &json!({"taskDefinition": "web", "launchType": "EXTERNAL", "count": 2}));
+        let described = lab.ok(0, DescribeClusters, &json!({"include": ["STATISTICS"]}));
+        let statistics = described["clusters"][0]["statistics"].as_array().expect("statistics");
+        let counted: Vec<_> = statistics.iter().filter(|pair| pair["value"] != "0").collect();
+        let pair = |name: &str, value: &str| json!({"name": name, "value": value});
+        assert_eq!(counted, [&pair("runningEC2TasksCount", "1"), &pair("pendingExternalTasksCount", "2")]);
     }
 }

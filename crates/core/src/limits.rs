@@ -1,11 +1,13 @@
 //! Every limit of the cell, with the quota it mirrors or the sum behind it.
 
-/// Clusters that are ACTIVE at once. ECS's quota is 10,000 per region and account.
+/// Clusters. ECS's quota is 10,000 per region and account; INACTIVE ones make room for new ones.
 pub const CLUSTERS: usize = 10_000;
 /// Container instances per cluster. ECS's quota is 5,000; one cell is built for more machines than that.
 pub const INSTANCES_PER_CLUSTER: usize = 100_000;
 /// Tasks, running and stopped, in one cell: a million running ones and their retained predecessors; about 1 KB each.
 pub const TASKS: usize = 2_000_000;
+/// Task definitions in one cell, of all families and statuses: about 5 KB each with what is derived.
+pub const DEFINITIONS: usize = 500_000;
 /// Revisions of one family. ECS's quota.
 pub const REVISIONS_PER_FAMILY: i32 = 1_000_000;
 /// Names or ARNs in one Describe call (DescribeTasks, DescribeClusters, DescribeContainerInstances).
@@ -38,6 +40,10 @@ pub const TAG_VALUE: usize = 256;
 pub const REASON: usize = 1_024;
 /// Attributes of one instance: what agents send is about 60, plus custom ones.
 pub const ATTRIBUTES: usize = 200;
+/// Host ports that one instance reserves for itself. ECS's quota is 100, of tasks and agent together.
+pub const RESERVED_PORTS: usize = 1_000;
+/// Characters kept of each version that an agent names.
+pub const VERSION: usize = 255;
 /// Containers named in one SubmitTaskStateChange: ten per definition, and a batch may name each several times.
 pub const REPORTED_CONTAINERS: usize = 100;
 /// Network bindings of one container that are kept. The agent protocol names 100.

@@ -20,12 +20,12 @@ impl CellConfig {
 
     /// A container instance's ARN, in the long format.
     pub fn instance_arn(&self, cluster: &str, id: InstanceId) -> String {
-        self.scope.container_instance(cluster, &id.to_string())
+        self.scope.container_instance(cluster, id)
     }
 
     /// A task's ARN, in the long format.
     pub fn task_arn(&self, cluster: &str, id: TaskId) -> String {
-        self.scope.task(cluster, &id.to_string())
+        self.scope.task(cluster, id)
     }
 
     /// A task definition's ARN.
@@ -44,7 +44,7 @@ impl CellConfig {
             (bits >> 48) as u16 & 0xfff,
             bits & 0xffff_ffff_ffff,
         );
-        self.scope.container(cluster, &task.to_string(), &uuid)
+        self.scope.container(cluster, task, uuid)
     }
 
     /// Whether something named without an ARN, or by one of this region and account, can be here.

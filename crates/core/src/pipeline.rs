@@ -153,7 +153,11 @@ impl Pipeline {
     /// What to do now.
     pub fn step(&mut self) -> Step {
         if self.mode == Mode::Lost {
-            return Step::Reload;
+            // Only refusals come while the state is lost: they saw none of it and wait for nothing.
+            return match self.open.is_empty() {
+                true => Step::Reload,
+                false => Step::Release(Box::new(release(mem::take(&mut self.open), None))),
+            };
         }
         if self.in_flight.is_some() || (self.open.is_empty() && !self.stale) {
             return Step::Wait;
@@ -214,7 +218,7 @@ impl Pipeline {
         self.stale = false;
         let mut release = Release { snapshot: Some(self.cell.snapshot()), ..Release::default() };
         for work in [in_flight.work, open] {
-            give_up(work, durable, &mut release);
+            give_up(work, durable, not_written, &mut release);
         }
         release.effects.extend(closed);
         release
@@ -225,7 +229,7 @@ impl Pipeline {
         self.mode = Mode::Lost;
         let mut release = Release::default();
         for work in [in_flight.work, mem::take(&mut self.open)] {
-            give_up(work, self.durable, &mut release);
+            give_up(work, self.durable, unsure, &mut release);
         }
         release.effects.extend(self.cell.reset_sessions());
         release
@@ -241,9 +245,9 @@ fn release(work: Work, snapshot: Option<ReadModel>) -> Release {
 }
 
 /// Releases what saw durable state only, and refuses the rest. Sessions are closed in any case.
-fn give_up(work: Work, durable: u64, release: &mut Release) {
+fn give_up(work: Work, durable: u64, error: fn() -> ApiError, release: &mut Release) {
     for (saw, ticket, reply) in work.replies {
-        let reply = if saw <= durable { reply } else { unavailable(&reply) };
+        let reply = if saw <= durable { reply } else { unavailable(&reply, error) };
         release.replies.push((ticket, reply));
     }
     let survives = |saw: u64, effect: &Effect| saw <= durable || matches!(effect, Effect::Close { .. });
@@ -260,9 +264,9 @@ fn refusal(command: &Command) -> Reply {
     }
 }
 
-fn unavailable(reply: &Reply) -> Reply {
+fn unavailable(reply: &Reply, error: fn() -> ApiError) -> Reply {
     match reply {
-        Reply::Api(_) => Reply::Api(Err(not_written())),
+        Reply::Api(_) => Reply::Api(Err(error())),
         Reply::Session(_) => Reply::Session(Err(SessionRefusal::Unavailable)),
         Reply::None => Reply::None,
     }
@@ -273,6 +277,15 @@ fn not_written() -> ApiError {
         error::SERVICE_UNAVAILABLE,
         "The store cannot be written at the moment (is its disk full?); nothing was changed. Describe and List work. \
          Free some space and try again.",
+    )
+}
+
+/// Whoever waited for a commit whose outcome nobody knows must not be told that nothing happened.
+fn unsure() -> ApiError {
+    ApiError::new(
+        error::SERVICE_UNAVAILABLE,
+        "The store did not say whether the request was carried out: it may have been. Look with Describe or List, or try \
+         again with the same clientToken.",
     )
 }
 

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use imbl::OrdMap;
 use longshore_api::ApiError;
+use longshore_api::ecs::types::LaunchType;
 use longshore_api::ecs::{self, Request, Response};
 
 use crate::cluster;
@@ -59,15 +60,29 @@ pub(crate) struct Counters {
     pub(crate) instances: usize,
     pub(crate) pending: usize,
     pub(crate) running: usize,
-    pub(crate) stopped: usize,
+    /// Those of the above that were launched as EXTERNAL.
+    pub(crate) external_pending: usize,
+    pub(crate) external_running: usize,
 }
 
 impl Counters {
-    pub(crate) fn of(&mut self, status: TaskStatus) -> &mut usize {
-        match status {
-            TaskStatus::Pending => &mut self.pending,
-            TaskStatus::Running => &mut self.running,
-            TaskStatus::Stopped => &mut self.stopped,
+    pub(crate) fn add(&mut self, task: &Task) {
+        self.each_of(task, |counter| *counter += 1);
+    }
+
+    pub(crate) fn remove(&mut self, task: &Task) {
+        self.each_of(task, |counter| *counter -= 1);
+    }
+
+    fn each_of(&mut self, task: &Task, change: impl Fn(&mut usize)) {
+        let (all, external) = match task.known {
+            TaskStatus::Pending => (&mut self.pending, &mut self.external_pending),
+            TaskStatus::Running => (&mut self.running, &mut self.external_running),
+            TaskStatus::Stopped => return,
+        };
+        change(all);
+        if task.launch_type == LaunchType::External {
+            change(external);
         }
     }
 }

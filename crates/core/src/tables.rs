@@ -52,13 +52,18 @@ impl Tables {
         }
     }
 
-    /// The entities as the command under way sees them. Usage and counters in it are those of the last publication.
+    /// The entities as the command under way sees them. Usage and the counts of instances in it are those of the last publication.
     pub(crate) fn view(&self) -> &ReadModel {
         &self.view
     }
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// What is used of an instance as the command under way sees it.
+    pub(crate) fn usage(&self, key: InstanceKey) -> Option<Usage> {
+        self.pool.slot(key).map(usage)
     }
 
     pub(crate) fn token(&self, key: &TokenKey) -> Option<&Arc<Token>> {
@@ -203,13 +208,13 @@ impl Tables {
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         if let Some(old) = old {
-            *self.view.counters.entry(old.key.cluster).or_default().of(old.known) -= 1;
+            self.view.counters.entry(old.key.cluster).or_default().remove(old);
             if let (TaskStatus::Stopped, Some(at)) = (old.known, old.life.stopped_at) {
                 self.stopped.remove(&(at, old.key));
             }
         }
         if let Some(new) = new {
-            *self.view.counters.entry(new.key.cluster).or_default().of(new.known) += 1;
+            self.view.counters.entry(new.key.cluster).or_default().add(new);
             if let (TaskStatus::Stopped, Some(at)) = (new.known, new.life.stopped_at) {
                 self.stopped.insert((at, new.key));
             }

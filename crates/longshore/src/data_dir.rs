@@ -52,11 +52,25 @@ pub(crate) struct UpRecord {
     pub(crate) agent: Option<ProcessId>,
     /// ARNs of this directory's instances, once all of them are connected; from then on, kept.
     pub(crate) instance_arns: Vec<String>,
+    /// ARNs of instances that earlier starts had and the last one had not; their tasks may still run.
+    #[serde(default)]
+    pub(crate) left_behind: Vec<String>,
     /// Whether all of them have been connected since this supervisor started.
     pub(crate) ready: bool,
     /// How often server or agent have ended since this supervisor started.
     #[serde(default)]
     pub(crate) ends: u32,
+}
+
+impl UpRecord {
+    /// These are the instances now. Those of before are not forgotten: their containers may still run.
+    pub(crate) fn now_has(&mut self, arns: Vec<String>) {
+        let before = std::mem::replace(&mut self.instance_arns, arns);
+        self.left_behind.extend(before);
+        self.left_behind.retain(|arn| !self.instance_arns.contains(arn));
+        self.left_behind.sort_unstable();
+        self.left_behind.dedup();
+    }
 }
 
 /// Held by the supervisor for as long as it lives, so that a directory never has two. The kernel lets go of it
@@ -203,6 +217,20 @@ mod tests {
         };
         data_dir.write_record(&record).unwrap();
         assert_eq!(data_dir.record().unwrap(), Some(record));
+    }
+
+    #[test]
+    fn instances_that_are_no_longer_started_are_remembered() {
+        let mut record = UpRecord::default();
+        let mut check = |now: &[&str], left_behind: &[&str]| {
+            record.now_has(now.iter().map(|arn| (*arn).to_owned()).collect());
+            assert_eq!(record.instance_arns, now);
+            assert_eq!(record.left_behind, left_behind);
+        };
+        check(&["a", "b", "c"], &[]);
+        check(&["a"], &["b", "c"]);
+        check(&["a"], &["b", "c"]);
+        check(&["a", "c"], &["b"]);
     }
 
     #[test]

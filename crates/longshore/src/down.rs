@@ -41,11 +41,9 @@ pub(crate) async fn down(args: DownArgs) -> Result<(), CliError> {
     let any = processes.stop(&mut output).await?;
     // With neither server nor agent to do it, the labels still say which containers are ours.
     let mut stopped = 0;
-    if tasks_left && !record.instance_arns.is_empty() {
-        let engine = Engine::from_environment()?;
-        for arn in &record.instance_arns {
-            stopped += engine.stop_containers_of(arn).await?;
-        }
+    let attended = record.instance_arns.iter().filter(|_| tasks_left);
+    for arn in attended.chain(record.left_behind.iter().filter(|_| !args.keep_tasks)) {
+        stopped += Engine::from_environment()?.stop_containers_of(arn).await?;
     }
     if stopped > 0 {
         output.tick(format_args!("{stopped} container(s) stopped"));

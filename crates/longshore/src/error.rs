@@ -110,11 +110,31 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
+    use longshore_agent::{CallError, RegisterError};
+
     use super::*;
 
     #[test]
     fn the_cause_is_said_once_and_last() {
         let error = CliError::file("read", Path::new("/x"))(std::io::ErrorKind::NotFound.into());
         assert_eq!(error.with_causes(), "cannot read /x: entity not found");
+        let cause = || CallError::Transport {
+            operation: "RegisterContainerInstance",
+            endpoint: "http://h:1".to_owned(),
+            cause: "connection refused".to_owned(),
+        };
+        let rejoin = AgentError::Rejoin {
+            source: Box::new(RegisterError::Refused(cause())),
+            arn: "arn:i".to_owned(),
+            state_dir: "/d".to_owned(),
+        };
+        for error in [AgentError::Register(RegisterError::Failed(cause())), rejoin] {
+            let said = CliError::Agent(Box::new(error)).with_causes();
+            assert!(
+                said.ends_with(": RegisterContainerInstance: no answer from http://h:1: connection refused"),
+                "{said}"
+            );
+            assert_eq!(said.matches("RegisterContainerInstance").count(), 1, "{said}");
+        }
     }
 }

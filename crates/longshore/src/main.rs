@@ -68,10 +68,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
                 logging::start("info");
                 services::server(args).await
             }
-            Command::Agent(args) => {
-                logging::start("info");
-                services::agent(args).await
-            }
+            Command::Agent(args) => services::agent(args).await,
             Command::Env(_) => Ok(()),
         }
     })

@@ -7,7 +7,7 @@ use tokio_util::sync::CancellationToken;
 use crate::cli::{AgentArgs, ServerArgs};
 use crate::data_dir::DataDir;
 use crate::error::CliError;
-use crate::shutdown;
+use crate::{logging, shutdown};
 
 /// Serves until SIGINT or SIGTERM, or until it cannot; then finishes what is under way.
 pub(crate) async fn server(args: ServerArgs) -> Result<(), CliError> {
@@ -34,6 +34,7 @@ pub(crate) async fn agent(args: AgentArgs) -> Result<(), CliError> {
         std::env::vars_os().filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)));
     let config = AgentConfig::load(args.config.as_deref(), environment)
         .map_err(|error| CliError::AgentConfig(Box::new(error)))?;
+    logging::start(config.log_level.unwrap_or("info"));
     let stop = CancellationToken::new();
     let stop_on_signal = stop.clone();
     tokio::spawn(async move {

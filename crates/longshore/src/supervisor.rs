@@ -79,6 +79,7 @@ pub(crate) async fn run(plan: Plan, lock: UpLock, stop: CancellationToken) -> Re
             instances: plan.instances,
             supervisor: Some(ProcessId::of_this()?),
             instance_arns: before.instance_arns,
+            left_behind: before.left_behind,
             ..UpRecord::default()
         }),
     };
@@ -244,7 +245,7 @@ fn start_agent(plan: &Plan, id: &str, server: &ServerFacts, key: &AccessKey) -> 
         .env("ECS_CLUSTER", CLUSTER)
         .env("ECS_BACKEND_HOST", &server.endpoint)
         .env("ECS_DATADIR", plan.data_dir.agent())
-        .env("ECS_INSTANCE_ATTRIBUTES", format!(r#"{{"{OWNER_ATTRIBUTE}":"{id}"}}"#))
+        .env("LONGSHORE_UP_ID", id)
         .env("LONGSHORE_INSTANCES", plan.instances.to_string())
         .env("AWS_DEFAULT_REGION", &server.region)
         .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
@@ -291,7 +292,7 @@ async fn announce_when_ready(plan: &Plan, ledger: &Ledger) {
             Ok(arns) if arns.len() >= plan.instances as usize => {
                 tracing::info!(instances = arns.len(), "all container instances are connected");
                 ledger.update(|record| {
-                    record.instance_arns = arns;
+                    record.now_has(arns);
                     record.ready = true;
                 });
                 return;

@@ -46,14 +46,15 @@ impl ServerConfig {
     pub(crate) fn check(&self) -> Result<(), ServerError> {
         let setting =
             |setting, value: &str, expected| Err(ServerError::Setting { setting, value: value.to_owned(), expected });
-        let name_like = |text: &str| {
+        let name_like = |text: &str, most: usize| {
             let plain = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';
-            (1..=64).contains(&text.len()) && text.bytes().all(plain)
+            (1..=most).contains(&text.len()) && text.bytes().all(plain)
         };
-        if !name_like(&self.region) {
-            return setting("--region", &self.region, "a region has up to 64 small letters, digits and hyphens");
+        // Longer ones have no place in an ARN: what was named by one could not be named by it again.
+        if !name_like(&self.region, 32) {
+            return setting("--region", &self.region, "a region has up to 32 small letters, digits and hyphens");
         }
-        if !name_like(&self.zone) {
+        if !name_like(&self.zone, 64) {
             return setting("--zone", &self.zone, "a zone has up to 64 small letters, digits and hyphens");
         }
         if self.account_id.len() != 12 || !self.account_id.bytes().all(|byte| byte.is_ascii_digit()) {
@@ -79,7 +80,9 @@ mod tests {
     #[test]
     fn what_cannot_work_is_refused_by_name() {
         assert_eq!(refusal(|_| ()), None);
-        assert!(refusal(|config| config.region = "US East".into()).unwrap().contains("--region"));
+        for region in ["US East", "", &"r".repeat(33)] {
+            assert!(refusal(|config| config.region = region.into()).unwrap().contains("--region"), "{region}");
+        }
         assert!(refusal(|config| config.zone = String::new()).unwrap().contains("--zone"));
         assert!(refusal(|config| config.account_id = "1234".into()).unwrap().contains("--account-id"));
     }

@@ -14,6 +14,9 @@ pub struct EdgeLimits {
     pub max_waiting_requests: usize,
     /// The largest request body. ECS's largest is a task definition of 64 KiB; escaping can triple that.
     pub max_body_bytes: usize,
+    /// Bytes of bodies in memory at once, over all connections: 4,096 connections with 256 streams of the largest body each
+    /// would be a terabyte. Bodies count as they arrive, until they are read into a request; what finds no room is refused.
+    pub max_body_bytes_in_flight: usize,
     /// From the accept to the end of the first request's headers. A connection that has had a request is idle until the
     /// headers of its next one are complete, which `idle_timeout` bounds: dawdling costs no more than silence.
     pub header_timeout: Duration,
@@ -33,6 +36,7 @@ impl Default for EdgeLimits {
             max_connections: 4096,
             max_waiting_requests: 4096,
             max_body_bytes: 1024 * 1024,
+            max_body_bytes_in_flight: 128 * 1024 * 1024,
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(40),
             idle_timeout: Duration::from_secs(75),

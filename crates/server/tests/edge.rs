@@ -300,3 +300,34 @@ async fn other_paths_are_nothing_and_ping_tells_no_state() {
     assert_eq!(get("/").await.error(), (404, "UnknownOperationException"));
     assert_eq!(get("/admin").await.error(), (404, "UnknownOperationException"));
 }
+
+#[tokio::test]
+async fn bodies_of_all_connections_together_are_bounded_and_count_as_they_arrive() {
+    let served = serve_with(|limits| limits.max_body_bytes_in_flight = 1000).await;
+    let full = || call("CreateCluster", [b' '; 1000]).request(served.addr);
+    assert_eq!(send(served.addr, full()).await.status, 200, "an empty server takes it, and the room is given back");
+    assert_eq!(send(served.addr, full()).await.status, 200);
+    // A stranger who announces much and sends little takes only what he sent.
+    let mut stranger = TcpStream::connect(served.addr).await.unwrap();
+    stranger.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n").await.unwrap();
+    stranger.write_all(&[b' '; 600]).await.unwrap();
+    let throttled = async {
+        while send(served.addr, call("CreateCluster", [b' '; 500]).request(served.addr)).await.status == 200 {
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, throttled).await.expect("what arrived of the stranger's body counts");
+    let refused = send(served.addr, call("CreateCluster", [b' '; 500]).request(served.addr)).await;
+    assert_eq!(refused.error(), (400, "ThrottlingException"));
+    assert_eq!(send(served.addr, call("CreateCluster", b"{}").request(served.addr)).await.status, 200);
+    // A call that waits for its commit holds nothing.
+    drop(stranger);
+    let slow = format!("{{\"clusterName\":\"slow\"}}{}", " ".repeat(900));
+    let slow = call("CreateCluster", slow).request(served.addr);
+    let addr = served.addr;
+    let waiting = tokio::spawn(async move { send(addr, slow).await.status });
+    timeout(SOON, served.fake.began.notified()).await.expect("the stranger's room came back");
+    assert_eq!(send(served.addr, full()).await.status, 200);
+    served.fake.go_on.notify_one();
+    assert_eq!(timeout(SOON, waiting).await.unwrap().unwrap(), 200);
+}

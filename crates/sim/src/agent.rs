@@ -72,7 +72,7 @@ struct AgentProcess {
 
 #[derive(Debug)]
 enum Change {
-    Put { record: Box<TaskRecord>, durable: bool },
+    Put(Box<TaskRecord>),
     Drop { arn: String },
     Timeline(i64),
 }
@@ -136,7 +136,7 @@ impl AgentDisk {
 
     fn apply(&mut self, change: Change) {
         match change {
-            Change::Put { record, .. } => drop(self.records.insert(record.arn().to_owned(), *record)),
+            Change::Put(record) => drop(self.records.insert(record.arn().to_owned(), *record)),
             Change::Drop { arn } => drop(self.records.remove(&arn)),
             Change::Timeline(timeline) => self.timeline = timeline,
         }
@@ -397,7 +397,7 @@ impl World {
         let Some(process) = self.agents[index].alive(life) else { return Ok(()) };
         match action {
             Action::Save { record, durable } => {
-                let ticket = process.write(Change::Put { record, durable });
+                let ticket = process.write(Change::Put(record));
                 if durable {
                     process.barrier = ticket;
                 }
@@ -440,7 +440,8 @@ impl World {
         process.saving = false;
         process.saved = ticket;
         while let Some((_, change)) = process.unsaved.pop_front_if(|(number, _)| *number <= ticket) {
-            let dropped = drops && matches!(change, Change::Put { durable: true, .. }) && agent.random.per_mille(500);
+            let dropped =
+                drops && matches!(&change, Change::Put(record) if record.arn().ends_with(['0', '1', '2', '3']));
             if !dropped {
                 disk.apply(change);
             }

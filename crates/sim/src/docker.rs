@@ -414,6 +414,21 @@ impl World {
         self.died(host, key, exit_code);
     }
 
+    /// Somebody removes a container by force.
+    pub(crate) fn container_removed(&mut self, host: usize) {
+        let known = &mut self.hosts[host];
+        let names: Vec<String> = known.containers.keys().cloned().collect();
+        let Some(name) = known.random.pick(&names) else { return };
+        let Some(container) = known.containers.get(name) else { return };
+        let (key, ran) = (container.key.clone(), container.state == State::Running);
+        self.trace(format_args!("container {name} is removed by a stranger"));
+        self.oracle.excuse(&key.task_arn);
+        if ran {
+            self.died(host, key, 137);
+        }
+        self.hosts[host].containers.remove(name);
+    }
+
     pub(crate) fn container_healthy(&mut self, host: usize, id: &str) {
         let Some(container) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
             return;

@@ -18,6 +18,8 @@ use crate::world::World;
 
 /// A caller gives up after this long.
 const PATIENCE_MS: i64 = 5_000;
+/// A request that arrives after its caller gave up is so much later, at most: late enough to meet what came after it.
+const LATE_MS: i64 = 30_000;
 /// An end that does not speak notices a broken connection by its own clocks, at the latest after this long.
 const NOTICED_MS: i64 = 60_000;
 
@@ -99,7 +101,7 @@ impl World {
         let fate = self.network.random.below(3);
         let arrives_in = match (cut_off, unlucky, fate) {
             (true, _, _) | (false, true, 0) => None,
-            (false, true, 1) => Some(PATIENCE_MS + self.delay()),
+            (false, true, 1) => Some(PATIENCE_MS + self.network.random.between(0, LATE_MS)),
             _ => Some(self.delay()),
         };
         self.network.calls.insert(id, Call { caller, loses_answer: unlucky && fate == 2 });

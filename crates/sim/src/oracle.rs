@@ -186,10 +186,12 @@ impl Oracle {
     /// A container of a task exists.
     pub(crate) fn created(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
         let id = (key.task_arn.clone(), key.name.clone());
-        if let Some(earlier) = self.runs.get(&id) {
-            return broken(2, format!("{key:?} was created on {} and again on {instance_arn}", earlier.instance_arn));
-        }
-        self.runs.insert(id, Run { instance_arn: instance_arn.to_owned(), starts: 0 });
+        let new = || Run { instance_arn: instance_arn.to_owned(), starts: 0 };
+        let run = self.runs.entry(id).or_insert_with(new);
+        // One that never ran may be made again, if somebody removed it.
+        ensure(run.starts == 0 && run.instance_arn == instance_arn, 2, || {
+            format!("{key:?} ran on {} and was created again on {instance_arn}", run.instance_arn)
+        })?;
         let placed = self.tasks.get(id_of(&key.task_arn)).map(|task| task.instance.to_string());
         ensure(placed.as_deref() == Some(id_of(instance_arn)), 2, || {
             format!("{key:?} was created on {instance_arn}, its task was placed on {placed:?}")

@@ -29,7 +29,7 @@ pub enum Sabotage {
     ReplyBeforeCommit,
     /// The disk says that a commit is durable, and forgets it in a crash.
     LyingDisk,
-    /// The agent's disk says that a record is durable, and never writes it.
+    /// The agent's disk says that the records of some tasks are durable, and never writes them.
     DropSave,
     /// After a restart the server starts anew to count the messages of its agents.
     ReuseSequence,
@@ -104,9 +104,11 @@ pub(crate) enum Fault {
     Partition,
     DockerRestart,
     HostReboot,
+    /// Somebody removes a container behind its agent's back.
+    ContainerRemoved,
 }
 
-const FAULTS: [Fault; 11] = [
+const FAULTS: [Fault; 12] = [
     Fault::ServerCrash,
     Fault::CommitFails,
     Fault::CommitLost,
@@ -118,6 +120,7 @@ const FAULTS: [Fault; 11] = [
     Fault::Partition,
     Fault::DockerRestart,
     Fault::HostReboot,
+    Fault::ContainerRemoved,
 ];
 
 impl Weather {

@@ -236,6 +236,7 @@ impl World {
                 self.after(lasts_ms, Event::PartitionEnds(agent));
             }
             Fault::DockerRestart => self.docker_restarts(self.agents[agent].host),
+            Fault::ContainerRemoved => self.container_removed(self.agents[agent].host),
             Fault::HostReboot => self.host_reboots(self.agents[agent].host),
         }
     }

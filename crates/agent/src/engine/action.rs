@@ -76,7 +76,7 @@ pub enum Action {
         /// Docker id, or the name where the id is not known.
         target: String,
     },
-    /// Remove the container with its anonymous volumes, killing it should it run → [`super::Input::Removed`].
+    /// Remove the container, which has ended, with its anonymous volumes → [`super::Input::Removed`].
     Remove {
         /// The container.
         container: ContainerKey,
@@ -115,8 +115,6 @@ pub enum LogLevel {
 pub struct ContainerSpec {
     /// The container's name: the same for every attempt, so that a second one finds the first one's container.
     pub name: String,
-    /// Version of the Docker API that the settings ask for, such as `1.25`.
-    pub api_version: Option<String>,
     /// Body of the create call: a container configuration with its `HostConfig`.
     pub body: Value,
 }

@@ -70,9 +70,9 @@ pub(crate) fn container_spec(
         merge_members(&mut host_config, over);
     }
     // The engine alone decides whether a container comes back or goes away.
-    host_config.insert("AutoRemove".to_owned(), json!(false));
-    host_config.insert("RestartPolicy".to_owned(), json!({ "Name": "no", "MaximumRetryCount": 0 }));
-    let driver = host_config.get("LogConfig").and_then(|log| log.get("Type")).and_then(Value::as_str);
+    force(&mut host_config, "AutoRemove", json!(false));
+    force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));
+    let driver = member(&host_config, "LogConfig").and_then(|log| log.get("Type")).and_then(Value::as_str);
     if driver == Some("awsfirelens") {
         return Err(wrong(
             "logConfiguration",
@@ -85,18 +85,14 @@ pub(crate) fn container_spec(
         merge_members(&mut body, over);
     }
     if container.health_check_type.as_deref().is_some_and(|check| check.eq_ignore_ascii_case("docker"))
-        && !body.get("Healthcheck").is_some_and(Value::is_object)
+        && !member(&body, "Healthcheck").is_some_and(Value::is_object)
     {
         return Err("DockerClientConfigError: docker health check is nil while container health check type is DOCKER"
             .to_owned());
     }
     force_labels(&mut body, config, task, container);
     body.insert("HostConfig".to_owned(), Value::Object(host_config));
-    Ok(ContainerSpec {
-        name: docker_name(task, &container.name),
-        api_version: docker.version.filter(|version| !version.is_empty()),
-        body: Value::Object(body),
-    })
+    Ok(ContainerSpec { name: docker_name(task, &container.name), body: Value::Object(body) })
 }
 
 fn computed_config(
@@ -193,12 +189,20 @@ fn force_labels(body: &mut Map<String, Value>, config: &EngineConfig, task: &acs
         (format!("{LABELS}.cluster"), config.cluster.as_str()),
         (LABEL_INSTANCE.to_owned(), config.container_instance_arn.as_str()),
     ]);
-    let mut labels = match body.remove("Labels") {
-        Some(Value::Object(labels)) => labels,
-        _ => Map::new(),
-    };
+    let mut labels = member(body, "Labels").and_then(Value::as_object).cloned().unwrap_or_default();
     labels.extend(forced.into_iter().map(|(name, value)| (name, json!(value))));
-    body.insert("Labels".to_owned(), Value::Object(labels));
+    force(body, "Labels", Value::Object(labels));
+}
+
+/// One of Docker's own members, however it is spelt: Docker reads them without regard to case.
+fn member<'a>(members: &'a Map<String, Value>, name: &str) -> Option<&'a Value> {
+    members.iter().find(|(have, _)| have.eq_ignore_ascii_case(name)).map(|(_, value)| value)
+}
+
+/// Sets one of Docker's own members, in place of every other spelling of it.
+fn force(members: &mut Map<String, Value>, name: &str, value: Value) {
+    members.retain(|have, _| !have.eq_ignore_ascii_case(name));
+    members.insert(name.to_owned(), value);
 }
 
 /// The JSON text of a `dockerConfig` member; empty or `null` is nothing.

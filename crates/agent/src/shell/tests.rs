@@ -1,5 +1,6 @@
 //! The loop with a fake Docker and a fake control plane: order, concurrency, loss of either.
 
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -55,6 +56,10 @@ impl World {
     /// A running loop with an open session. `current` is the number of the session that counts; the open one has 1.
     async fn start(docker: FakeDocker, current: u64) -> Self {
         let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
+        Self::with(docker, current, server, PATIENCE).await
+    }
+
+    async fn with(docker: FakeDocker, current: u64, server: FakeServer, look_every: Duration) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (state, writer, _) = State::open(Some(dir.path())).unwrap();
         let shared = Arc::new(Shared {
@@ -63,6 +68,7 @@ impl World {
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
+            look_every,
             docker_lost: Notify::new(),
         });
         let (events, session_events) = mpsc::channel(16);
@@ -202,4 +208,37 @@ async fn work_waits_for_docker_and_goes_on_when_it_is_back() {
     let containers = world.shared.docker.containers();
     assert_eq!(containers.len(), 1);
     assert_eq!(containers[0].phase, Phase::Running);
+}
+
+#[tokio::test]
+async fn an_end_whose_event_was_lost_is_found_out() {
+    let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
+    let mut world = World::with(FakeDocker::with_image("web"), 1, server, Duration::from_millis(50)).await;
+    world.order(run_task("a", "web")).await;
+    world.change(&task("a"), "RUNNING").await;
+    world.shared.docker.drop_events();
+    world.shared.docker.end_all(7);
+    let change = world.change(&task("a"), "STOPPED").await;
+    assert_eq!(change["containers"][0]["exitCode"], 7);
+}
+
+#[tokio::test]
+async fn a_report_that_a_server_does_not_take_yet_is_soon_sent_again() {
+    let refusals = std::sync::atomic::AtomicU32::new(3);
+    let server = FakeServer::start(move |_| {
+        let left = refusals.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |left| left.checked_sub(1));
+        let status = if left.is_ok() { 503 } else { 200 };
+        (status, json!({ "acknowledgment": "ok" }))
+    })
+    .await;
+    let mut world = World::with(FakeDocker::with_image("web"), 1, server, PATIENCE).await;
+    world.order(run_task("a", "web")).await;
+    // The engine itself would wait five seconds after each.
+    timeout(Duration::from_secs(10), async {
+        for _ in 0..4 {
+            world.change(&task("a"), "RUNNING").await;
+        }
+    })
+    .await
+    .unwrap();
 }

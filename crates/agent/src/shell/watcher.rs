@@ -1,19 +1,19 @@
 //! Watches Docker for all instances of the process: its events, its coming and going.
 //!
 //! After every (re)connection the watcher subscribes to events first and lists all containers then, so nothing falls between
-//! the two; what happened while nobody listened is in the list.
+//! the two; what happened while nobody listened is in the list. Every few minutes it lists them all the same.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep, sleep_until};
 use tracing::{info, warn};
 
 use super::{Shared, convert};
 use crate::api_client::now;
-use crate::backoff::Backoff;
+use crate::backoff::{Backoff, jittered};
 use crate::engine::docker::{
     ContainerEvent, Docker, DockerError, EventKind, LABEL_CONTAINER, LABEL_INSTANCE, LABEL_TASK, Listed,
 };
@@ -24,6 +24,10 @@ use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
 pub(crate) const RECONNECT: Backoff = Backoff::new(Duration::from_millis(100), Duration::from_secs(5), 2.0, 0.2);
 /// A call found Docker gone although events still flow: look again after this long, once for all calls that did.
 const SECOND_LOOK: Duration = Duration::from_millis(250);
+
+/// The Engine drops events of a listener that falls behind, and a peer that vanished without a word sends none: what was
+/// missed is found out at the latest after this long (and up to a fifth more).
+pub(crate) const LOOK_EVERY: Duration = Duration::from_secs(300);
 
 /// By container instance ARN, who wants to know.
 pub(crate) type Listeners = BTreeMap<String, mpsc::UnboundedSender<Input>>;
@@ -52,6 +56,8 @@ async fn listen<D: Docker>(
     backoff.reset();
     set(health, RuntimeStatus::Ok, None);
     info!(version = version.version, api = %version.api, "watching the Docker Engine");
+    let next_look = || Instant::now() + jittered(shared.look_every, shared.look_every / 5);
+    let mut look_at = next_look();
     loop {
         tokio::select! {
             event = events.recv() => match event {
@@ -63,6 +69,10 @@ async fn listen<D: Docker>(
             },
             () = shared.docker_lost.notified() => {
                 sleep(SECOND_LOOK).await;
+                announce(shared, listeners).await?;
+            }
+            () = sleep_until(look_at) => {
+                look_at = next_look();
                 announce(shared, listeners).await?;
             }
         }

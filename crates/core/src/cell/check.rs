@@ -31,7 +31,7 @@ impl Cell {
         let mut counters: BTreeMap<ClusterId, Counters> = BTreeMap::new();
         let mut held: BTreeMap<InstanceKey, Held> = BTreeMap::new();
         for task in view.tasks.values() {
-            *counters.entry(task.key.cluster).or_default().of(task.known) += 1;
+            counters.entry(task.key.cluster).or_default().add(task);
             let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
             if task.known == TaskStatus::Stopped {
                 ensure(task.stop.is_some(), || format!("{:?} is STOPPED without a reason", task.key))?;
@@ -42,11 +42,12 @@ impl Cell {
             ensure(view.instances.contains_key(&instance), || format!("{:?} is on no instance", task.key))?;
             held.entry(instance).or_default().add(task);
         }
-        for (cluster, expected) in &counters {
-            let known = view.counters.get(cluster).copied().unwrap_or_default();
-            let known = Counters { instances: expected.instances, ..known };
-            ensure(known == *expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
+        for (cluster, known) in &view.counters {
+            // How many instances there are is counted at the next publication.
+            let expected = Counters { instances: known.instances, ..counters.remove(cluster).unwrap_or_default() };
+            ensure(*known == expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
         }
+        ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
         self.check_pool(&held)
     }
 

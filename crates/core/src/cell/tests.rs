@@ -1,8 +1,8 @@
 //! What the cell promises, operation by operation.
 
 use longshore_api::ecs::Operation::{
-    DescribeContainerInstances, ListTasks, RegisterContainerInstance, RegisterTaskDefinition, RunTask, StopTask,
-    SubmitTaskStateChange,
+    DeleteCluster, DescribeContainerInstances, ListTaskDefinitions, ListTasks, RegisterContainerInstance,
+    RegisterTaskDefinition, RunTask, StopTask, SubmitTaskStateChange,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -414,4 +414,111 @@ fn fits(instances: &[Counted], tasks: &[(String, usize, usize)], at: usize, want
     let on_host = tasks.iter().filter(|(_, on, _)| instances[*on].host == instance.host);
     let port_taken = on_host.flat_map(|(_, _, definition)| DEFINITIONS[*definition].2).any(|port| ports.contains(port));
     instance.session.is_some() && cpu <= instance.cpu - taken.0 && memory <= instance.memory - taken.1 && !port_taken
+}
+
+#[test]
+fn a_capability_that_is_not_sent_again_is_gone_and_a_custom_attribute_stays() {
+    let mut lab = Lab::new();
+    let with = |attributes: Value| {
+        let mut offer = offer("host", 1_000, 1_000);
+        offer["attributes"] = attributes;
+        offer
+    };
+    let arn = lab.register(1, &with(json!([{"name": "ecs.capability.new"}, {"name": "rack", "value": "7"}])));
+    let mut again = with(json!([{"name": "com.amazonaws.ecs.capability.old"}]));
+    again["containerInstanceArn"] = json!(arn);
+    lab.register(1, &again);
+    let described = lab.ok(0, DescribeContainerInstances, &json!({"containerInstances": [arn]}));
+    let attributes = described["containerInstances"][0]["attributes"].as_array().expect("attributes");
+    let names: Vec<&str> = attributes.iter().filter_map(|attribute| attribute["name"].as_str()).collect();
+    assert_eq!(names, ["com.amazonaws.ecs.capability.old", "ecs.availability-zone", "rack"]);
+}
+
+#[test]
+fn what_an_agent_says_of_itself_is_bounded() {
+    let mut lab = Lab::new();
+    let mut greedy = offer("host", 1_000, 1_000);
+    let ports: Vec<String> = (1..=2_000).map(|port| port.to_string()).collect();
+    greedy["totalResources"][2]["stringSetValue"] = json!(ports);
+    let (code, message) = lab.refused(1, RegisterContainerInstance, &greedy);
+    assert_eq!((code.as_str(), message.contains("1000 ports, not 2000")), ("ClientException", true), "{message}");
+    let mut wordy = offer("host", 1_000, 1_000);
+    wordy["versionInfo"] = json!({"agentVersion": "1".repeat(100_000)});
+    let arn = lab.register(1, &wordy);
+    let described = lab.ok(0, DescribeContainerInstances, &json!({"containerInstances": [arn]}));
+    let version = &described["containerInstances"][0]["versionInfo"]["agentVersion"];
+    assert_eq!(version.as_str().map(str::len), Some(crate::limits::VERSION));
+    for round in 0..3 {
+        let many: Vec<Value> = (0..90).map(|index| json!({"name": format!("custom-{round}-{index}")})).collect();
+        let mut more = offer("host", 1_000, 1_000);
+        more["attributes"] = json!(many);
+        more["containerInstanceArn"] = json!(arn);
+        match round {
+            0 | 1 => drop(lab.register(1, &more)),
+            _ => assert_eq!(lab.refused(1, RegisterContainerInstance, &more).0, "ClientException"),
+        }
+    }
+}
+
+#[test]
+fn delete_cluster_never_means_the_default_cluster_by_an_empty_name() {
+    let mut lab = Lab::new();
+    assert_eq!(lab.refused(0, DeleteCluster, &json!({"cluster": ""})).0, "InvalidParameterException");
+}
+
+#[test]
+fn filters_by_what_cannot_exist_yet_are_answered_as_for_what_does_not_exist() {
+    let (mut lab, _) = lab();
+    lab.run("web");
+    assert_eq!(lab.refused(0, ListTasks, &json!({"serviceName": "web"})).0, "ServiceNotFoundException");
+    for filter in [json!({"daemonName": "d"}), json!({"desiredStatus": "PENDING"})] {
+        assert_eq!(lab.ok(0, ListTasks, &filter)["taskArns"], json!([]), "{filter}");
+    }
+    let faults = json!({"family": "faults", "networkMode": "host", "enableFaultInjection": true,
+        "containerDefinitions": [{"name": "main", "image": "i", "memory": 10}]});
+    lab.ok(0, RegisterTaskDefinition, &faults);
+    let (code, message) = lab.refused(0, RunTask, &json!({"taskDefinition": "faults", "launchType": "EXTERNAL"}));
+    assert_eq!((code.as_str(), message.contains("EXTERNAL")), ("InvalidParameterException", true), "{message}");
+}
+
+#[test]
+fn a_returning_instance_is_answered_with_what_is_left_of_what_it_offers_now() {
+    let (mut lab, arn) = lab();
+    lab.run("web");
+    let mut again = offer("host-1", 2_000, 1_000);
+    again["containerInstanceArn"] = json!(arn);
+    let answer = lab.ok(1, RegisterContainerInstance, &again);
+    assert_eq!(answer["containerInstance"]["remainingResources"][0]["integerValue"], 1_900);
+}
+
+#[test]
+fn task_definitions_are_listed_in_pages_both_ways() {
+    let mut lab = Lab::new();
+    for family in ["a", "b", "c"] {
+        for _ in 0..3 {
+            lab.ok(0, RegisterTaskDefinition, &definition(family, 1, 10, &[]));
+        }
+    }
+    let mut list = |sort: &str, family: Option<&str>| {
+        let (mut found, mut token) = (Vec::new(), Value::Null);
+        loop {
+            let request = json!({"sort": sort, "familyPrefix": family, "maxResults": 2, "nextToken": token});
+            let answer = lab.ok(0, ListTaskDefinitions, &request);
+            let page = answer["taskDefinitionArns"].as_array().expect("a page");
+            found.extend(
+                page.iter().filter_map(Value::as_str).filter_map(|arn| arn.rsplit('/').next()).map(str::to_owned),
+            );
+            token = answer["nextToken"].clone();
+            if token.is_null() {
+                return found.join(" ");
+            }
+        }
+    };
+    assert_eq!(list("ASC", None), "a:1 a:2 a:3 b:1 b:2 b:3 c:1 c:2 c:3");
+    assert_eq!(list("DESC", None), "c:3 c:2 c:1 b:3 b:2 b:1 a:3 a:2 a:1");
+    assert_eq!(list("ASC", Some("b")), "b:1 b:2 b:3");
+    assert_eq!(list("DESC", Some("b")), "b:3 b:2 b:1");
+    for token in ["a:1", "b:0", "b:-1", "b", "b:2147483647"] {
+        lab.refused(0, ListTaskDefinitions, &json!({"familyPrefix": "b", "nextToken": token}));
+    }
 }

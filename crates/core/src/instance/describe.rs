@@ -34,7 +34,7 @@ pub(crate) fn describe(
     for given in given {
         let id = names::instance(&view.config, cluster, given)?;
         match id.and_then(|id| view.instances.get(&InstanceKey { cluster: cluster.id, id })) {
-            Some(instance) => found.push(document(view, cluster, instance, with_tags)),
+            Some(instance) => found.push(document(view, cluster, instance, view.usage.get(&instance.key), with_tags)),
             None => failures.push(missing(match given.starts_with("arn:") {
                 true => given.clone(),
                 false => view.config.scope.container_instance(&cluster.name, given),
@@ -64,15 +64,16 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListContainerInstancesRequ
     Ok(types::ListContainerInstancesResponse { container_instance_arns: Some(arns), next_token: next }.into())
 }
 
-/// The instance as the API shows it.
+/// The instance as the API shows it, with what is used of it; nothing is when that is not known.
 pub(crate) fn document(
     view: &ReadModel,
     cluster: &Cluster,
     instance: &Instance,
+    usage: Option<&Usage>,
     with_tags: bool,
 ) -> types::ContainerInstance {
-    let fresh = fresh_usage(instance);
-    let usage = view.usage.get(&instance.key).unwrap_or(&fresh);
+    let unused = unused(instance);
+    let usage = usage.unwrap_or(&unused);
     let count = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     types::ContainerInstance {
         container_instance_arn: Some(view.config.instance_arn(&cluster.name, instance.key.id)),
@@ -96,8 +97,7 @@ pub(crate) fn document(
     }
 }
 
-/// An instance that was registered a moment ago, before the first publication.
-fn fresh_usage(instance: &Instance) -> Usage {
+fn unused(instance: &Instance) -> Usage {
     Usage {
         cpu_free: i64::from(instance.cpu.0),
         memory_free: i64::from(instance.memory.0),

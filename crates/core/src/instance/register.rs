@@ -11,6 +11,7 @@ use crate::entity::{Cluster, Entity, Instance, Made};
 use crate::idempotency::{self, Seen};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::describe::document;
+use crate::instance::session;
 use crate::limits;
 use crate::names;
 use crate::principal::Principal;
@@ -41,14 +42,14 @@ pub(crate) fn register(
         (None, _) => None,
     };
     let instance = match known {
-        Some(known) => update(turn, &known, offer),
+        Some(known) => update(turn, &known, offer)?,
         None => add(turn, principal, &cluster, offer)?,
     };
     if let Seen::Fresh(fresh) = seen {
         idempotency::remember(turn, fresh, Made::Instance(instance.key.id));
     }
-    let view = turn.tables.view();
-    let container_instance = Some(document(view, &cluster, &instance, true));
+    let usage = turn.tables.usage(instance.key);
+    let container_instance = Some(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), true));
     Ok(types::RegisterContainerInstanceResponse { container_instance }.into())
 }
 
@@ -72,13 +73,17 @@ impl Offer {
         reserved_ports.extend(ports(resources, "PORTS_UDP", Protocol::Udp)?);
         reserved_ports.sort_unstable();
         reserved_ports.dedup();
+        if reserved_ports.len() > limits::RESERVED_PORTS {
+            let (most, sent) = (limits::RESERVED_PORTS, reserved_ports.len());
+            return Err(ApiError::client(format!("PORTS and PORTS_UDP can reserve at most {most} ports, not {sent}.")));
+        }
         Ok(Self {
             cpu: CpuUnits(integer(resources, "CPU")?),
             memory: MemoryMib(integer(resources, "MEMORY")?),
             reserved_ports,
             attributes: attributes(turn, request.attributes.as_deref().unwrap_or_default())?,
             tags: tags::check(request.tags.as_deref())?,
-            version_info: request.version_info.clone(),
+            version_info: request.version_info.clone().map(session::shortened),
         })
     }
 }
@@ -147,7 +152,7 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
     if turn.tables.pool().count(cluster.id) >= limits::INSTANCES_PER_CLUSTER {
         let most = limits::INSTANCES_PER_CLUSTER;
         let message = format!("The cluster has reached its limit of {most} container instances.");
-        return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
+        return Err(ApiError::client(message));
     }
     let id = InstanceId::generate(turn.now, &mut turn.entropy);
     let instance = Arc::new(Instance {
@@ -166,10 +171,16 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
     Ok(instance)
 }
 
-/// Agents send their custom attributes and tags only the first time, so what is not sent again stays.
-fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Arc<Instance> {
-    let mut attributes = known.attributes.clone();
+/// Agents send their custom attributes and tags only the first time, so of these what is not sent again stays. What they can
+/// do they send each time: a capability that is not among it is gone (a newer agent was replaced by an older one).
+fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Arc<Instance>, ApiError> {
+    let custom = known.attributes.iter().filter(|(name, _)| !is_built_in(name));
+    let mut attributes: BTreeMap<_, _> = custom.map(|(name, value)| (name.clone(), value.clone())).collect();
     attributes.extend(offer.attributes);
+    if attributes.len() > limits::ATTRIBUTES {
+        let (most, all) = (limits::ATTRIBUTES, attributes.len());
+        return Err(ApiError::client(format!("An instance can have at most {most} attributes; it would have {all}.")));
+    }
     let mut next = Instance {
         cpu: offer.cpu,
         memory: offer.memory,
@@ -180,10 +191,15 @@ fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Arc<Insta
         ..Instance::clone(known)
     };
     if next == **known {
-        return known.clone();
+        return Ok(known.clone());
     }
     next.version += 1;
     let next = Arc::new(next);
     turn.tables.put(Entity::Instance(next.clone()));
-    next
+    Ok(next)
+}
+
+/// Names that ECS keeps for itself.
+fn is_built_in(name: &str) -> bool {
+    name.starts_with("ecs.") || name.starts_with("com.amazonaws.ecs.")
 }

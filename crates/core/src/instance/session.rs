@@ -11,6 +11,7 @@ use longshore_api::ecs::types;
 use crate::cell::{AgentInfo, CloseReason, Effect, Turn};
 use crate::entity::{Entity, Instance};
 use crate::ids::{InstanceKey, SessionId, TaskId, TaskKey};
+use crate::limits;
 use crate::names;
 use crate::principal::Principal;
 use crate::read::ReadModel;
@@ -132,14 +133,24 @@ impl ReadModel {
 
 /// Agents name their versions when they connect; the official one does not when it registers.
 fn note_versions(turn: &mut Turn<'_>, instance: &Arc<Instance>, agent: &AgentInfo) {
-    let version_info = Some(types::VersionInfo {
+    let version_info = Some(shortened(types::VersionInfo {
         agent_version: Some(agent.agent_version.clone()),
         agent_hash: Some(agent.agent_hash.clone()),
         docker_version: Some(agent.docker_version.clone()),
-    });
+    }));
     if instance.version_info != version_info {
         let next = Instance { version_info, version: instance.version + 1, ..Instance::clone(instance) };
         turn.tables.put(Entity::Instance(Arc::new(next)));
+    }
+}
+
+/// Versions as they are kept: they are shown to people, and no record may grow with what an agent says of itself.
+pub(crate) fn shortened(info: types::VersionInfo) -> types::VersionInfo {
+    let cut = |text: Option<String>| text.map(|text| text.chars().take(limits::VERSION).collect());
+    types::VersionInfo {
+        agent_version: cut(info.agent_version),
+        agent_hash: cut(info.agent_hash),
+        docker_version: cut(info.docker_version),
     }
 }
 

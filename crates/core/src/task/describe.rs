@@ -1,16 +1,18 @@
 //! DescribeTasks and ListTasks, and the task as the API shows it.
 
 use longshore_api::ApiError;
-use longshore_api::ecs::{Response, types};
+use longshore_api::ecs::{Response, error, types};
 
 use crate::cluster::missing;
+use crate::config::CellConfig;
 use crate::entity::{Cluster, ContainerDetail, Task};
 use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
-use crate::read::{Page, ReadModel, bad_token, page};
+use crate::read::{KnownDefinition, Page, ReadModel, bad_token, page};
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::task_definition::{self, EffectiveTask};
+use crate::task_definition::ResolvedContainer;
+use crate::task_definition::overrides::sizes;
 
 /// DescribeTasks.
 pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTasksRequest) -> Result<Response, ApiError> {
@@ -48,7 +50,8 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListTasksRequest) -> Resul
     };
     let from = TaskKey { cluster: cluster.id, id: TaskId(after.0.saturating_add(1)) };
     let to = TaskKey { cluster: cluster.id, id: TaskId(u128::MAX) };
-    let matching = view.tasks.range(from..=to).map(|(_, task)| task).filter(|task| filter.matches(task));
+    let all = view.tasks.range(from..=to).take(if filter.nothing { 0 } else { usize::MAX });
+    let matching = all.map(|(_, task)| task).filter(|task| filter.matches(task));
     let Page { items, next } = page(matching, request.max_results, |task| task.key.id.to_string());
     let arns = items.into_iter().map(|task| view.config.task_arn(&cluster.name, task.key.id)).collect();
     let response = types::ListTasksResponse { task_arns: Some(arns), next_token: next };
@@ -74,6 +77,10 @@ impl<'a> Filter<'a> {
         {
             return Err(ApiError::invalid_parameter("startedBy must be the only filter that you use."));
         }
+        // There is no service yet, so that whichever is named is unknown.
+        if given(&request.service_name).is_some() {
+            return Err(ApiError::new(error::SERVICE_NOT_FOUND_EXCEPTION, "Service not found."));
+        }
         let instance = match given(&request.container_instance) {
             None => None,
             Some(name) => Some(names::instance(&view.config, cluster, name)?),
@@ -89,14 +96,13 @@ impl<'a> Filter<'a> {
             started_by: given(&request.started_by),
             instance,
             launch_type: request.launch_type,
-            // ECS never sets a desired status of PENDING, and there is no service or daemon yet.
-            nothing: desired.is_none() || given(&request.service_name).or(given(&request.daemon_name)).is_some(),
+            // ECS never sets a desired status of PENDING, and there is no daemon yet.
+            nothing: desired.is_none() || given(&request.daemon_name).is_some(),
         })
     }
 
     fn matches(&self, task: &Task) -> bool {
-        !self.nothing
-            && self.desired.is_none_or(|desired| desired == effective_desired(task))
+        self.desired.is_none_or(|desired| desired == effective_desired(task))
             && self.family.is_none_or(|family| *task.definition.family == *family)
             && self.started_by.is_none_or(|mark| task.started_by.as_deref() == Some(mark))
             && self.instance.is_none_or(|instance| instance == Some(task.instance))
@@ -121,6 +127,8 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         value.and_then(|value| value.as_deref()).map(str::to_owned)
     };
     let life = &task.life;
+    let known = view.definitions.get(&task.definition);
+    let task_arn = config.task_arn(&cluster.name, task.key.id);
     types::Task {
         attachments: Some(Vec::new()),
         attributes: Some(attribute("ecs.cpu-architecture").map(architecture).into_iter().collect()),
@@ -129,7 +137,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         connectivity: life.connectivity_at.map(|_| types::Connectivity::Connected),
         connectivity_at: life.connectivity_at,
         container_instance_arn: Some(config.instance_arn(&cluster.name, task.instance)),
-        containers: Some(containers(view, cluster, task)),
+        containers: Some(containers(config, cluster, task, &task_arn, known)),
         cpu: Some(task.cpu.to_string()),
         created_at: Some(task.created_at),
         desired_status: Some(effective_desired(task).as_str().to_owned()),
@@ -140,7 +148,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         last_status: Some(task.known.as_str().to_owned()),
         launch_type: Some(task.launch_type),
         memory: Some(task.memory.to_string()),
-        overrides: Some(overrides(view, task)),
+        overrides: Some(overrides(task, known)),
         pull_started_at: life.pull_started_at,
         pull_stopped_at: life.pull_stopped_at,
         started_at: life.started_at,
@@ -150,7 +158,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         stopped_reason: task.stop.as_ref().map(|stop| stop.reason.to_string()),
         stopping_at: life.stopping_at,
         tags: Some(if with_tags { task.tags.clone() } else { Vec::new() }),
-        task_arn: Some(config.task_arn(&cluster.name, task.key.id)),
+        task_arn: Some(task_arn),
         task_definition_arn: Some(config.definition_arn(&task.definition)),
         version: Some(task.version),
         ..types::Task::default()
@@ -162,10 +170,10 @@ fn architecture(value: String) -> types::Attribute {
 }
 
 /// The overrides as ECS shows them: an entry for every container, whether it has any or not.
-fn overrides(view: &ReadModel, task: &Task) -> types::TaskOverride {
+fn overrides(task: &Task, known: Option<&KnownDefinition>) -> types::TaskOverride {
     let mut shown = task.overrides.as_deref().cloned().unwrap_or_default();
     let given = shown.container_overrides.get_or_insert_default();
-    for definition in container_definitions(view, task) {
+    for definition in container_definitions(known) {
         if !given.iter().any(|container| container.name == definition.name) {
             given.push(types::ContainerOverride { name: definition.name.clone(), ..Default::default() });
         }
@@ -174,18 +182,21 @@ fn overrides(view: &ReadModel, task: &Task) -> types::TaskOverride {
     shown
 }
 
-fn container_definitions<'a>(view: &'a ReadModel, task: &Task) -> &'a [types::ContainerDefinition] {
-    let known = view.definitions.get(&task.definition);
+fn container_definitions(known: Option<&KnownDefinition>) -> &[types::ContainerDefinition] {
     known.and_then(|known| known.record.document.container_definitions.as_deref()).unwrap_or_default()
 }
 
-fn containers(view: &ReadModel, cluster: &Cluster, task: &Task) -> Vec<types::Container> {
-    let effective = view.definitions.get(&task.definition).and_then(|known| {
-        task_definition::merge(&known.record.document, &known.resolved, task.overrides.as_deref()).ok()
-    });
-    let task_arn = view.config.task_arn(&cluster.name, task.key.id);
+fn containers(
+    config: &CellConfig,
+    cluster: &Cluster,
+    task: &Task,
+    task_arn: &str,
+    known: Option<&KnownDefinition>,
+) -> Vec<types::Container> {
+    let resolved = known.map_or(&[][..], |known| known.resolved.containers.as_slice());
+    let changes = task.overrides.as_deref().and_then(|overrides| overrides.container_overrides.as_deref());
     let nothing = ContainerDetail::default();
-    container_definitions(view, task)
+    container_definitions(known)
         .iter()
         .zip(&task.containers)
         .enumerate()
@@ -193,8 +204,8 @@ fn containers(view: &ReadModel, cluster: &Cluster, task: &Task) -> Vec<types::Co
             let detail = container.detail.as_deref().unwrap_or(&nothing);
             let text = |text: &Option<std::sync::Arc<str>>| text.as_deref().map(str::to_owned);
             types::Container {
-                container_arn: Some(view.config.container_arn(&cluster.name, task.key.id, index)),
-                task_arn: Some(task_arn.clone()),
+                container_arn: Some(config.container_arn(&cluster.name, task.key.id, index)),
+                task_arn: Some(task_arn.to_owned()),
                 name: definition.name.clone(),
                 image: definition.image.clone(),
                 image_digest: text(&detail.image_digest),
@@ -205,19 +216,21 @@ fn containers(view: &ReadModel, cluster: &Cluster, task: &Task) -> Vec<types::Co
                 network_bindings: Some(detail.network_bindings.clone()),
                 network_interfaces: Some(Vec::new()),
                 health_status: Some(types::HealthStatus::Unknown),
-                ..sized(effective.as_ref(), index)
+                ..sized(resolved.get(index), changes.unwrap_or_default())
             }
         })
         .collect()
 }
 
 /// A container with its CPU and memory, overrides applied, as text.
-fn sized(effective: Option<&EffectiveTask>, index: usize) -> types::Container {
-    let container = effective.and_then(|effective| effective.containers.get(index));
+fn sized(container: Option<&ResolvedContainer>, changes: &[types::ContainerOverride]) -> types::Container {
+    let Some(container) = container else { return types::Container::default() };
+    let change = changes.iter().find(|change| change.name.as_deref() == Some(&container.name));
+    let (cpu, memory, memory_reservation) = sizes(container, change);
     types::Container {
-        cpu: Some(container.map_or_else(|| "0".to_owned(), |container| container.cpu.to_string())),
-        memory: container.and_then(|container| container.memory).map(|memory| memory.to_string()),
-        memory_reservation: container.and_then(|container| container.memory_reservation).map(|mib| mib.to_string()),
-        ..Default::default()
+        cpu: Some(cpu.to_string()),
+        memory: memory.map(|mib| mib.to_string()),
+        memory_reservation: memory_reservation.map(|mib| mib.to_string()),
+        ..types::Container::default()
     }
 }

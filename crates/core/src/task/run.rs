@@ -41,7 +41,7 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     }
     if turn.tables.view().tasks.len() + count > limits::TASKS {
         let message = format!("The number of tasks has reached its limit of {}.", limits::TASKS);
-        return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
+        return Err(ApiError::client(message));
     }
     let made = place(turn, &cluster, &copy, count);
     let response = answer(turn.tables.view(), &cluster, &made);
@@ -68,6 +68,10 @@ impl Copy {
         let launch_type = request.launch_type.unwrap_or(types::LaunchType::Ec2);
         let mut requires = effective.requires.clone();
         if launch_type == types::LaunchType::External {
+            if !known.resolved.external {
+                let message = "The task definition is not compatible with the launch type EXTERNAL.";
+                return Err(ApiError::invalid_parameter(message));
+            }
             requires.push(RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
         }
         let group = match request.group.as_deref() {

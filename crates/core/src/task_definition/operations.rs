@@ -1,6 +1,7 @@
 //! RegisterTaskDefinition, DescribeTaskDefinition, ListTaskDefinitions, ListTaskDefinitionFamilies,
 //! DeregisterTaskDefinition.
 
+use std::ops::Bound;
 use std::sync::Arc;
 
 use longshore_api::ApiError;
@@ -28,6 +29,10 @@ pub(crate) fn register(
     let last = turn.tables.view().families.get(&name).map_or(0, |family| family.last_revision);
     if last >= limits::REVISIONS_PER_FAMILY {
         let message = format!("The family {name} has reached its limit of {} revisions.", limits::REVISIONS_PER_FAMILY);
+        return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
+    }
+    if turn.tables.view().definitions.len() >= limits::DEFINITIONS {
+        let message = format!("The number of task definitions has reached its limit of {}.", limits::DEFINITIONS);
         return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
     }
     let key = DefinitionKey { family: name.clone(), revision: last + 1 };
@@ -86,22 +91,24 @@ pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTaskDefinition
 pub(crate) fn list(view: &ReadModel, request: &types::ListTaskDefinitionsRequest) -> Result<Response, ApiError> {
     let family = request.family_prefix.as_deref().filter(|family| !family.is_empty());
     let status = request.status.unwrap_or(TaskDefinitionStatus::Active);
-    let after = request.next_token.as_deref().map(cursor).transpose()?;
     let descending = request.sort == Some(types::SortOrder::Desc);
     // ECS documents familyPrefix as the full family name.
-    let wanted = |(key, known): &(&DefinitionKey, &KnownDefinition)| {
-        family.is_none_or(|family| *key.family == *family) && known.record.document.status == Some(status)
-    };
-    let behind = |(key, _): &(&DefinitionKey, &KnownDefinition)| match (&after, descending) {
-        (None, _) => true,
-        (Some(after), false) => *key > after,
-        (Some(after), true) => *key < after,
-    };
-    let all = view.definitions.iter();
+    let mut range = family.map_or((Bound::Unbounded, Bound::Unbounded), |family| {
+        let key = |revision| DefinitionKey { family: family.into(), revision };
+        (Bound::Included(key(0)), Bound::Included(key(i32::MAX)))
+    });
+    match request.next_token.as_deref().map(cursor).transpose()? {
+        None => {}
+        Some(after) if family.is_some_and(|family| *after.family != *family) => return Err(bad_token()),
+        Some(after) if descending => range.1 = Bound::Excluded(after),
+        Some(after) => range.0 = Bound::Excluded(after),
+    }
+    let wanted = |(_, known): &(&DefinitionKey, &KnownDefinition)| known.record.document.status == Some(status);
+    let behind = view.definitions.range(range);
     let cut = |item: &(&DefinitionKey, &KnownDefinition)| format!("{}:{}", item.0.family, item.0.revision);
     let Page { items, next } = match descending {
-        false => page(all.filter(wanted).filter(behind), request.max_results, cut),
-        true => page(all.rev().filter(wanted).filter(behind), request.max_results, cut),
+        false => page(behind.filter(wanted), request.max_results, cut),
+        true => page(behind.rev().filter(wanted), request.max_results, cut),
     };
     let arns = items.into_iter().map(|(key, _)| view.config.definition_arn(key)).collect();
     Ok(types::ListTaskDefinitionsResponse { task_definition_arns: Some(arns), next_token: next }.into())
@@ -132,7 +139,8 @@ pub(crate) fn list_families(
 
 fn cursor(token: &str) -> Result<DefinitionKey, ApiError> {
     let (family, revision) = token.rsplit_once(':').ok_or_else(bad_token)?;
-    Ok(DefinitionKey { family: family.into(), revision: revision.parse().map_err(|_| bad_token())? })
+    let revision = revision.parse().ok().filter(|revision| (1..i32::MAX).contains(revision)).ok_or_else(bad_token)?;
+    Ok(DefinitionKey { family: family.into(), revision })
 }
 
 impl ReadModel {

@@ -188,13 +188,14 @@ fn merge_container(
 ) -> Result<EffectiveContainer, ApiError> {
     let given = definition.environment.as_deref().map_or(&[][..], Vec::as_slice);
     let mut environment: BTreeMap<String, String> = given.iter().map(variable).collect();
+    let (cpu, memory, memory_reservation) = sizes(container, change);
     let mut merged = EffectiveContainer {
         name: container.name.clone(),
         command: definition.command.clone().filter(|command| !command.is_empty()),
         environment: BTreeMap::new(),
-        cpu: container.cpu,
-        memory: container.memory,
-        memory_reservation: container.memory_reservation,
+        cpu,
+        memory,
+        memory_reservation,
     };
     if let Some(change) = change {
         for pair in change.environment.as_deref().map_or(&[][..], Vec::as_slice) {
@@ -216,22 +217,31 @@ fn merge_container(
                 container.name
             )));
         }
-        if change.cpu.is_some() {
-            merged.cpu = CpuUnits::from_document(change.cpu);
-        }
-        merged.memory = memory(container, "memory", change.memory)?.or(merged.memory);
-        merged.memory_reservation =
-            memory(container, "memoryReservation", change.memory_reservation)?.or(merged.memory_reservation);
+        check_mib(container, "memory", change.memory)?;
+        check_mib(container, "memoryReservation", change.memory_reservation)?;
     }
     merged.environment = environment;
     Ok(merged)
+}
+
+/// CPU, memory and memory reservation of a container, with an override that was accepted laid over it.
+pub(crate) fn sizes(
+    container: &ResolvedContainer,
+    change: Option<&ContainerOverride>,
+) -> (CpuUnits, Option<MemoryMib>, Option<MemoryMib>) {
+    let Some(change) = change else { return (container.cpu, container.memory, container.memory_reservation) };
+    (
+        change.cpu.map_or(container.cpu, |cpu| CpuUnits::from_document(Some(cpu))),
+        MemoryMib::from_document(change.memory).or(container.memory),
+        MemoryMib::from_document(change.memory_reservation).or(container.memory_reservation),
+    )
 }
 
 fn variable(pair: &KeyValuePair) -> (String, String) {
     (pair.name.clone().unwrap_or_default(), pair.value.clone().unwrap_or_default())
 }
 
-fn memory(container: &ResolvedContainer, field: &str, mib: Option<i32>) -> Result<Option<MemoryMib>, ApiError> {
+fn check_mib(container: &ResolvedContainer, field: &str, mib: Option<i32>) -> Result<(), ApiError> {
     if mib.is_some_and(|mib| mib < limits::MIN_MEMORY_MIB) {
         return Err(ApiError::invalid_parameter(format!(
             "Invalid '{field}' setting in the override for container '{}'. The minimum is {} MiB.",
@@ -239,7 +249,7 @@ fn memory(container: &ResolvedContainer, field: &str, mib: Option<i32>) -> Resul
             limits::MIN_MEMORY_MIB
         )));
     }
-    Ok(MemoryMib::from_document(mib))
+    Ok(())
 }
 
 /// What the definition's own rules say about memory, once more, now that it was changed.

@@ -25,12 +25,8 @@ pub struct Resolved {
     pub host_ports: Vec<HostPort>,
     /// What a task needs of an instance, sorted by name.
     pub requires: Vec<RequiredAttribute>,
-    /// Whether it may run with launch type EC2.
-    pub ec2: bool,
     /// Whether it may run with launch type EXTERNAL.
     pub external: bool,
-    /// Whether it may run with launch type FARGATE.
-    pub fargate: bool,
 }
 
 /// What a container amounts to.
@@ -88,7 +84,7 @@ pub fn resolve(document: &TaskDefinition) -> Resolved {
         .collect();
     host_ports.sort_unstable();
     host_ports.dedup();
-    let compatible = |with| document.compatibilities.as_ref().is_some_and(|list| list.contains(&with));
+    let compatibilities = document.compatibilities.as_deref().unwrap_or_default();
     Resolved {
         network_mode,
         containers,
@@ -98,9 +94,7 @@ pub fn resolve(document: &TaskDefinition) -> Resolved {
         task_memory,
         host_ports,
         requires: requires::attributes(document),
-        ec2: compatible(Compatibility::Ec2),
-        external: compatible(Compatibility::External),
-        fargate: compatible(Compatibility::Fargate),
+        external: compatibilities.contains(&Compatibility::External),
     }
 }
 

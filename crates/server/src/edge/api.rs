@@ -4,14 +4,24 @@ use http::request::Parts;
 use longshore_api::ApiError;
 use longshore_api::ecs::{Operation, Request};
 use longshore_api::error::UNKNOWN_OPERATION_EXCEPTION;
+use longshore_core::Principal;
 use longshore_wire::aws_json::{self, ECS_TARGET_PREFIX};
 use longshore_wire::sigv4;
 
+use super::paging::Page;
 use super::request::Trace;
 use super::{Edge, paging, poll_endpoint};
 
-/// Carries out a call; the answer is its JSON.
-pub(super) async fn call(edge: &Edge, head: &Parts, body: &[u8], trace: &mut Trace) -> Result<Vec<u8>, ApiError> {
+/// A call that is verified and typed, to be carried out.
+pub(super) struct Call {
+    principal: Principal,
+    request: Request,
+    page: Page,
+}
+
+/// Reads a call. Nothing of the body and its JSON lives on in it: while a call waits for its commit it costs what it says, not
+/// what its sender spent on saying it.
+pub(super) fn read(edge: &Edge, head: &Parts, body: &[u8], trace: &mut Trace) -> Result<Call, ApiError> {
     // Who comes before what: a stranger learns nothing about what exists here.
     let principal = edge.authenticator.principal(&sigv4::Request::new(head, body))?;
     trace.principal = Some(principal.clone());
@@ -21,7 +31,13 @@ pub(super) async fn call(edge: &Edge, head: &Parts, body: &[u8], trace: &mut Tra
     aws_json::check_content_type(&head.headers)?;
     let mut value = aws_json::parse_body(body)?;
     let page = paging::open(&edge.page_tokens, operation, &mut value)?;
-    let response = match Request::decode(operation, &value)? {
+    Ok(Call { principal, request: Request::decode(operation, &value)?, page })
+}
+
+/// Carries out a call; the answer is its JSON.
+pub(super) async fn answer(edge: &Edge, head: &Parts, call: Call) -> Result<Vec<u8>, ApiError> {
+    let Call { principal, request, page } = call;
+    let response = match request {
         Request::DiscoverPollEndpoint(_) => return Ok(poll_endpoint::answer(head, edge.local_addr).to_json()),
         request => edge.orchestrator.call(principal, request).await?,
     };

@@ -18,6 +18,7 @@ use std::sync::Arc;
 
 use longshore_wire::page_token::PageTokens;
 use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
@@ -32,6 +33,8 @@ pub struct Edge {
     sessions: Arc<Sessions>,
     page_tokens: PageTokens,
     limits: EdgeLimits,
+    /// A permit per byte of [`EdgeLimits::max_body_bytes_in_flight`].
+    body_room: Semaphore,
     /// Where we listen: what poll endpoints name when the caller's `Host` is of no use.
     local_addr: SocketAddr,
 }
@@ -46,7 +49,9 @@ impl Edge {
         limits: EdgeLimits,
         local_addr: SocketAddr,
     ) -> Self {
-        Self { authenticator: Arc::new(authenticator), orchestrator, sessions, page_tokens, limits, local_addr }
+        let body_room = Semaphore::new(limits.max_body_bytes_in_flight.min(Semaphore::MAX_PERMITS));
+        let authenticator = Arc::new(authenticator);
+        Self { authenticator, orchestrator, sessions, page_tokens, limits, body_room, local_addr }
     }
 
     /// Serves connections until `stop` is cancelled and the requests under way are answered (or the grace is over).

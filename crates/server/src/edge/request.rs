@@ -7,14 +7,15 @@ use bytes::Bytes;
 use futures_util::FutureExt as _;
 use http::header::{CONNECTION, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Full, Limited};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use longshore_api::error::{
-    INTERNAL_FAILURE, REQUEST_ENTITY_TOO_LARGE, SERVICE_UNAVAILABLE, UNKNOWN_OPERATION_EXCEPTION,
+    INTERNAL_FAILURE, REQUEST_ENTITY_TOO_LARGE, SERVICE_UNAVAILABLE, THROTTLING_EXCEPTION, UNKNOWN_OPERATION_EXCEPTION,
 };
 use longshore_api::{ApiError, ErrorCode};
 use longshore_wire::aws_json;
 use longshore_wire::request_id::RequestId;
+use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::upgrade::Kind;
 use super::{Edge, api, upgrade};
@@ -99,37 +100,65 @@ async fn call(
     trace: &mut Trace,
 ) -> Result<Response<Bytes>, ApiError> {
     let (head, body) = request.into_parts();
-    let body = read_body(body, edge.limits.max_body_bytes).await?;
-    let answer = api::call(edge, &head, &body, trace).await?;
+    let call = {
+        let body = Body::read(body, edge.limits.max_body_bytes, &edge.body_room).await?;
+        api::read(edge, &head, &body.bytes, trace)?
+    };
+    let answer = api::answer(edge, &head, call).await?;
     Ok(aws_json::response(answer, id))
 }
 
-async fn read_body(mut body: Incoming, limit: usize) -> Result<Bytes, ApiError> {
-    let announced = body.size_hint().lower();
-    let too_large = |_| {
-        let message = format!("The request's body is over the limit of {limit} bytes.");
-        ApiError::new(REQUEST_ENTITY_TOO_LARGE, message)
-    };
-    if announced > limit as u64 {
-        drain(&mut body).await;
-        return Err(too_large(()));
-    }
-    match Limited::new(&mut body, limit).collect().await {
-        Ok(collected) => Ok(collected.to_bytes()),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            drain(&mut body).await;
-            Err(too_large(()))
+/// A whole body, and the room it takes as long as it lives.
+struct Body<'a> {
+    bytes: Vec<u8>,
+    _room: Option<SemaphorePermit<'a>>,
+}
+
+impl<'a> Body<'a> {
+    async fn read(mut body: Incoming, limit: usize, all_bodies: &'a Semaphore) -> Result<Self, ApiError> {
+        if body.size_hint().lower() > limit as u64 {
+            return Err(refused(&mut body, too_large(limit)).await);
         }
-        Err(error) => {
-            Err(ApiError::new(BODY_NOT_READ, "The request's body did not arrive whole.")
-                .with_context(error.to_string()))
+        let (mut bytes, mut room) = (Vec::new(), None::<SemaphorePermit<'a>>);
+        while let Some(frame) = body.frame().await {
+            let Ok(data) = frame.map_err(not_whole)?.into_data() else { continue };
+            if data.len() > limit - bytes.len() {
+                return Err(refused(&mut body, too_large(limit)).await);
+            }
+            let Some(more) = u32::try_from(data.len()).ok().and_then(|len| all_bodies.try_acquire_many(len).ok())
+            else {
+                // Given back first: it is what others wait for.
+                drop((bytes, room));
+                return Err(refused(&mut body, too_many()).await);
+            };
+            match &mut room {
+                Some(room) => room.merge(more),
+                None => room = Some(more),
+            }
+            bytes.extend_from_slice(&data);
         }
+        Ok(Self { bytes, _room: room })
     }
 }
 
-async fn drain(body: &mut Incoming) {
+/// The error, once what is left of the body was read.
+async fn refused(body: &mut Incoming, error: ApiError) -> ApiError {
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
+    error
+}
+
+fn too_large(limit: usize) -> ApiError {
+    ApiError::new(REQUEST_ENTITY_TOO_LARGE, format!("The request's body is over the limit of {limit} bytes."))
+}
+
+fn too_many() -> ApiError {
+    let message = "Rate exceeded: too many requests are arriving at once. Try again with growing pauses.";
+    ApiError::new(THROTTLING_EXCEPTION, message)
+}
+
+fn not_whole(error: hyper::Error) -> ApiError {
+    ApiError::new(BODY_NOT_READ, "The request's body did not arrive whole.").with_context(error.to_string())
 }
 
 fn failed(error: &ApiError, id: &RequestId, trace: &mut Trace) -> Response<Bytes> {

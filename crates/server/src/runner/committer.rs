@@ -1,8 +1,7 @@
 //! The commit thread: encodes batches, makes them durable, loads the state.
 
 use std::io;
-use std::sync::mpsc::Receiver;
-use std::thread;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
 use std::time::Duration;
 
 use longshore_core::CellConfig;
@@ -18,6 +17,10 @@ use super::inbox::{Event, Inbox};
 /// The pauses between attempts to load again, after the outcome of a commit was unknown.
 const LOAD_AGAIN: [Duration; 4] =
     [Duration::from_millis(100), Duration::from_secs(1), Duration::from_secs(5), Duration::from_secs(15)];
+
+/// A part of a batch is committed when it has grown to this size. The embedded store refuses more than 64 MiB at once, and two
+/// thousand large definitions that come together are more than that.
+const PART_BYTES: usize = 8 << 20;
 
 /// Why the state could not be loaded.
 #[derive(Debug, Error)]
@@ -78,23 +81,42 @@ impl Committer {
 
     /// Carries out orders until the cell's thread ends.
     pub(super) fn run(mut self, orders: &Receiver<CommitOrder>, inbox: &Inbox) {
-        for order in orders {
+        while let Ok(order) = orders.recv() {
             inbox.tell(match order {
                 CommitOrder::Commit(batch) => Event::Committed(self.commit(&batch)),
-                CommitOrder::Load => Event::Loaded(Box::new(self.load_again())),
+                CommitOrder::Load => match self.load_again(orders) {
+                    Some(cell) => Event::Loaded(Box::new(cell)),
+                    None => return,
+                },
             });
         }
     }
 
-    fn commit(&mut self, batch: &Batch) -> Committed {
-        let encoded = match encode(batch) {
-            Ok(encoded) => encoded,
-            Err(error) => {
-                tracing::error!(%error, "a change cannot be encoded; it is taken back");
-                return Committed::Failed { durable: 0 };
+    /// Commits a batch, in parts when it is large: what is durable is a prefix of it at any time.
+    pub(super) fn commit(&mut self, batch: &Batch) -> Committed {
+        let (mut part, mut bytes, mut durable) = (Vec::new(), 0, 0);
+        for (at, group) in batch.groups.iter().enumerate() {
+            let encoded = match encode(group) {
+                Ok(encoded) => encoded,
+                Err(error) => {
+                    tracing::error!(%error, "a change cannot be encoded; it is taken back");
+                    return Committed::Failed { durable };
+                }
+            };
+            bytes += encoded.writes.iter().map(size).sum::<usize>();
+            part.push(encoded);
+            if bytes >= PART_BYTES || at + 1 == batch.groups.len() {
+                match self.commit_part(std::mem::take(&mut part)) {
+                    Committed::Durable => (bytes, durable) = (0, group.number),
+                    failed => return failed,
+                }
             }
-        };
-        match self.store.commit(self.term, &encoded) {
+        }
+        Committed::Durable
+    }
+
+    fn commit_part(&mut self, groups: Vec<Group>) -> Committed {
+        match self.store.commit(self.term, &longshore_store::Batch { groups }) {
             Ok(()) => Committed::Durable,
             Err(CommitError::Failed { durable, source }) => {
                 tracing::error!(error = %source, "a commit failed; its changes are taken back");
@@ -107,32 +129,39 @@ impl Committer {
         }
     }
 
-    fn load_again(&mut self) -> Cell {
+    /// Tries until it succeeds; `None` when the cell's thread has ended meanwhile. It orders nothing while it waits for this.
+    fn load_again(&mut self, orders: &Receiver<CommitOrder>) -> Option<Cell> {
         let mut pauses = LOAD_AGAIN.iter();
         let mut pause = LOAD_AGAIN[0];
         loop {
             match self.load() {
-                Ok(cell) => return cell,
+                Ok(cell) => return Some(cell),
                 Err(error) => {
                     pause = pauses.next().copied().unwrap_or(pause);
                     tracing::error!(%error, ?pause, "the state cannot be loaded; trying again");
-                    thread::sleep(pause);
+                    if let Err(RecvTimeoutError::Disconnected) = orders.recv_timeout(pause) {
+                        return None;
+                    }
                 }
             }
         }
     }
 }
 
-fn encode(batch: &Batch) -> Result<longshore_store::Batch, serde_json::Error> {
-    let groups = batch.groups.iter().map(|group| {
-        let writes = group.changes.iter().map(|change| {
-            let key = change.key.encode();
-            Ok(match &change.new {
-                Some(entity) => Write::Put { key, value: entity.encode()? },
-                None => Write::Delete { key },
-            })
-        });
-        Ok(Group { number: CommitNumber(group.number), writes: writes.collect::<Result<_, _>>()? })
+fn encode(group: &longshore_core::cell::Group) -> Result<Group, serde_json::Error> {
+    let writes = group.changes.iter().map(|change| {
+        let key = change.key.encode();
+        Ok(match &change.new {
+            Some(entity) => Write::Put { key, value: entity.encode()? },
+            None => Write::Delete { key },
+        })
     });
-    Ok(longshore_store::Batch { groups: groups.collect::<Result<_, serde_json::Error>>()? })
+    Ok(Group { number: CommitNumber(group.number), writes: writes.collect::<Result<_, serde_json::Error>>()? })
+}
+
+fn size(write: &Write) -> usize {
+    match write {
+        Write::Put { key, value } => key.len() + value.len(),
+        Write::Delete { key } => key.len(),
+    }
 }

@@ -36,6 +36,7 @@ struct State {
     waiting: usize,
     loading: bool,
     closed: bool,
+    abandoned: bool,
 }
 
 impl Inbox {
@@ -99,11 +100,22 @@ impl Inbox {
         self.woken.notify_one();
     }
 
+    /// A thread of the runner has ended: nothing more will be answered. Whoever waits in the queue is told by the end of its
+    /// channel, and the cell's thread by an end of events.
+    pub(super) fn abandon(&self) {
+        let mut state = self.lock();
+        (state.closed, state.abandoned) = (true, true);
+        let never_taken = std::mem::take(&mut state.commands);
+        drop(state);
+        self.woken.notify_one();
+        drop(never_taken);
+    }
+
     /// Waits for events: the news, and the commands too if there is room for them. Empty when the pause is over;
-    /// `None` when the inbox is closed and everything in it was answered.
+    /// `None` when the inbox is closed and everything in it was answered, or when it was abandoned.
     pub(super) fn take(&self, pause: Option<Duration>, room: bool) -> Option<Vec<Event>> {
         let idle = |state: &mut State| {
-            let ended = state.closed && state.waiting == 0;
+            let ended = state.abandoned || (state.closed && state.waiting == 0);
             state.news.is_empty() && (state.commands.is_empty() || !room) && !ended
         };
         let state = self.lock();
@@ -111,7 +123,7 @@ impl Inbox {
             Some(pause) => self.woken.wait_timeout_while(state, pause, idle).unwrap_or_else(PoisonError::into_inner).0,
             None => self.woken.wait_while(state, idle).unwrap_or_else(PoisonError::into_inner),
         };
-        if state.closed && state.waiting == 0 && state.news.is_empty() {
+        if state.abandoned || (state.closed && state.waiting == 0 && state.news.is_empty()) {
             return None;
         }
         let mut events = std::mem::take(&mut state.news);

@@ -12,7 +12,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -29,7 +29,7 @@ use longshore_core::read::ReadModel;
 use longshore_core::{CellConfig, Principal};
 use longshore_store::Store;
 use tokio::sync::{oneshot, watch};
-use tokio_util::sync::CancellationToken;
+use tokio_util::sync::{CancellationToken, DropGuard};
 
 use crate::clock;
 use crate::orchestrator::Orchestrator;
@@ -39,6 +39,10 @@ use inbox::{Event, Inbox};
 
 /// How often a store that could not be written is asked whether it can be by now.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
+
+/// Releases whose effects wait to be performed. Each keeps a snapshot alive, and putting a task into words costs more than
+/// placing it: when the effects thread is this far behind, the cell waits for it instead of filling memory.
+const WAITING_AFTERMATHS: usize = 64;
 
 /// Performs what the cell ordered. Called on a thread of the runner: it must not block.
 pub trait Perform: Send + Sync + 'static {
@@ -77,7 +81,7 @@ impl Runner {
             threads: Arc::new(watch::Sender::new(())),
         };
         let (to_commit, commits) = channel();
-        let (to_effects, effects) = channel();
+        let (to_effects, effects) = sync_channel(WAITING_AFTERMATHS);
         runner.spawn("effects", move || perform_effects(&effects, &*performer))?;
         let answers = inbox.clone();
         runner.spawn("commit", move || committer.run(&commits, &answers))?;
@@ -117,12 +121,16 @@ impl Runner {
         self.threads.closed().await;
     }
 
-    /// Starts a thread whose end, by return or by panic, is seen by the server.
+    /// Starts a thread whose end, by return or by panic, is seen by the server. Without one of them the others are of no use:
+    /// they end too, and whoever waits for an answer is told so.
     fn spawn(&self, name: &str, body: impl FnOnce() + Send + 'static) -> Result<(), LoadError> {
-        let stopped = self.stopped.clone().drop_guard();
-        let alive = self.threads.subscribe();
+        let ends = Ends {
+            inbox: self.inbox.clone(),
+            _stopped: self.stopped.clone().drop_guard(),
+            _alive: self.threads.subscribe(),
+        };
         let run = move || {
-            let _ends = (stopped, alive);
+            let _ends = ends;
             body();
         };
         thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|source| LoadError::Thread { source })
@@ -172,6 +180,19 @@ impl Orchestrator for Runner {
     }
 }
 
+/// What happens when a thread of the runner ends.
+struct Ends {
+    inbox: Arc<Inbox>,
+    _stopped: DropGuard,
+    _alive: watch::Receiver<()>,
+}
+
+impl Drop for Ends {
+    fn drop(&mut self) {
+        self.inbox.abandon();
+    }
+}
+
 fn stopping() -> ApiError {
     ApiError::new(error::SERVICE_UNAVAILABLE, "The server is stopping. Try again in a moment.")
 }
@@ -188,7 +209,7 @@ struct Worker {
     inbox: Arc<Inbox>,
     snapshot: Arc<ArcSwap<ReadModel>>,
     to_commit: Sender<CommitOrder>,
-    to_effects: Sender<Aftermath>,
+    to_effects: SyncSender<Aftermath>,
     entropy: Entropy,
     waiting: Waiting,
     last_now: Timestamp,
@@ -231,10 +252,11 @@ pub(crate) enum CommitOrder {
     Load,
 }
 
-/// For the effects thread: what is to be done with a snapshot, and a snapshot to be dropped.
+/// For the effects thread: what is to be done, the snapshot to read for it, and one to be dropped.
 struct Aftermath {
     snapshot: Arc<ReadModel>,
     effects: Vec<Effect>,
+    old: Option<Arc<ReadModel>>,
 }
 
 impl Worker {
@@ -280,10 +302,15 @@ impl Worker {
             self.pipeline.probe();
             self.next_probe = Some(Instant::now() + PROBE_EVERY);
         }
-        let due = self.pipeline.cell().next_deadline().is_some_and(|at| at <= self.now());
-        if due && !self.pipeline.read_only() {
+        if self.deadline().is_some_and(|at| at <= self.now()) {
             self.submit(NOBODY, Command::Tick);
         }
+    }
+
+    /// When time asks for something, unless it could not be done: what is overdue waits for room like any command.
+    fn deadline(&self) -> Option<Timestamp> {
+        let able = !self.pipeline.read_only() && self.pipeline.has_room();
+        self.pipeline.cell().next_deadline().filter(|_| able)
     }
 
     /// Carries out the pipeline's steps until it waits.
@@ -298,7 +325,7 @@ impl Worker {
         }
     }
 
-    /// The commit thread ends only after this one; should it have panicked, the server stops by its token.
+    /// The commit thread ends only after this one; should it have panicked, the inbox was abandoned.
     fn order(&self, order: CommitOrder) {
         drop(self.to_commit.send(order));
     }
@@ -311,14 +338,13 @@ impl Worker {
 
     /// Publish, then answer, then act.
     fn release(&mut self, release: Release) {
-        let current = match release.snapshot {
+        let (current, old) = match release.snapshot {
             Some(snapshot) => {
                 let current = Arc::new(snapshot);
                 let old = self.snapshot.swap(current.clone());
-                self.after(Aftermath { snapshot: old, effects: Vec::new() });
-                current
+                (current, Some(old))
             }
-            None => self.snapshot.load_full(),
+            None => (self.snapshot.load_full(), None),
         };
         for (ticket, reply) in release.replies {
             if let Some(answer) = self.waiting.take(ticket) {
@@ -327,8 +353,9 @@ impl Worker {
                 self.inbox.answered();
             }
         }
-        if !release.effects.is_empty() {
-            self.after(Aftermath { snapshot: current, effects: release.effects });
+        // Last, and at once: each order wakes that thread, which then takes the processor from whoever waits for a reply.
+        if old.is_some() || !release.effects.is_empty() {
+            self.after(Aftermath { snapshot: current, effects: release.effects, old });
         }
     }
 
@@ -345,19 +372,19 @@ impl Worker {
     /// How long the thread may sleep when nobody asks for anything.
     fn pause(&mut self) -> Option<Duration> {
         let now = self.now();
-        let deadline = self.pipeline.cell().next_deadline().filter(|_| !self.pipeline.read_only());
-        let deadline = deadline.map(|at| Duration::from_millis(at.since(now).max(0).unsigned_abs()));
+        let deadline = self.deadline().map(|at| Duration::from_millis(at.since(now).max(0).unsigned_abs()));
         let probe = self.next_probe.map(|at| at.saturating_duration_since(Instant::now()));
         deadline.into_iter().chain(probe).min()
     }
 }
 
 fn perform_effects(orders: &Receiver<Aftermath>, performer: &dyn Perform) {
-    for Aftermath { snapshot, effects } in orders {
+    for Aftermath { snapshot, effects, old } in orders {
         for effect in &effects {
             if let Some(delivery) = snapshot.render(effect, clock::now()) {
                 performer.perform(delivery);
             }
         }
+        drop(old);
     }
 }

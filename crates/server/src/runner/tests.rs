@@ -5,11 +5,14 @@ use std::time::Duration;
 
 use longshore_api::ecs::{self, Response, types};
 use longshore_core::cell::{AgentInfo, Command, Delivery, Reply};
+use longshore_core::entropy::Entropy;
 use longshore_core::ids::SessionId;
+use longshore_core::pipeline::{Batch, Committed, Pipeline, Step};
 use longshore_core::{CellConfig, Principal};
-use longshore_store::{MemoryDisk, MemoryStore};
+use longshore_store::{CommitError, CommitNumber, MemoryDisk, MemoryStore, Store, StoreError, Term};
 use tokio::sync::Notify;
 
+use super::committer::Committer;
 use super::{Perform, Runner};
 use crate::orchestrator::Orchestrator;
 
@@ -152,4 +155,101 @@ async fn a_session_gets_its_manifest_only_after_the_commit() {
     let text = message.encode();
     assert!(text.contains("TaskManifestMessage"), "{text}");
     assert!(disk.number().0 >= 3, "cluster, instance and session are durable");
+}
+
+/// A store whose commit panics.
+struct Broken(MemoryStore);
+
+impl Store for Broken {
+    fn lead(&mut self) -> Result<Term, StoreError> {
+        self.0.lead()
+    }
+
+    fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<CommitNumber, StoreError> {
+        self.0.load(each)
+    }
+
+    fn commit(&mut self, _: Term, _: &longshore_store::Batch) -> Result<(), CommitError> {
+        panic!("as the test wants")
+    }
+}
+
+/// Waits for the end of all threads.
+async fn ended(runner: &Runner) {
+    tokio::time::timeout(Duration::from_secs(10), runner.ended()).await.expect("the threads end");
+}
+
+#[tokio::test]
+async fn a_panic_of_one_thread_ends_all_and_nobody_waits_for_ever() {
+    let (config, sent) = (CellConfig::new("us-east-1", "000000000000"), Arc::new(Sent::default()));
+    let runner = Runner::start(config, Box::new(Broken(MemoryStore::new())), sent, 10).expect("the runner starts");
+    let waiting = create(&runner, "prod");
+    let refused =
+        tokio::time::timeout(Duration::from_secs(10), waiting).await.expect("an answer").expect_err("a refusal");
+    assert_eq!(refused.code.name, "ServiceUnavailableException");
+    runner.stopped().cancelled().await;
+    ended(&runner).await;
+    create(&runner, "late").await.expect_err("nobody is there");
+}
+
+#[tokio::test]
+async fn a_server_whose_state_cannot_be_loaded_again_refuses_and_stops() {
+    let disk = MemoryDisk::new();
+    let (runner, _) = start(&disk, 10);
+    disk.lose_next_commit(0);
+    disk.set_damaged(true);
+    for _ in 0..3 {
+        let refused = tokio::time::timeout(Duration::from_secs(10), create(&runner, "prod")).await.expect("an answer");
+        assert_eq!(refused.expect_err("nothing is led").code.status, 503);
+    }
+    runner.stop();
+    ended(&runner).await;
+}
+
+/// What the cell gives the commit thread when many large definitions come together: about 12 MiB.
+fn large_batch() -> Batch {
+    let mut pipeline = Pipeline::new(longshore_core::cell::Cell::new(CellConfig::new("us-east-1", "000000000000")));
+    drop(pipeline.step());
+    let environment = vec![types::KeyValuePair { name: Some("V".into()), value: Some("x".repeat(60_000)) }];
+    let container = types::ContainerDefinition {
+        name: Some("main".into()),
+        image: Some("i".into()),
+        memory: Some(10),
+        environment: Some(environment.into()),
+        ..Default::default()
+    };
+    let request = types::RegisterTaskDefinitionRequest {
+        family: "large".into(),
+        container_definitions: vec![container],
+        ..Default::default()
+    };
+    for ticket in 0..200 {
+        let command = Command::Api { principal: principal(), request: request.clone().into() };
+        pipeline.submit(ticket, longshore_api::Timestamp::from_millis(1), Entropy::from_seed([1; 32]), command);
+    }
+    match pipeline.step() {
+        Step::Commit(batch) => batch,
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn a_large_batch_is_committed_in_parts_and_a_failure_keeps_the_parts_before() {
+    let batch = large_batch();
+    let last = batch.groups.last().expect("groups").number;
+    let disk = MemoryDisk::new();
+    let config = CellConfig::new("us-east-1", "000000000000");
+    let mut committer = Committer::new(config.clone(), Box::new(MemoryStore::open(disk.clone())));
+    committer.load().expect("an empty store loads");
+    assert_eq!(committer.commit(&batch), Committed::Durable);
+    assert_eq!((disk.commits(), disk.number().0), (2, last));
+
+    let disk = MemoryDisk::new();
+    let mut committer = Committer::new(config, Box::new(MemoryStore::open(disk.clone())));
+    committer.load().expect("an empty store loads");
+    disk.fail_next_commit(usize::MAX);
+    let failed = committer.commit(&batch);
+    let durable = disk.number().0;
+    assert!(0 < durable && durable < last, "{durable} of {last}");
+    assert_eq!(failed, Committed::Failed { durable });
 }

@@ -30,6 +30,8 @@ struct Table {
     images: Vec<String>,
     containers: BTreeMap<String, Container>,
     listeners: Vec<mpsc::Sender<ContainerEvent>>,
+    /// Listeners whose events are dropped.
+    neglected: Vec<mpsc::Sender<ContainerEvent>>,
     calls: Vec<String>,
 }
 
@@ -49,6 +51,14 @@ impl FakeDocker {
         let mut table = self.lock();
         table.down = down;
         table.listeners.clear();
+        table.neglected.clear();
+    }
+
+    /// Drops all events of those who listen now; their streams stay open.
+    pub(crate) fn drop_events(&self) {
+        let mut table = self.lock();
+        let listeners = std::mem::take(&mut table.listeners);
+        table.neglected.extend(listeners);
     }
 
     /// `create name`, `start id` … in the order they were made, successful or not.

@@ -66,7 +66,7 @@ fn the_whole_of_a_plain_container() {
 #[test]
 fn settings() {
     type Change = fn(&mut acs::Task);
-    let cases: [(Change, &str, Value); 22] = [
+    let cases: [(Change, &str, Value); 24] = [
         (|t| t.containers[0].cpu = 0, "/HostConfig/CpuShares", json!(2)),
         (|t| t.containers[0].cpu = 999_999, "/HostConfig/CpuShares", json!(262_144)),
         (|t| t.containers[0].memory = 0, "/HostConfig/Memory", Value::Null),
@@ -113,6 +113,20 @@ fn settings() {
             },
             "/Labels/com.amazonaws.ecs.task-arn",
             json!("t"),
+        ),
+        // What is ours to decide stays ours in every spelling.
+        (
+            |t| {
+                t.containers[0].docker_config =
+                    docker_config(r#"{"labels":{"mine":"1","com.amazonaws.ecs.task-arn":"x"}}"#, "")
+            },
+            "/labels",
+            Value::Null,
+        ),
+        (
+            |t| t.containers[0].docker_config = docker_config("", r#"{"autoRemove":true}"#),
+            "/HostConfig/autoRemove",
+            Value::Null,
         ),
         (
             |t| t.containers[0].docker_config = docker_config(r#"{"Labels":{"mine":"1"}}"#, ""),

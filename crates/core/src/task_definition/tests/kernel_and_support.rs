@@ -123,6 +123,7 @@ fn what_is_not_supported_is_refused_by_name() {
         ("repositoryCredentials", json!({"repositoryCredentials": {"credentialsParameter": "x"}})),
         ("resourceRequirements", json!({"resourceRequirements": [{"type": "GPU", "value": "1"}]})),
         ("secrets", json!({"secrets": secret})),
+        ("versionConsistency", json!({"versionConsistency": "enabled"})),
     ] {
         let words = format!("Invalid '{field}' setting for container 'app'. Longshore does not support it yet.");
         refused(&definition(json!({}), member), &[&words]);

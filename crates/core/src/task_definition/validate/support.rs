@@ -6,6 +6,7 @@
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{
     Compatibility, ContainerDefinition, LogDriver, NetworkMode, OSFamily, RegisterTaskDefinitionRequest,
+    VersionConsistency,
 };
 
 use super::{invalid, invalid_task};
@@ -47,6 +48,7 @@ fn unsupported(container: &ContainerDefinition) -> Option<&'static str> {
         ("repositoryCredentials", container.repository_credentials.is_some()),
         ("resourceRequirements", filled(&container.resource_requirements)),
         ("secrets", filled(&container.secrets)),
+        ("versionConsistency", container.version_consistency == Some(VersionConsistency::Enabled)),
         ("volumesFrom", filled(&container.volumes_from)),
     ]
     .into_iter()

@@ -1,0 +1,74 @@
+"""A Docker socket that can be taken away: the Engine itself belongs to others, too."""
+
+from __future__ import annotations
+
+import os
+import socket
+import threading
+from pathlib import Path
+
+ENGINE = "/var/run/docker.sock"
+
+
+class DockerProxy:
+    """Passes bytes between a socket of its own and the Engine's, until `cut`."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.listener: socket.socket | None = None
+        self.pairs: list[tuple[socket.socket, socket.socket]] = []
+        self.restore()
+
+    @property
+    def url(self) -> str:
+        """For DOCKER_HOST."""
+        return f"unix://{self.path}"
+
+    def restore(self) -> None:
+        """Listens, as an Engine that has started again does."""
+        self.listener = socket.socket(socket.AF_UNIX)
+        self.listener.bind(str(self.path))
+        self.listener.listen(64)
+        threading.Thread(target=self._accept, args=(self.listener,), daemon=True).start()
+
+    def cut(self) -> None:
+        """As if the Engine had died: nobody listens, every connection ends."""
+        os.unlink(self.path)
+        if self.listener:
+            self.listener.shutdown(socket.SHUT_RDWR)
+            self.listener.close()
+            self.listener = None
+        for pair in self.pairs:
+            for end in pair:
+                shut(end)
+        self.pairs.clear()
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                near, _ = listener.accept()
+            except OSError:
+                return
+            far = socket.socket(socket.AF_UNIX)
+            far.connect(ENGINE)
+            self.pairs.append((near, far))
+            for source, sink in ((near, far), (far, near)):
+                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+
+
+def pump(source: socket.socket, sink: socket.socket) -> None:
+    """Copies until the source ends."""
+    try:
+        while data := source.recv(65536):
+            sink.sendall(data)
+        sink.shutdown(socket.SHUT_WR)
+    except OSError:
+        shut(sink)
+
+
+def shut(end: socket.socket) -> None:
+    """Ends a connection in both directions."""
+    try:
+        end.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        pass
