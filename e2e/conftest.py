@@ -7,14 +7,16 @@ import os
 import secrets
 import subprocess
 import uuid
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, Callable, Iterator
+from typing import Any
 
 import pytest
 
 from support import docker
 from support.ecs import Tasks
 from support.processes import BINARY, LOGS, Agent, AwsCli, Server, tail
+from support.up import Up
 from support.wire import Wire
 from test_agent.engine import Engine
 from test_agent.instance import Instance
@@ -197,6 +199,28 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("mounting a tmpfs needs root")
     yield folder
     subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@pytest.fixture
+def front(tmp_path: Path) -> Iterator[Up]:
+    """A data directory for `up`."""
+    up = Up(tmp_path / "data")
+    yield up
+    up.clean()
+
+
+@pytest.fixture
+def outsiders() -> Iterator[list[str]]:
+    """Containers that are none of our business, one of them with labels like ours."""
+    elsewhere = "arn:aws:ecs:us-east-1:111122223333:container-instance/default/" + "e" * 32
+    labels = [
+        [],
+        ["--label", f"{docker.LABEL}cluster=default", "--label", f"{docker.LABEL}task-arn=x"],
+        ["--label", f"{docker.INSTANCE_LABEL}={elsewhere}"],
+    ]
+    ids = [docker.docker("run", "--detach", *each, docker.TOOL).strip() for each in labels]
+    yield ids
+    docker.docker("rm", "--force", *ids, check=False)
 
 
 @pytest.fixture

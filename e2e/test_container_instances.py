@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Any, Callable
+import os
+from typing import Any
 
 from support.ecs import Tasks, container, refused
-from support.processes import Agent, Server
+from support.processes import REGION, Agent, Server, clean_environment
 from support.waiting import until
+from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import ATTRIBUTES, DOCKER, VERSION, Instance
 
@@ -97,8 +99,6 @@ def test_a_reservation_lasts_until_the_agent_says_stopped(
     ecs: Any, cluster: str, family: str, instance: Instance, server: Server
 ) -> None:
     """A stop order alone frees nothing (AGENT-PROTOCOL 5.2)."""
-    from test_agent.acs import Acs
-
     with Acs(instance) as acs:
         server.wait_for_instance(cluster)
         tasks = Tasks(ecs, cluster, family)
@@ -116,8 +116,6 @@ def test_a_reservation_lasts_until_the_agent_says_stopped(
 def test_connectedness_follows_the_session(
     ecs: Any, cluster: str, instance: Instance, server: Server
 ) -> None:
-    from test_agent.acs import Acs
-
     assert describe(ecs, cluster, instance.arn)["agentConnected"] is False
     with Acs(instance):
         server.wait_for_instance(cluster)
@@ -162,8 +160,6 @@ def test_short_ids_work_and_missing_ones_are_failures(
 
 def test_our_agent_registers_this_machine(ecs: Any, agent: Agent, server: Server) -> None:
     """CPU, memory and attributes are the machine's (AGENT-PROTOCOL 1.8 and 1.9)."""
-    import os
-
     (one,) = server.wait_for_instance()
     resources = book(one, "registeredResources")
     assert resources["CPU"] == 1024 * (os.cpu_count() or 0)
@@ -186,8 +182,6 @@ def test_an_agent_reads_its_configuration_file(stage: Any, images: None) -> None
     """`KEY=VALUE` lines; the environment wins over the file (AGENT-PROTOCOL 1.2)."""
     server = stage.server()
     server.client().create_cluster(clusterName="from-file")
-    from support.processes import REGION, clean_environment
-
     data = stage.folder / "state"
     data.mkdir()
     config = stage.folder / "ecs.config"
@@ -211,8 +205,6 @@ def test_an_agent_reads_its_configuration_file(stage: Any, images: None) -> None
         ),
     )
     (one,) = server.wait_for_instance("from-file")
-    import os
-
     assert {"name": "rack", "value": "seven"} in [
         {k: each[k] for k in ("name", "value") if k in each} for each in one["attributes"]
     ]

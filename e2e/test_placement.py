@@ -6,8 +6,9 @@ The instances are played by the test agent, so that their size is the test's cho
 from __future__ import annotations
 
 import uuid
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any, Callable
+from typing import Any
 
 import pytest
 

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from typing import Any
 
 import pytest
+from botocore.credentials import Credentials
 from websockets.exceptions import InvalidStatus
 
+from support.ecs import Tasks, container
 from support.processes import Server
 from support.wire import Wire
 from test_agent.acs import Acs
+from test_agent.engine import Engine
 from test_agent.instance import Instance, Refused
 from test_agent.tcs import Tcs
 
@@ -28,12 +32,7 @@ def new(server: Server, cluster: str) -> Instance:
 def test_every_attribute_comes_back(server: Server, cluster: str) -> None:
     """`register` fails as the agent does when one is missing: exit 5 (trap 1)."""
     instance = new(server, cluster)
-    instance.custom = [
-        {"name": "rack", "value": "7"},
-        {"name": "flag"},
-        {"name": "Ünï", "value": ""},
-    ]
-    instance.custom = instance.custom[:2]
+    instance.custom = [{"name": "rack", "value": "7"}, {"name": "flag"}]
     answer = instance.register()
     names = {one["name"]: one.get("value") for one in answer["attributes"]}
     assert names["ecs.availability-zone"] == "us-east-1a"
@@ -62,9 +61,6 @@ def test_re_registration_is_an_update_in_place(
     ecs: Any, server: Server, cluster: str, family: str
 ) -> None:
     """Same ARN, new size, custom attributes and running tasks kept."""
-    from support.ecs import Tasks, container
-    from test_agent.engine import Engine
-
     instance = new(server, cluster)
     instance.custom = [{"name": "rack", "value": "7"}]
     first = instance.register()["containerInstanceArn"]
@@ -119,8 +115,6 @@ def test_errors_name_their_type_in_a_header_too(wire: Wire) -> None:
 
 def refusal_of(dial: Any) -> dict[str, str]:
     """The body of a refused websocket upgrade: `{"<ErrorType>":"<message>"}` (2.1)."""
-    import json
-
     with pytest.raises(InvalidStatus) as refusal:
         dial()
     answer = refusal.value.response
@@ -151,8 +145,6 @@ def test_a_session_in_an_unknown_cluster_is_refused(instance: Instance) -> None:
 
 
 def test_a_session_with_a_bad_signature_is_refused(instance: Instance) -> None:
-    from botocore.credentials import Credentials
-
     answer = instance.discover()
     instance.discover = lambda: answer  # type: ignore[method-assign]
     instance.credentials = Credentials(instance.credentials.access_key, "wrong")

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import re
 import socket
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
 from support import docker
 from support.ecs import ORDER, Tasks, container, named
-from support.processes import Agent, AwsCli, Server
+from support.processes import AwsCli, Server
 from support.waiting import until
 
 pytestmark = pytest.mark.usefixtures("agent")

@@ -8,7 +8,6 @@ import pytest
 
 from support import docker
 from support.ecs import Tasks, container
-from support.processes import Agent
 
 pytestmark = pytest.mark.usefixtures("agent")
 

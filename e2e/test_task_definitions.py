@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import json
-from typing import Any, Callable
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
@@ -52,9 +53,7 @@ def test_what_is_left_out_is_filled_in(ecs: Any, family: str) -> None:
     assert definition["volumes"] == [] and definition["placementConstraints"] == []
     assert definition["registeredAt"] and definition["registeredBy"].startswith("arn:aws:")
     assert "EC2" in definition["compatibilities"]
-    assert {"name": "com.amazonaws.ecs.capability.docker-remote-api.1.18"} in definition[
-        "requiresAttributes"
-    ] or isinstance(definition["requiresAttributes"], list)
+    assert definition["requiresAttributes"] == [], "plain settings need no capability"
     for absent in ("taskRoleArn", "pidMode", "deregisteredAt"):
         assert absent not in definition
     assert "command" not in one and "memoryReservation" not in one
@@ -86,6 +85,12 @@ def test_describing_returns_what_registering_answered(ecs: Any, family: str) -> 
     assert describe(ecs, family) == registered
     assert registered["containerDefinitions"][0].items() >= rich.items()
     assert (registered["cpu"], registered["memory"]) == ("256", "128")
+    needs = {one["name"] for one in registered["requiresAttributes"]}
+    assert {
+        "ecs.capability.task-cpu-mem-limit",
+        "com.amazonaws.ecs.capability.docker-remote-api.1.18",
+        "com.amazonaws.ecs.capability.docker-remote-api.1.25",
+    } <= needs, "labels and ulimits, and an init process"
 
 
 def test_tags_come_back_when_asked_for(ecs: Any, family: str) -> None:

@@ -5,138 +5,27 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import time
 from pathlib import Path
-from typing import Any, Iterator
 
 import pytest
 
 from support import docker
-from support.ecs import Tasks, container
+from support.ecs import container
 from support.processes import (
     BINARY,
-    LOGS,
     ROOT,
     AwsCli,
     clean_environment,
-    ecs_client,
     exported,
     read_json,
     wait_for_instances,
 )
+from support.up import Up, of, running
 from support.waiting import until
 
 pytestmark = [pytest.mark.usefixtures("images"), pytest.mark.timeout(150)]
-
-
-class Up:
-    """One data directory brought up and down by the commands alone."""
-
-    def __init__(self, data: Path) -> None:
-        self.data = data
-        self.instances: set[str] = set()
-
-    def command(self, *arguments: str, check: bool = True) -> subprocess.CompletedProcess[str]:
-        """Runs `longshore …` to its end."""
-        output = self.data.parent / "output"
-        with output.open("wb") as file:
-            # A file, not a pipe: what stays in the background must not hold us up.
-            done = subprocess.run(
-                [str(BINARY), *arguments],
-                stdout=file,
-                stderr=subprocess.STDOUT,
-                stdin=subprocess.DEVNULL,
-                timeout=90,
-                env=clean_environment(ECS_IMAGE_PULL_BEHAVIOR="prefer-cached"),
-            )
-        text = output.read_text(errors="replace")
-        assert not check or done.returncode == 0, f"longshore {' '.join(arguments)}:\n{text}"
-        return subprocess.CompletedProcess(done.args, done.returncode, text, "")
-
-    def up(self, *more: str) -> Any:
-        """`longshore up --detach`; a client of what is up then."""
-        for name in ("server", "agent"):
-            LOGS[f"{name} of up"] = self.data / "log" / f"{name}.log"
-        listen = "127.0.0.1:0"
-        if facts := read_json(self.data / "server.json"):
-            listen = facts["endpoint"].removeprefix("http://")
-        self.command("up", "--detach", "--data-dir", str(self.data), "--listen", listen, *more)
-        ecs = self.client()
-        arns = ecs.list_container_instances()["containerInstanceArns"]
-        self.instances |= set(arns)
-        return ecs
-
-    def client(self) -> Any:
-        """A boto3 client by the files of the data directory."""
-        facts = read_json(self.data / "server.json")
-        assert facts, "no server.json: nothing is up"
-        return ecs_client(facts["endpoint"], read_json(self.data / "root-access-key") or {})
-
-    def down(self, *more: str) -> None:
-        """`longshore down`."""
-        self.command("down", "--data-dir", str(self.data), *more)
-
-    def processes(self) -> list[int]:
-        """Processes whose command line or environment names our data directory."""
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or int(entry.name) == os.getpid():
-                continue
-            try:
-                facts = (entry / "cmdline").read_bytes() + (entry / "environ").read_bytes()
-                program = os.readlink(entry / "exe")
-            except OSError:
-                continue
-            if str(self.data).encode() in facts and Path(program).name == BINARY.name:
-                found.append(int(entry.name))
-        return found
-
-    def clean(self) -> None:
-        """Whatever a failed test left."""
-        if self.processes():
-            self.command("down", "--data-dir", str(self.data), check=False)
-        for pid in self.processes():
-            try:
-                os.kill(pid, signal.SIGKILL)
-            except ProcessLookupError:
-                pass
-        docker.remove(docker.ids_of_instances(sorted(self.instances)))
-        for name in ("server", "agent"):
-            LOGS.pop(f"{name} of up", None)
-
-
-@pytest.fixture
-def front(tmp_path: Path) -> Iterator[Up]:
-    """A data directory for `up`."""
-    up = Up(tmp_path / "data")
-    yield up
-    up.clean()
-
-
-@pytest.fixture
-def outsiders() -> Iterator[list[str]]:
-    """Containers that are none of our business, one of them with labels like ours."""
-    elsewhere = "arn:aws:ecs:us-east-1:111122223333:container-instance/default/" + "e" * 32
-    labels = [
-        [],
-        ["--label", f"{docker.LABEL}cluster=default", "--label", f"{docker.LABEL}task-arn=x"],
-        ["--label", f"{docker.INSTANCE_LABEL}={elsewhere}"],
-    ]
-    ids = [docker.docker("run", "--detach", *each, docker.TOOL).strip() for each in labels]
-    yield ids
-    docker.docker("rm", "--force", *ids, check=False)
-
-
-def running(ids: list[str]) -> list[bool]:
-    """Which of these containers run."""
-    return [one["State"]["Running"] for one in docker.inspect(*ids)]
-
-
-def of(ecs: Any) -> Tasks:
-    """Tasks of the default cluster."""
-    return Tasks(ecs, "default", "up")
 
 
 def test_up_env_run_down(front: Up, outsiders: list[str], tmp_path: Path) -> None:
@@ -269,27 +158,6 @@ def test_without_a_server_there_is_nothing_to_export(front: Up) -> None:
     assert f" up --data-dir {front.data}" in done.stderr
 
 
-def test_a_taken_address_is_named_and_nothing_stays(front: Up) -> None:
-    with socket.socket() as taken:
-        taken.bind(("127.0.0.1", 0))
-        taken.listen()
-        address = "127.0.0.1:%d" % taken.getsockname()[1]
-        arguments = ["--detach", "--data-dir", str(front.data), "--listen", address]
-        done = front.command("up", *arguments, check=False)
-    assert done.returncode not in (0, 101)
-    assert address in done.stdout
-    until(lambda: not front.processes(), "no process left", 10)
-
-
-def test_another_number_of_instances_is_not_ignored(front: Up) -> None:
-    """What runs stays as it is, and the command says that it is not what was asked for."""
-    front.up()
-    arguments = ["up", "--detach", "--data-dir", str(front.data), "--instances", "2"]
-    done = front.command(*arguments, check=False)
-    assert done.returncode not in (0, 101) and "instance" in done.stdout
-    assert len(wait_for_instances(front.client(), "default", 1)) == 1
-
-
 def test_ctrl_c_in_the_foreground_leaves_the_tasks(front: Up) -> None:
     """And `down` afterwards finds their containers by label, with nobody running."""
     log = front.data.parent / "foreground"
@@ -317,23 +185,6 @@ def test_ctrl_c_in_the_foreground_leaves_the_tasks(front: Up) -> None:
     assert running(ours) == [True]
     front.down()
     assert running(ours) in ([False], [])
-
-
-def test_up_after_the_supervisor_was_killed(front: Up) -> None:
-    """Whatever it left behind is found: one server, one agent, the same task."""
-    ecs = front.up()
-    arn = of(ecs).start(container())
-    before = docker.of_task(arn)["main"]["State"]["StartedAt"]
-    record = read_json(front.data / "up.json") or {}
-    os.kill(record["supervisor"]["pid"], signal.SIGKILL)
-    ecs = front.up()
-    wait_for_instances(ecs, "default", 1)
-    assert of(ecs).describe(arn)["lastStatus"] == "RUNNING"
-    assert docker.of_task(arn)["main"]["State"]["StartedAt"] == before
-    until(lambda: len(front.processes()) == 3, "a supervisor, a server, an agent", 20)
-    assert len(front.instances) == 1
-    front.down()
-    until(lambda: not front.processes(), "no process left", 10)
 
 
 def test_three_instances_on_one_engine_share_the_ports(front: Up) -> None:

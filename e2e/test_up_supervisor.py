@@ -12,8 +12,8 @@ import pytest
 from support import docker
 from support.ecs import container
 from support.processes import read_json, wait_for_instances
+from support.up import Up, of, running
 from support.waiting import until
-from test_up import Up, front, of, outsiders, running  # noqa: F401 (two are fixtures)
 
 pytestmark = [pytest.mark.usefixtures("images"), pytest.mark.timeout(150)]
 

@@ -12,6 +12,7 @@ import subprocess
 from typing import Any
 
 import pytest
+from botocore import xform_name
 from botocore.credentials import Credentials
 
 from support.ecs import refused
@@ -217,8 +218,6 @@ def test_an_operation_without_implementation_says_so(
     ecs: Any, operation: str, parameters: dict[str, Any]
 ) -> None:
     """It never pretends (ECS-SEMANTICS 8)."""
-    from botocore import xform_name
-
     message = refused(
         getattr(ecs, xform_name(operation)), "UnsupportedFeatureException", **parameters
     )

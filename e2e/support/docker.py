@@ -1,4 +1,4 @@
-"""Docker as the witness: everything is read through the `docker` command, never through Longshore."""
+"""Docker as the witness: everything is read by the `docker` command, never through Longshore."""
 
 from __future__ import annotations
 

@@ -93,7 +93,7 @@ class Server(Process):
         self.data = folder / "data"
         self.listen = "127.0.0.1:0"
 
-    def start(self) -> "Server":
+    def start(self) -> Server:
         """Starts it and waits until it listens; a restart keeps the address."""
         arguments = ["--data-dir", str(self.data), "--listen", self.listen]
         self.spawn(
@@ -177,7 +177,7 @@ class Agent(Process):
         }
         Path(self.settings["ECS_DATADIR"]).mkdir(parents=True, exist_ok=True)
 
-    def start(self) -> "Agent":
+    def start(self) -> Agent:
         """Starts the agent; `Server.wait_for_instance` tells when it is registered."""
         self.spawn(["agent"], clean_environment(**self.settings))
         return self

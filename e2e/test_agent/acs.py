@@ -44,7 +44,7 @@ class Acs:
         self.socket = open_websocket(endpoint, parameters, instance.credentials, instance.region)
         self.timeline.connected_before = True
 
-    def __enter__(self) -> "Acs":
+    def __enter__(self) -> Acs:
         return self
 
     def __exit__(self, *_: object) -> None:

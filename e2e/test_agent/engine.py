@@ -24,7 +24,7 @@ class Engine:
         self.acs: Acs | None = None
         self.thread: threading.Thread | None = None
 
-    def __enter__(self) -> "Engine":
+    def __enter__(self) -> Engine:
         self.connect()
         return self
 

@@ -29,7 +29,7 @@ class Tcs:
             self.endpoint, self.query, instance.credentials, instance.region
         )
 
-    def __enter__(self) -> "Tcs":
+    def __enter__(self) -> Tcs:
         return self
 
     def __exit__(self, *_: object) -> None:

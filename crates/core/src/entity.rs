@@ -206,7 +206,7 @@ pub struct ContainerDetail {
 pub struct Token {
     /// Which operation, in which cluster, by which token.
     pub key: TokenKey,
-    /// The request it came with, so that another one is told apart exactly.
+    /// The SHA-256 of the request it came with, in hex: tells another one apart, and keeps neither its size nor its secrets.
     pub request: Arc<str>,
     /// What it made, in order.
     pub made: Made,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use longshore_api::{ApiError, error};
+use sha2::{Digest, Sha256};
 
 use crate::cell::Turn;
 use crate::entity::{Entity, Made, Token, TokenKey};
@@ -12,6 +13,7 @@ use crate::limits;
 /// A token that was not used before, to be remembered with what the command makes.
 pub(crate) struct Fresh {
     key: TokenKey,
+    /// As in [`Token`].
     request: Arc<str>,
 }
 
@@ -40,7 +42,7 @@ pub(crate) fn look_up(
 ) -> Result<Seen, ApiError> {
     let Some(token) = token.filter(|token| !token.is_empty()) else { return Ok(Seen::Untold) };
     let key = TokenKey { operation: operation.into(), cluster, token: token.into() };
-    let request: Arc<str> = String::from_utf8_lossy(&request()).into();
+    let request: Arc<str> = hex::encode(Sha256::digest(request())).into();
     match turn.tables.token(&key).filter(|known| known.expires_at > turn.now) {
         Some(known) if known.request == request => Ok(Seen::Repeated(known.made.clone())),
         Some(known) => Ok(Seen::Conflict(known.made.clone())),

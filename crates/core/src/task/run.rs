@@ -186,6 +186,13 @@ fn all_tags(
         let (key, value) = ("aws:ecs:clusterName".to_owned(), cluster.name.to_string());
         all.push(types::Tag { key: Some(key), value: Some(value) });
     }
+    if all.len() > limits::TAGS {
+        return Err(ApiError::invalid_parameter(format!(
+            "The task would have {} tags, those of its definition included; the maximum is {}.",
+            all.len(),
+            limits::TAGS
+        )));
+    }
     Ok(all)
 }
 
@@ -216,6 +223,13 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
     idempotency::check_length(request.client_token.as_deref())?;
     check_length("startedBy", request.started_by.as_deref(), limits::STARTED_BY)?;
     check_length("group", request.group.as_deref(), limits::GROUP)?;
+    let owned = [("group", &request.group, "service:"), ("startedBy", &request.started_by, "ecs-svc/")];
+    for (member, value, prefix) in owned {
+        if value.as_deref().is_some_and(|value| value.starts_with(prefix)) {
+            let message = format!("{member} cannot begin with '{prefix}': only a service's own tasks do.");
+            return Err(ApiError::invalid_parameter(message));
+        }
+    }
     let count = request.count.unwrap_or(1);
     match usize::try_from(count) {
         Ok(count @ 1..) if count <= limits::RUN_TASK_COUNT as usize => Ok(count),
