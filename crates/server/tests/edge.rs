@@ -190,6 +190,19 @@ async fn unfinished_and_idle_connections_are_closed() {
 }
 
 #[tokio::test]
+async fn unfinished_headers_get_their_time_once_not_twice() {
+    let header_timeout = Duration::from_secs(2);
+    let served = serve_with(|limits| limits.header_timeout = header_timeout).await;
+    let mut stream = TcpStream::connect(served.addr).await.unwrap();
+    stream.write_all(b"POST / HTTP/1.1\r\nhost: h\r\nx-more: ").await.unwrap();
+    let began = Instant::now();
+    let mut rest = Vec::new();
+    // Closed or reset: either ends it.
+    let _ = timeout(SOON, stream.read_to_end(&mut rest)).await.unwrap();
+    assert!(began.elapsed() < header_timeout * 2, "closed after {:?}", began.elapsed());
+}
+
+#[tokio::test]
 async fn headers_that_trickle_are_cut_off() {
     let served = serve_with(|limits| limits.header_timeout = Duration::from_millis(300)).await;
     let mut stream = TcpStream::connect(served.addr).await.unwrap();

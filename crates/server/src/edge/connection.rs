@@ -134,7 +134,9 @@ impl Connection {
                 }
                 () = sleep_until(deadline) => {
                     let quiet_until = self.activity.quiet_since() + self.activity.allowance(limits);
-                    if closing {
+                    // Who never finished a request's headers has had all its time.
+                    let hopeless = !self.activity.began.load(Ordering::Relaxed) && quiet_until <= Instant::now();
+                    if closing || hopeless {
                         return;
                     } else if self.activity.is_busy() || quiet_until > Instant::now() {
                         deadline = quiet_until.max(Instant::now() + limits.header_timeout);
