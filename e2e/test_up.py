@@ -252,3 +252,40 @@ def test_a_child_that_dies_comes_back(front: Up, victim: str) -> None:
     after = docker.of_task(arn)["main"]
     assert after["State"]["StartedAt"] == before["State"]["StartedAt"]
     assert of(front.client()).start(container())
+
+
+def test_a_task_that_cannot_start_makes_run_fail(front: Up, tmp_path: Path) -> None:
+    """`--run FILE` is for scripts too: they learn from the exit code that nothing runs."""
+    file = tmp_path / "definition.json"
+    broken = container("main") | {"entryPoint": ["/no/such/program"], "command": []}
+    file.write_text(json.dumps({"family": "broken", "containerDefinitions": [broken]}))
+    front.up()
+    arguments = ("up", "--detach", "--data-dir", str(front.data), "--run", str(file))
+    done = front.command(*arguments, check=False)
+    assert done.returncode != 0
+    assert "CannotStartContainerError" in done.stdout and "did not start" in done.stdout
+
+
+def test_up_waits_for_an_agent_that_does_not_come_back(front: Up) -> None:
+    """A second `up` never calls an instance connected whose agent ends at every start."""
+    front.up()
+    with (front.data / "ecs.config").open("a") as config:
+        config.write("ECS_CONTAINER_STOP_TIMEOUT=nonsense\n")
+    record = read_json(front.data / "up.json") or {}
+    os.kill(record["agent"]["pid"], signal.SIGKILL)
+    until(lambda: not (read_json(front.data / "up.json") or {})["ready"], "the end is noticed", 10)
+    done = front.command("up", "--detach", "--data-dir", str(front.data), check=False)
+    assert done.returncode != 0, done.stdout
+    assert "is connected" not in done.stdout and "nonsense" in done.stdout
+
+
+def test_a_data_directory_keeps_its_region(front: Up) -> None:
+    """Region and account stand in every ARN; another one is refused with the flags to pass."""
+    front.up()
+    front.down()
+    done = front.command(
+        "server", "--data-dir", str(front.data), "--listen", "127.0.0.1:0", "--region", "eu-west-1",
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "--region us-east-1 --account-id 000000000000" in done.stdout

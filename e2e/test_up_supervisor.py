@@ -96,7 +96,7 @@ def test_what_cannot_be_had_is_said_plainly(front: Up, tmp_path: Path) -> None:
     other = front.command(
         "up", "--detach", "--data-dir", str(front.data), "--instances", "2", check=False
     )
-    assert other.returncode != 0 and " down --data-dir" in other.stdout, other.stdout
+    assert other.returncode != 0 and " down --keep-tasks --data-dir" in other.stdout, other.stdout
     broken = tmp_path / "broken.json"
     broken.write_text("{}")
     wrong = front.command("up", "--data-dir", str(front.data), "--run", str(broken), check=False)

@@ -353,7 +353,7 @@ impl Source {
         const NAME: &str = "ECS_BACKEND_HOST";
         let value = self.text(NAME).ok_or(ConfigError::Missing {
             name: NAME,
-            expected: "the control plane's URL, for example http://10.0.0.5:8080",
+            expected: "the control plane's URL, for example http://10.0.0.5:8470",
         })?;
         // The official agent takes a value without a scheme as https; so do we, and then refuse it for what it is.
         let usable = value

@@ -40,7 +40,8 @@ pub(crate) enum Command {
     Agent(AgentArgs),
     /// Print shell lines that point the AWS CLI and SDKs at a running server
     ///
-    /// Use it as  eval "$(longshore env)". Only calls to ECS are redirected.
+    /// Use it as  eval "$(longshore env)". Calls to ECS go to this server; its key and region are
+    /// those of every AWS call of the shell.
     Env(DataDirArgs),
 }
 

@@ -32,7 +32,7 @@ fn listens(server: &ServerFacts) -> bool {
 }
 
 /// Only ECS is redirected: a user's other AWS calls keep going where they went. A session token in the environment
-/// would be sent along with our key, so it goes.
+/// would be sent along with our key, and a profile or the ignoring of endpoints would win over these lines, so they go.
 fn lines(server: &ServerFacts, key: &AccessKey) -> String {
     let mut text = String::new();
     for (name, value) in [
@@ -44,7 +44,7 @@ fn lines(server: &ServerFacts, key: &AccessKey) -> String {
     ] {
         let _ = writeln!(text, "export {name}={}", quoted(value));
     }
-    text.push_str("unset AWS_SESSION_TOKEN\n");
+    text.push_str("unset AWS_SESSION_TOKEN AWS_PROFILE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n");
     text
 }
 
@@ -81,7 +81,7 @@ mod tests {
              export AWS_SECRET_ACCESS_KEY='a+b/c='\n\
              export AWS_DEFAULT_REGION=eu-west-9\n\
              export AWS_REGION=eu-west-9\n\
-             unset AWS_SESSION_TOKEN\n"
+             unset AWS_SESSION_TOKEN AWS_PROFILE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n"
         );
     }
 

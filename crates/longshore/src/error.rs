@@ -31,7 +31,8 @@ pub(crate) enum CliError {
     AddressUnusable { address: SocketAddr, source: std::io::Error },
 
     #[error(
-        "stop Longshore first ({program} down --data-dir {dir}): it runs in {dir} with {running}, not with {wanted}",
+        "stop Longshore first ({program} down --keep-tasks --data-dir {dir}; without --keep-tasks the tasks are stopped too): \
+         it runs in {dir} with {running}, not with {wanted}",
         dir = data_dir.display()
     )]
     RunsDifferently { program: String, data_dir: PathBuf, running: String, wanted: String },
@@ -53,6 +54,9 @@ pub(crate) enum CliError {
 
     #[error("no task was started: {reasons}")]
     NotPlaced { reasons: String },
+
+    #[error("correct the task definition or its image and run it again: the task did not start: {reason}")]
+    TaskFailed { reason: String },
 
     #[error("{operation} at {endpoint} failed: {reason}")]
     Call { operation: String, endpoint: String, reason: String },

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use longshore_api::Timestamp;
-use longshore_api::ecs::types::{Container, ListTasksRequest, Task};
+use longshore_api::ecs::types::{Container, ListTasksRequest, Task, TaskStopCode};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep};
 
@@ -94,7 +94,8 @@ async fn start(client: &EcsClient, definition: Definition, output: &mut Output) 
             .into_iter()
             .map(|failure| {
                 let reason = failure.reason.unwrap_or_else(|| "no reason given".to_owned());
-                failure.arn.map_or_else(|| reason.clone(), |arn| format!("{reason} on {arn}"))
+                let reason = failure.arn.map_or_else(|| reason.clone(), |arn| format!("{reason} on {arn}"));
+                failure.detail.map_or_else(|| reason.clone(), |detail| format!("{reason} ({detail})"))
             })
             .collect::<Vec<_>>()
             .join("; "),
@@ -131,7 +132,12 @@ impl Follower<'_> {
             }
             if status == "STOPPED" {
                 self.pass_lines_for(LAST_WORDS_WITHIN).await;
-                return Ok(());
+                return match task.stop_code {
+                    Some(TaskStopCode::TaskFailedToStart) => {
+                        Err(CliError::TaskFailed { reason: task.stopped_reason.unwrap_or_default() })
+                    }
+                    _ => Ok(()),
+                };
             }
             if status == "RUNNING" {
                 let until = *watch_until.get_or_insert_with(|| Instant::now() + self.watch_for);
@@ -206,7 +212,7 @@ fn life(task: &Task) -> Vec<(Option<Timestamp>, String)> {
     };
     step(task.created_at, "PENDING: placed");
     step(task.pull_started_at, "image wanted");
-    step(task.pull_stopped_at, "image there");
+    step(task.pull_stopped_at, "pull ended");
     step(task.started_at, "RUNNING");
     step(task.stopping_at, "stopping");
     step(task.execution_stopped_at, "containers ended");

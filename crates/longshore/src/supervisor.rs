@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use longshore_api::ecs::types::ContainerInstance;
 use tokio::process::Child;
+use tokio::sync::Notify;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
@@ -127,14 +128,26 @@ async fn keep_agent(
         tracing::warn!("{}", error.with_causes());
     }
     let start = || start_agent(plan, &id, &facts, &key);
-    let note = |id| ledger.update(|record| record.agent = counted(id, &mut record.ends));
-    let keep = keep("agent", adopted, start, note, stop);
-    tokio::pin!(keep);
+    let ended = Notify::new();
+    let note = |id: Option<ProcessId>| {
+        ledger.update(|record| {
+            record.ready &= id.is_some();
+            record.agent = counted(id, &mut record.ends);
+        });
+        if id.is_none() {
+            ended.notify_one();
+        }
+    };
+    let announce = async {
+        loop {
+            announce_when_ready(plan, ledger).await;
+            ended.notified().await;
+        }
+    };
     tokio::select! {
-        kept = &mut keep => return kept,
-        () = announce_when_ready(plan, ledger) => {}
+        kept = keep("agent", adopted, start, note, stop) => kept,
+        () = announce => Ok(()),
     }
-    keep.await
 }
 
 /// Passes a process's identity on; its absence is an end, and is counted.
@@ -294,6 +307,8 @@ async fn announce_when_ready(plan: &Plan, ledger: &Ledger) {
                 ledger.update(|record| {
                     record.now_has(arns);
                     record.ready = true;
+                    // What ended before counts no more: whoever waits next waits for the next start.
+                    record.ends = 0;
                 });
                 return;
             }

@@ -64,6 +64,20 @@ pub enum ServerError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The data directory was made for another region or account.
+    #[error(
+        "{} belongs to another region or account, which stand in all its ARNs: pass --region {region} --account-id \
+         {account_id}, or give this server a data directory of its own",
+        data_dir.display()
+    )]
+    OtherScope {
+        /// The directory.
+        data_dir: PathBuf,
+        /// Its region.
+        region: String,
+        /// Its account.
+        account_id: String,
+    },
     /// The system gave no randomness for a key.
     #[error("the operating system gave no random bytes to make keys from: try again")]
     Randomness,

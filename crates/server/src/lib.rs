@@ -17,6 +17,7 @@ mod files;
 pub mod limits;
 pub mod orchestrator;
 pub mod runner;
+mod scope;
 mod server;
 pub mod sessions;
 

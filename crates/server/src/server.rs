@@ -19,6 +19,7 @@ use crate::edge::Edge;
 use crate::error::ServerError;
 use crate::files;
 use crate::runner::{Perform, Runner};
+use crate::scope;
 use crate::sessions::Sessions;
 
 /// The name of the file in the data directory that says where the server listens, while it does.
@@ -104,6 +105,7 @@ struct Parts {
 impl Parts {
     fn assemble(self) -> Result<RunningServer, ServerError> {
         let Self { config, listener, local_addr, sessions, runner } = self;
+        scope::bind(&config)?;
         let root_key = RootAccessKey::load_or_create(&config.data_dir)?;
         let server_key = ServerKey::load_or_create(&config.data_dir)?;
         let edge = Arc::new(Edge::new(
