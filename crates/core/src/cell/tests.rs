@@ -273,6 +273,21 @@ fn stopped_tasks_live_their_time_and_no_longer() {
 }
 
 #[test]
+fn a_client_token_that_outlives_its_task_starts_no_other() {
+    let (mut lab, _) = lab();
+    let document = json!({"taskDefinition": "web", "clientToken": "once"});
+    let first = lab.ok(0, RunTask, &document);
+    let task = first["tasks"][0]["taskArn"].as_str().expect("an ARN").to_owned();
+    lab.report(1, &task, "STOPPED");
+    lab.now = lab.now.plus_millis(700_000);
+    lab.apply(Command::Tick);
+    let again = lab.ok(0, RunTask, &document);
+    assert_eq!(again["tasks"], json!([]));
+    assert_eq!(again["failures"], json!([{"arn": task, "reason": "MISSING"}]));
+    assert_eq!(lab.wanted(), 0);
+}
+
+#[test]
 fn a_listing_neither_repeats_nor_loses_what_stays() {
     let (mut lab, _) = lab();
     lab.ok(0, RegisterTaskDefinition, &definition("tiny", 0, 6, &[]));

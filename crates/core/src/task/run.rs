@@ -6,6 +6,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
 use crate::cell::Turn;
+use crate::cluster::missing;
 use crate::entity::{Cluster, Definition, Entity, Life, Made, Task, TaskContainer};
 use crate::idempotency::{self, Seen};
 use crate::ids::{InstanceId, TaskId, TaskKey};
@@ -147,15 +148,18 @@ fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failu
 
 /// The answer for what was made, as it is now.
 fn answer(view: &ReadModel, cluster: &Cluster, made: &Made) -> Response {
-    let (tasks, failures) = match made {
+    let (made, mut failures) = match made {
         Made::Tasks { tasks, failures } => (tasks.as_slice(), failures.clone()),
         Made::Instance(_) => (&[][..], Vec::new()),
     };
-    let tasks = tasks
-        .iter()
-        .filter_map(|&id| view.tasks.get(&TaskKey { cluster: cluster.id, id }))
-        .map(|task| document(view, cluster, task, true))
-        .collect();
+    let mut tasks = Vec::with_capacity(made.len());
+    for &id in made {
+        match view.tasks.get(&TaskKey { cluster: cluster.id, id }) {
+            Some(task) => tasks.push(document(view, cluster, task, true)),
+            // A client token can outlive the retention of what it made.
+            None => failures.push(missing(view.config.task_arn(&cluster.name, id))),
+        }
+    }
     Response::RunTask(Box::new(types::RunTaskResponse { tasks: Some(tasks), failures: Some(failures) }))
 }
 
