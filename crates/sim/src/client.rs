@@ -295,8 +295,16 @@ impl World {
             self.oracle.acknowledged(arn)?;
         }
         let reasons = ["AGENT", "ATTRIBUTE", "RESOURCE:CPU", "RESOURCE:MEMORY", "RESOURCE:PORTS"];
-        let known =
-            |failure: &types::Failure| failure.reason.as_deref().is_some_and(|reason| reasons.contains(&reason));
+        // A repeated token names what retention has forgotten, and nothing that should still be there.
+        let gone: Vec<&str> = failures
+            .iter()
+            .filter(|failure| token.is_some() && failure.reason.as_deref() == Some("MISSING"))
+            .filter_map(|failure| failure.arn.as_deref())
+            .collect();
+        let known = |failure: &types::Failure| {
+            failure.reason.as_deref().is_some_and(|reason| reasons.contains(&reason))
+                || failure.arn.as_deref().is_some_and(|arn| gone.contains(&arn))
+        };
         if !failures.iter().all(known) {
             return broken(0, format!("a failure has an unknown reason: {failures:?}"));
         }
@@ -314,7 +322,9 @@ impl World {
             }
             Some((_, first)) => {
                 let left: Vec<&String> = first.iter().filter(|arn| !self.oracle.is_gone(arn)).collect();
-                let same = arns.iter().all(|arn| first.contains(arn)) && left.iter().all(|arn| arns.contains(arn));
+                let same = arns.iter().all(|arn| first.contains(arn))
+                    && left.iter().all(|arn| arns.contains(arn))
+                    && gone.iter().all(|arn| first.iter().any(|made| made == arn) && self.oracle.is_gone(arn));
                 match same {
                     true => Ok(()),
                     false => broken(11, format!("the same token gave {first:?} and then {arns:?}")),
