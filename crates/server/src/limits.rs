@@ -84,9 +84,10 @@ pub(crate) const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// From our close frame to the peer's. Nothing but a file descriptor waits for it.
 pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Messages waiting for one agent. A reconnect sends a payload per unacknowledged task, so this is above the tasks that fit
-/// on one machine; when it overflows the session is closed, and everything is derived again at the next one.
-pub(crate) const MAX_QUEUED_MESSAGES: usize = 2048;
+/// Messages waiting for one agent. A reconnect sends a payload per task that is still PENDING, all at once, so this must be
+/// above the tasks that fit on one machine, or their agent would never get through: 16,384 of the least memory, 6 MiB, are
+/// 96 GiB. When it overflows the session is closed, and everything is derived again at the next one.
+pub(crate) const MAX_QUEUED_MESSAGES: usize = 16_384;
 
 /// The largest ACS message from an agent: stop candidates, at some 200 bytes each, for every task of a machine.
 pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;

@@ -260,7 +260,7 @@ async fn an_agent_that_does_not_keep_up_is_closed() {
     let mut served = serve().await;
     let (mut socket, session) = open_acs(&mut served).await;
     // The test's own thread runs the session too: nothing is taken from the queue meanwhile.
-    for _ in 0..10_000 {
+    for _ in 0..20_000 {
         served.sessions.perform(heartbeat(session));
     }
     assert_eq!(closed(&mut socket).await.0, 1011);
