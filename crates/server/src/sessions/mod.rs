@@ -159,7 +159,7 @@ impl Sessions {
     }
 
     /// Opens a TCS session of an instance that exists.
-    pub(crate) async fn open_tcs(
+    pub(crate) fn open_tcs(
         self: &Arc<Self>,
         handshake: Handshake,
         authenticator: Arc<Authenticator>,
