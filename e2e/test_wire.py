@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import os
-import shutil
 import socket
 import stat
 import subprocess
@@ -230,7 +229,6 @@ def test_every_answer_carries_its_own_request_id(wire: Wire) -> None:
     assert len(ids) == 3
 
 
-@pytest.mark.skipif(not shutil.which("curl"), reason="curl is the HTTP/2 client of this test")
 def test_http2_is_served_with_prior_knowledge(wire: Wire) -> None:
     request = wire.sign(wire.request("ListClusters", {}))
     headers = [part for pair in request.headers.items() for part in ("-H", ": ".join(pair))]
