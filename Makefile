@@ -78,6 +78,14 @@ e2e: engine ## End-to-end tests: AWS CLI and boto3 against real Docker (PYTEST="
 	cargo build --locked --package longshore
 	LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" .venv/bin/python -m pytest e2e $(PYTEST)
 
+# Minutes of load, and more options as `python -m crash --help` tells them: make crash MINUTES=60 CRASH="--seed 7"
+MINUTES ?= 10
+.PHONY: crash
+crash: engine ## Load on three hosts while server, agents, Engines and hosts are killed (MINUTES, CRASH)
+	@scripts/python-env
+	cargo build --locked --package longshore
+	cd e2e && LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" ../.venv/bin/python -m crash --minutes "$(MINUTES)" $(CRASH)
+
 .PHONY: bench
 bench: engine ## Benchmarks with their floors; writes bench/RESULTS.md
 	@scripts/example-image

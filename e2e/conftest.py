@@ -15,6 +15,7 @@ import pytest
 
 from support import docker
 from support.ecs import Tasks
+from support.hosts import Hosts, network
 from support.processes import BINARY, LOGS, Agent, AwsCli, Server, tail
 from support.up import Up
 from support.wire import Wire
@@ -187,6 +188,15 @@ def fleet(server: Server, cluster: str) -> Iterator[Callable[..., Engine]]:
         engine.disconnect()
     failures = [engine.failure for engine in engines if engine.failure]
     assert not failures, failures
+
+
+@pytest.fixture(scope="module")
+def hosts(request: pytest.FixtureRequest, images: None) -> Iterator[Hosts]:
+    """Hosts with an Engine each, those that the test file names in HOSTS; and `h0` for the server."""
+    if os.geteuid():
+        pytest.skip("hosts of their own need root")
+    with network(*request.module.HOSTS, images=(docker.TOOL,)) as hosts:
+        yield hosts
 
 
 @pytest.fixture

@@ -189,8 +189,9 @@ def test_environment_variables_stand_for_flags(tmp_path: Path, account: str) -> 
 
 def test_logs_are_structured(server: Server) -> None:
     """One JSON object a line, or `key=value` text; the request id is in it."""
-    answer = server.client().list_clusters()
-    wanted = answer["ResponseMetadata"]["RequestId"]
+    with pytest.raises(ClientError) as refused:
+        server.client().list_tasks(cluster="nobody-made-it")
+    wanted = refused.value.response["ResponseMetadata"]["RequestId"]
     lines = until(
         lambda: [line for line in server.log.read_text().splitlines() if wanted in line],
         "the request id in the log",

@@ -11,7 +11,7 @@ use crate::facts;
 pub(crate) struct Options {}
 
 /// The sections: title, subcommand, and what a reader has to know.
-const SECTIONS: [(&str, &str, &str); 4] = [
+const SECTIONS: [(&str, &str, &str); 6] = [
     (
         "Core and store",
         "cell",
@@ -27,6 +27,16 @@ const SECTIONS: [(&str, &str, &str); 4] = [
         "RunTask to RUNNING",
         "overhead",
         "What a client waits for, beside the Engine's own create and start of a container with the same configuration; pairs are interleaved, the image is there already.",
+    ),
+    (
+        "A thousand agents",
+        "fleet",
+        "The agent's own code, four times in one process with 250 container instances each, over real sockets (two websockets per instance) to the release server. The server is killed with SIGKILL and started again at once; the storm is over when all instances are connected.",
+    ),
+    (
+        "Silent loss",
+        "loss",
+        "Two agents; the one that runs the task is stopped with SIGSTOP, so that its sockets stay open and nobody is told. A client that watches the task runs a replacement as soon as the task is STOPPED.",
     ),
 ];
 

@@ -10,7 +10,7 @@ use futures_util::stream::FuturesUnordered;
 use longshore_api::ecs::{Request, Response, types};
 use longshore_core::cell::{AgentInfo, Command, Delivery, Reply};
 use longshore_core::ids::SessionId;
-use longshore_core::{CellConfig, Principal};
+use longshore_core::{CellConfig, Principal, Role};
 use longshore_server::orchestrator::Orchestrator;
 use longshore_server::runner::{Perform, Runner};
 use longshore_store::EmbeddedStore;
@@ -93,7 +93,7 @@ async fn call(runner: &Runner, request: impl Into<Request>) -> Response {
 }
 
 fn principal() -> Principal {
-    Principal { access_key_id: "bench".into(), arn: "arn:aws:iam::000000000000:root".into() }
+    Principal::new(Role::Owner, "bench", "000000000000")
 }
 
 /// A cluster, a definition, and instances with connected agents.

@@ -14,7 +14,7 @@ use hyper_util::rt::TokioIo;
 use longshore_api::Timestamp;
 use longshore_wire::aws_json::{ECS_TARGET_PREFIX, TARGET};
 use longshore_wire::sigv4::{Credentials, Secret, sign};
-use serde_json::Value;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 /// Where a server is and how to sign for it.
@@ -88,6 +88,26 @@ impl EcsClient {
     pub(crate) async fn call(&mut self, operation: &str, request: &Value) -> Value {
         let answer = self.exchange(operation, request.to_string().into_bytes()).await;
         serde_json::from_slice(&answer).expect("the answer is JSON")
+    }
+
+    /// All container instances of the cluster `default`, described.
+    pub(crate) async fn instances(&mut self) -> Vec<Value> {
+        let (mut instances, mut request) = (Vec::new(), json!({}));
+        loop {
+            let page = self.call("ListContainerInstances", &request).await;
+            let arns = &page["containerInstanceArns"];
+            if arns.as_array().is_some_and(|arns| !arns.is_empty()) {
+                let describe = json!({ "containerInstances": arns });
+                let mut described = self.call("DescribeContainerInstances", &describe).await;
+                if let Value::Array(more) = described["containerInstances"].take() {
+                    instances.extend(more);
+                }
+            }
+            match page.get("nextToken") {
+                Some(token) => request = json!({ "nextToken": token }),
+                None => return instances,
+            }
+        }
     }
 
     /// The same with the bodies as they travel.

@@ -12,7 +12,9 @@ mod client;
 mod docker;
 mod facts;
 mod fake_agent;
+mod fleet;
 mod floor;
+mod loss;
 mod overhead;
 mod process;
 mod server;
@@ -37,6 +39,10 @@ enum Bench {
     Agent(agent::Options),
     /// RunTask until RUNNING beside the Docker Engine's own create and start.
     Overhead(overhead::Options),
+    /// A thousand agents with real sockets in this process, and their return after the server was killed.
+    Fleet(fleet::Options),
+    /// An agent that falls silent: how long until its task runs elsewhere.
+    Loss(loss::Options),
     /// Everything, as one Markdown document.
     All(all::Options),
 }
@@ -47,6 +53,8 @@ fn main() {
         Bench::Server(options) => server::run(&options),
         Bench::Agent(options) => agent::run(&options),
         Bench::Overhead(options) => overhead::run(&options),
+        Bench::Fleet(options) => fleet::run(&options),
+        Bench::Loss(options) => loss::run(&options),
         Bench::All(options) => all::run(&options),
     }
 }

@@ -65,9 +65,14 @@ impl Process {
 
     /// Asks it to end, and waits until it has.
     pub(crate) fn stop(mut self) {
-        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid");
-        kill_process(pid, Signal::TERM).expect("a child that runs");
+        self.signal(Signal::TERM);
         self.0.wait().expect("a child of ours");
+    }
+
+    /// Sends it a signal.
+    pub(crate) fn signal(&self, signal: Signal) {
+        let pid = i32::try_from(self.pid()).ok().and_then(Pid::from_raw).expect("a pid");
+        kill_process(pid, signal).expect("a child that runs");
     }
 }
 
@@ -96,9 +101,14 @@ pub(crate) struct Server {
 impl Server {
     /// Starts one over `dir/data`, and waits until it says where it listens.
     pub(crate) fn start(dir: &Path) -> Self {
+        Self::start_at(dir, "127.0.0.1:0", &[])
+    }
+
+    /// The same at an address, with further arguments.
+    pub(crate) fn start_at(dir: &Path, listen: &str, more: &[&str]) -> Self {
         let data = dir.join("data");
         let data_text = data.to_str().expect("a path in UTF-8");
-        let arguments = ["server", "--data-dir", data_text, "--listen", "127.0.0.1:0"];
+        let arguments = [&["server", "--data-dir", data_text, "--listen", listen], more].concat();
         let mut process = Process::start(&arguments, &[], &dir.join("server.log"));
         let began = Instant::now();
         loop {
@@ -119,19 +129,18 @@ impl Agent {
     /// Starts one on this machine's Docker Engine. Containers are left to the caller: nothing is removed while it
     /// measures.
     pub(crate) fn start(dir: &Path, access: &Access) -> Self {
-        let data = dir.join("agent");
-        fs::create_dir_all(&data).expect("a directory for the agent");
-        let mut variables = access.variables().to_vec();
-        variables.extend([
-            ("ECS_CLUSTER", "default".to_owned()),
-            ("ECS_DATADIR", data.display().to_string()),
-            ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached".to_owned()),
-        ]);
+        Self::start_as(dir, access, "agent", &[])
+    }
+
+    /// The same under a name, with further settings.
+    pub(crate) fn start_as(dir: &Path, access: &Access, name: &str, more: &[(&'static str, String)]) -> Self {
+        let mut variables = agent_settings(&dir.join(name), access);
+        variables.extend_from_slice(more);
         // Without a file named, it would read this machine's own settings.
         let config = dir.join("ecs.config");
         File::create(&config).expect("an empty configuration");
         let config = config.to_str().expect("a path in UTF-8");
-        Self(Process::start(&["agent", "--config", config], &variables, &dir.join("agent.log")))
+        Self(Process::start(&["agent", "--config", config], &variables, &dir.join(format!("{name}.log"))))
     }
 
     /// Waits until the only instance is connected; its ARN.
@@ -150,6 +159,19 @@ impl Agent {
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
     }
+}
+
+/// The settings of an agent of the cluster `default` that keeps its state in `data`.
+pub(crate) fn agent_settings(data: &Path, access: &Access) -> Vec<(&'static str, String)> {
+    fs::create_dir_all(data).expect("a directory for the agent");
+    let mut variables = access.variables().to_vec();
+    variables.extend([
+        ("ECS_CLUSTER", "default".to_owned()),
+        ("ECS_DATADIR", data.display().to_string()),
+        ("ECS_LOGFILE", data.join("ecs-agent.log").display().to_string()),
+        ("ECS_IMAGE_PULL_BEHAVIOR", "prefer-cached".to_owned()),
+    ]);
+    variables
 }
 
 /// The ends of the logs in `dir`, for a failure.

@@ -36,6 +36,8 @@ class Process:
     def __init__(self, name: str, log: Path) -> None:
         self.name, self.log = name, log
         self.child: subprocess.Popen[bytes] | None = None
+        # Another copy of it, for tests of upgrades.
+        self.program = BINARY
         log.parent.mkdir(parents=True, exist_ok=True)
 
     def spawn(self, arguments: list[str], environment: dict[str, str]) -> None:
@@ -43,12 +45,25 @@ class Process:
         LOGS[f"{self.name} ({self.log.parent.name})"] = self.log
         with self.log.open("ab") as output:
             self.child = subprocess.Popen(
-                [str(BINARY), *arguments],
+                [*self.prefix(), str(self.program), *arguments],
                 stdout=output,
                 stderr=subprocess.STDOUT,
-                env=environment,
+                env=self.environment(**environment),
                 start_new_session=True,
             )
+
+    def prefix(self) -> list[str]:
+        """What to put before the program's own command line."""
+        return []
+
+    def environment(self, **settings: str) -> dict[str, str]:
+        """The environment of the program."""
+        return settings
+
+    def deliver(self, number: int) -> None:
+        """Sends a signal to the program."""
+        assert self.child is not None
+        self.child.send_signal(number)
 
     @property
     def alive(self) -> bool:
@@ -64,11 +79,11 @@ class Process:
         if self.child is None:
             return None
         if self.child.poll() is None:
-            self.child.send_signal(number)
+            self.deliver(number)
         try:
             return self.child.wait(within)
         except subprocess.TimeoutExpired:
-            self.child.kill()
+            self.deliver(signal.SIGKILL)
             self.child.wait(5)
             raise AssertionError(f"{self.name} did not end within {within:.0f} s of a signal")
 
@@ -87,23 +102,25 @@ def tail(log: Path, lines: int = 30) -> str:
 class Server(Process):
     """`longshore server` with a data directory of its own."""
 
-    def __init__(self, folder: Path, account: str) -> None:
+    def __init__(self, folder: Path, account: str, *options: str) -> None:
         super().__init__("server", folder / "server.log")
-        self.folder, self.account = folder, account
+        self.folder, self.account, self.options = folder, account, options
         self.data = folder / "data"
         self.listen = "127.0.0.1:0"
 
     def start(self) -> Server:
         """Starts it and waits until it listens; a restart keeps the address."""
-        arguments = ["--data-dir", str(self.data), "--listen", self.listen]
-        self.spawn(
-            ["server", *arguments, "--region", REGION, "--account-id", self.account],
-            clean_environment(),
-        )
+        self.launch()
         facts = until(self._listening, "the server's own server.json", 15)
         self.endpoint: str = facts["endpoint"]
         self.listen = self.endpoint.removeprefix("http://")
         return self
+
+    def launch(self) -> None:
+        """Starts the process."""
+        where = ["--data-dir", str(self.data), "--listen", self.listen]
+        scope = ["--region", REGION, "--account-id", self.account]
+        self.spawn(["server", *where, *scope, *self.options], clean_environment())
 
     def _listening(self) -> dict[str, Any] | None:
         assert self.alive, f"the server ended:\n{self.tail()}"
@@ -148,10 +165,12 @@ def wait_for_instances(ecs: Any, cluster: str, count: int) -> list[dict[str, Any
 
 def ecs_client(endpoint: str, key: dict[str, str], **config: Any) -> Any:
     """A boto3 ECS client for an endpoint and access key."""
+    verify = config.pop("verify", None)
     options = {"retries": {"total_max_attempts": 1}, "read_timeout": 30, **config}
     return boto3.client(
         "ecs",
         endpoint_url=endpoint,
+        verify=verify,
         region_name=REGION,
         aws_access_key_id=key["accessKeyId"],
         aws_secret_access_key=key["secretAccessKey"],
@@ -164,10 +183,12 @@ class Agent(Process):
 
     def __init__(self, server: Server, folder: Path, cluster: str, **settings: str) -> None:
         super().__init__(f"agent {cluster}", folder / "agent.log")
+        self.arguments = ["agent"]
         self.settings = {
             "ECS_CLUSTER": cluster,
             "ECS_BACKEND_HOST": server.endpoint,
             "ECS_DATADIR": str(folder / "agent-data"),
+            "ECS_LOGFILE": str(folder / "ecs-agent.log"),
             "ECS_IMAGE_PULL_BEHAVIOR": "prefer-cached",
             "AWS_DEFAULT_REGION": REGION,
             "AWS_EC2_METADATA_DISABLED": "true",
@@ -179,7 +200,7 @@ class Agent(Process):
 
     def start(self) -> Agent:
         """Starts the agent; `Server.wait_for_instance` tells when it is registered."""
-        self.spawn(["agent"], clean_environment(**self.settings))
+        self.spawn(self.arguments, clean_environment(**self.settings))
         return self
 
 

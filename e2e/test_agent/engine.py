@@ -8,7 +8,7 @@ from typing import Any
 from websockets.exceptions import ConnectionClosed
 
 from test_agent.acs import Acs, Timeline
-from test_agent.instance import Instance, container_change
+from test_agent.instance import Instance, Refused, container_change
 
 
 class Engine:
@@ -19,6 +19,7 @@ class Engine:
         self.timeline = Timeline()
         self.tasks: dict[str, dict[str, Any]] = {}
         self.starts: list[str] = []
+        self.dropped: list[str] = []
         self.failure: BaseException | None = None
         self.ending = threading.Event()
         self.acs: Acs | None = None
@@ -86,17 +87,26 @@ class Engine:
             self.tasks[arn] = task
             self.starts.append(arn)
             changes = [container_change(one["name"], "RUNNING") for one in task["containers"]]
-            self.instance.submit(arn, "RUNNING", changes)
+            self._report(arn, "RUNNING", changes)
 
     def stop(self, arn: str, exit_code: int = 143) -> None:
         """Ends a task, or says that it is not known (section 2.6)."""
         task = self.tasks.pop(arn, None)
         if task is None:
             reason = "TaskStateError: Agent could not progress task's state to stopped"
-            self.instance.submit(arn, "STOPPED", reason=reason)
+            self._report(arn, "STOPPED", reason=reason)
             return
         changes = [
             container_change(one["name"], "STOPPED", exitCode=exit_code)
             for one in task["containers"]
         ]
-        self.instance.submit(arn, "STOPPED", changes)
+        self._report(arn, "STOPPED", changes)
+
+    def _report(self, arn: str, *change: Any, **more: Any) -> None:
+        """Submits a change; one refused as InvalidParameterException is dropped (section 3.2)."""
+        try:
+            self.instance.submit(arn, *change, **more)
+        except Refused as refused:
+            if refused.code != "InvalidParameterException":
+                raise
+            self.dropped.append(arn)

@@ -81,6 +81,11 @@ const ABSENCES: &[Absence] = &[
         reason: "the store keeps bytes under keys and knows no nouns",
     },
     Absence {
+        package: "longshore-client",
+        banned: &["longshore-agent", "longshore-server", "longshore-core", "longshore-store", "ring", "openssl"],
+        reason: "a caller knows the API's types and the wire, and TLS has one provider",
+    },
+    Absence {
         package: "longshore-server",
         banned: &["longshore-agent", "bollard"],
         reason: "server and agent meet in the protocol and in the binary only",

@@ -1,31 +1,46 @@
 //! The agent's configuration: `ecs.config` files and `ECS_*` variables, as the official agent names them.
 //!
-//! Order, low to high: built-in defaults, `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config` (or the file given),
-//! environment. Nothing else in the crate reads a file of configuration or a variable. A value that cannot be meant is
+//! Order, low to high: built-in defaults, what the machine was told when it joined (`identity.json`, then `ecs.config`, both
+//! in its data directory), `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config` (or the file given), environment. Nothing else in the crate reads a file of configuration or a variable. A value that cannot be meant is
 //! an error that names the variable: a misspelt time-out that silently became a default costs somebody an evening.
 
+mod credentials;
+mod image_cleanup;
+mod log;
+mod registry_auth;
+pub(crate) mod server;
+mod sizes;
+pub(crate) mod source;
+#[cfg(test)]
+mod tests;
+mod unsupported;
 mod value;
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use longshore_api::admin::INSTANCES;
+use longshore_client::{ClientConfig, Proxies, Trust, TrustSources};
 use thiserror::Error;
 
 use crate::engine::ImagePullBehavior;
-use value::{go_bool, go_duration};
+use crate::identity::{FileError, MachineIdentity};
+use source::{HOUR, MINUTE, Source};
 
-/// Where the installer and the operator put `ecs.config`, low to high.
-const DEFAULT_FILES: [&str; 2] = ["/var/lib/ecs/ecs.config", "/etc/ecs/ecs.config"];
+pub use credentials::Credentials;
+pub use image_cleanup::ImageCleanupConfig;
+pub use log::{LogConfig, LogFormat, LogLevel, LogRollover};
+pub use registry_auth::{RegistryAuth, RegistryLogin};
+pub use sizes::{PerInstance, Sizes};
+pub use unsupported::Unsupported;
 
 /// Log drivers that the Engine may have; a configured name outside this list is a spelling mistake.
 const KNOWN_LOGGING_DRIVERS: [&str; 10] =
     ["json-file", "syslog", "journald", "none", "gelf", "fluentd", "awslogs", "splunk", "logentries", "sumologic"];
 
-/// Most identities one process may hold. Each is a registration, two websockets and an engine: a hundred of them is
-/// already a simulation of a fleet, not a way to run one.
-const MAX_INSTANCES: u32 = 256;
+/// What the server's logs call this agent.
+pub(crate) const USER_AGENT: &str = concat!("longshore-agent/", env!("CARGO_PKG_VERSION"));
 
 /// Why a configuration cannot be used.
 #[derive(Debug, Error)]
@@ -50,6 +65,16 @@ pub enum ConfigError {
         /// What would be accepted.
         expected: String,
     },
+    /// As above, for a value that is not to be shown.
+    #[error("{name} (from {origin}) is not usable: it must be {expected}")]
+    BadSecret {
+        /// The variable.
+        name: &'static str,
+        /// The environment, or the file.
+        origin: String,
+        /// What would be accepted.
+        expected: String,
+    },
     /// A variable without which the agent cannot start is missing.
     #[error("{name} is not set: set it to {expected}")]
     Missing {
@@ -58,23 +83,35 @@ pub enum ConfigError {
         /// What it should hold.
         expected: &'static str,
     },
-}
-
-/// Keys for signing calls to the control plane.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Credentials {
-    /// The public half.
-    pub access_key_id: String,
-    /// The secret half.
-    pub secret_access_key: String,
-    /// Present with temporary keys.
-    pub session_token: Option<String>,
-}
-
-impl fmt::Debug for Credentials {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Credentials").field("access_key_id", &self.access_key_id).finish_non_exhaustive()
-    }
+    /// The AWS credentials file lacks what was asked for.
+    #[error("{path} holds no keys for the profile {profile:?} (AWS_PROFILE)", path = path.display())]
+    NoProfile {
+        /// The profile.
+        profile: String,
+        /// The file.
+        path: PathBuf,
+    },
+    /// A setting contradicts what this machine has joined.
+    #[error(
+        "{name}={value:?} (from {origin}), but this machine has joined {to}: take the setting back; or, to leave {to}, delete {identity} and {state} and join again",
+        identity = data_dir.join("identity.json").display(),
+        state = data_dir.join("agent.redb").display()
+    )]
+    Bound {
+        /// The variable.
+        name: &'static str,
+        /// Its value as found.
+        value: String,
+        /// The environment, or the file.
+        origin: String,
+        /// The server or cluster that this machine is bound to.
+        to: String,
+        /// Where that is written.
+        data_dir: PathBuf,
+    },
+    /// A file of the data directory cannot be used.
+    #[error(transparent)]
+    File(#[from] FileError),
 }
 
 /// Everything an agent process needs to know before it starts.
@@ -84,8 +121,12 @@ pub struct AgentConfig {
     pub cluster: String,
     /// Whether somebody named the cluster; the one we fall back to may be created.
     pub cluster_is_set: bool,
-    /// Base URL of the ECS API, `http://host:port`, without a trailing slash.
+    /// Base URL of the ECS API, `https://host:port` or `http://host:port`, without a trailing slash.
     pub backend_host: String,
+    /// What the server is verified with.
+    pub trust: Trust,
+    /// Proxies on the way to it.
+    pub proxies: Proxies,
     /// Region for signatures.
     pub region: String,
     /// Keys for signatures.
@@ -100,6 +141,8 @@ pub struct AgentConfig {
     pub external: bool,
     /// Container instances this process stands for.
     pub instances: u32,
+    /// What each of them offers.
+    pub sizes: Sizes,
     /// Overrides the machine id as identity of the host.
     pub host_id: Option<String>,
     /// TCP ports no task may have.
@@ -112,12 +155,22 @@ pub struct AgentConfig {
     pub logging_drivers: Vec<String>,
     /// Do not advertise privileged containers.
     pub disable_privileged: bool,
+    /// Advertise SELinux, where the host has it.
+    pub selinux_capable: bool,
+    /// Advertise AppArmor, where the host has it.
+    pub apparmor_capable: bool,
     /// Custom attributes, for the first registration.
     pub instance_attributes: BTreeMap<String, String>,
     /// Tags of the container instance.
     pub instance_tags: BTreeMap<String, String>,
     /// How long a stopped task's containers are kept.
     pub task_cleanup_wait: Duration,
+    /// Up to how much longer, by chance, so that not all are removed at once.
+    pub task_cleanup_jitter: Duration,
+    /// When images are removed.
+    pub image_cleanup: ImageCleanupConfig,
+    /// Logins to private registries.
+    pub engine_auth: RegistryAuth,
     /// Grace before SIGKILL when the container names none.
     pub container_stop_timeout: Duration,
     /// Limit on the Engine's `start`.
@@ -126,6 +179,8 @@ pub struct AgentConfig {
     pub container_create_timeout: Duration,
     /// When to pull.
     pub image_pull_behavior: ImagePullBehavior,
+    /// Limit on finding out an image's digest.
+    pub manifest_pull_timeout: Duration,
     /// Limit on a whole pull.
     pub image_pull_timeout: Duration,
     /// Limit on silence during a pull.
@@ -142,48 +197,53 @@ pub struct AgentConfig {
     pub disable_docker_health_check: bool,
     /// The data directory of the `longshore up` that started this agent: an attribute of its instances.
     pub up_id: Option<String>,
-    /// `ECS_LOGLEVEL`, for whoever sets up logging: `error`, `warn`, `info` or `debug`.
-    pub log_level: Option<&'static str>,
-    /// `ECS_*` variables that were set and have no effect here.
-    pub unsupported: Vec<String>,
+    /// For whoever sets up logging.
+    pub log: LogConfig,
+    /// Variables that were set and have no effect here.
+    pub unsupported: Vec<Unsupported>,
+    /// What is allowed and may not be meant.
+    pub warnings: Vec<String>,
 }
 
 impl AgentConfig {
-    /// Reads the configuration. With `config_file` that file alone is read and must exist; without, those of the usual
-    /// places that exist. `env` wins over files.
+    /// Reads the configuration. With `config_file` that file is read instead of those in the usual places, and must exist.
+    /// `env` wins over files; lowest are what was saved when this machine joined, and what it was told then.
     pub fn load(
         config_file: Option<&Path>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        let mut source = Source::default();
-        match config_file {
-            Some(path) => source.add_file(path, true)?,
-            None => {
-                for path in DEFAULT_FILES {
-                    source.add_file(Path::new(path), false)?;
-                }
-            }
-        }
-        for (name, value) in env {
-            source.add(&name, &value, "the environment");
-        }
-        Self::from_source(source)
+        Self::read(&mut Source::load(config_file, env)?)
     }
 
-    fn from_source(mut source: Source) -> Result<Self, ConfigError> {
-        let s = &mut source;
-        let datadir = s.text("ECS_DATADIR");
+    /// How to call the server.
+    pub fn client(&self) -> ClientConfig {
+        let mut client = ClientConfig::new(&*self.backend_host, &*self.region, self.credentials.for_signing());
+        client.trust = self.trust.clone();
+        client.proxies = self.proxies.clone();
+        client.user_agent = USER_AGENT;
+        client
+    }
+
+    fn read(s: &mut Source) -> Result<Self, ConfigError> {
+        let data_dir = s.data_dir();
+        let identity = MachineIdentity::read(&data_dir)?;
+        let identity = identity.as_ref();
+        let (cluster, cluster_is_set) = server::cluster(s, identity)?;
+        let instances = instances(s, identity)?;
         let mut config = Self {
-            cluster_is_set: s.text("ECS_CLUSTER").is_some(),
-            cluster: s.text("ECS_CLUSTER").unwrap_or_else(|| "default".into()),
-            backend_host: s.backend_host()?,
-            region: s.text("AWS_DEFAULT_REGION").or_else(|| s.text("AWS_REGION")).unwrap_or_else(|| "us-east-1".into()),
-            credentials: s.credentials()?,
+            cluster,
+            cluster_is_set,
+            backend_host: server::backend_host(s, identity)?,
+            trust: trust(s, identity),
+            proxies: server::proxies(s)?,
+            region: server::region(s, identity),
+            credentials: Credentials::read(s, identity)?,
             checkpoint: s.boolean("ECS_CHECKPOINT", true)?,
-            data_dir: datadir.map_or_else(|| PathBuf::from("/var/lib/ecs/data"), PathBuf::from),
+            data_dir,
             docker_host: s.docker_host()?,
             external: s.boolean("ECS_EXTERNAL", false)?,
-            instances: s.integer("LONGSHORE_INSTANCES", 1, 1, u64::from(MAX_INSTANCES))? as u32,
+            instances,
+            sizes: Sizes::read(s, instances)?,
             host_id: s.text("LONGSHORE_HOST_ID"),
             reserved_ports: s.json(
                 "ECS_RESERVED_PORTS",
@@ -194,13 +254,19 @@ impl AgentConfig {
             reserved_memory_mib: s.integer("ECS_RESERVED_MEMORY", 0, 0, u64::from(u32::MAX))?,
             logging_drivers: s.logging_drivers()?,
             disable_privileged: s.boolean("ECS_DISABLE_PRIVILEGED", false)?,
+            selinux_capable: s.boolean("ECS_SELINUX_CAPABLE", false)?,
+            apparmor_capable: s.boolean("ECS_APPARMOR_CAPABLE", false)?,
             instance_attributes: s.json("ECS_INSTANCE_ATTRIBUTES", "a JSON object of strings", BTreeMap::new())?,
             instance_tags: s.json("ECS_CONTAINER_INSTANCE_TAGS", "a JSON object of strings", BTreeMap::new())?,
             task_cleanup_wait: s.duration("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", 3 * HOUR, 1)?,
+            task_cleanup_jitter: s.duration("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", 0, 0)?,
+            image_cleanup: ImageCleanupConfig::read(s)?,
+            engine_auth: RegistryAuth::read(s)?,
             container_stop_timeout: s.duration("ECS_CONTAINER_STOP_TIMEOUT", 30, 1)?,
             container_start_timeout: s.duration("ECS_CONTAINER_START_TIMEOUT", 3 * MINUTE, 45)?,
             container_create_timeout: s.duration("ECS_CONTAINER_CREATE_TIMEOUT", 4 * MINUTE, MINUTE)?,
             image_pull_behavior: s.image_pull_behavior()?,
+            manifest_pull_timeout: s.duration("ECS_MANIFEST_PULL_TIMEOUT", MINUTE, 30)?,
             image_pull_timeout: s.duration("ECS_IMAGE_PULL_TIMEOUT", 2 * HOUR, 1)?,
             image_pull_inactivity_timeout: s.duration("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", MINUTE, MINUTE)?,
             pull_dependents_upfront: s.boolean("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", false)?,
@@ -209,102 +275,55 @@ impl AgentConfig {
             disable_metrics: s.boolean("ECS_DISABLE_METRICS", false)?,
             disable_docker_health_check: s.boolean("ECS_DISABLE_DOCKER_HEALTH_CHECK", false)?,
             up_id: s.text("LONGSHORE_UP_ID"),
-            log_level: s.log_level()?,
+            log: LogConfig::read(s)?,
             unsupported: Vec::new(),
+            warnings: Vec::new(),
         };
-        config.unsupported = source.untouched();
+        config.warnings.extend(identity.and_then(|identity| key_warning(s, identity)));
+        config.unsupported = unsupported::of(s);
         Ok(config)
     }
 }
 
-const MINUTE: u64 = 60;
-const HOUR: u64 = 3600;
-
-/// Values with where they came from, and which of them somebody asked for.
-#[derive(Default)]
-struct Source {
-    values: BTreeMap<String, (String, String)>,
-    asked: BTreeSet<&'static str>,
+/// How many instances; a machine that has joined may have as many as it joined for.
+fn instances(source: &mut Source, identity: Option<&MachineIdentity>) -> Result<u32, ConfigError> {
+    let joined_for = identity.map(|identity| identity.instances);
+    match (source.instances()?, joined_for) {
+        (Some(wanted), Some(most)) if wanted > most => Err(source.bad(
+            "LONGSHORE_INSTANCES",
+            format!(
+                "at most {most}, for which this machine has joined; for more, delete its identity.json and join again"
+            ),
+        )),
+        (wanted, joined_for) => Ok(wanted.or(joined_for).unwrap_or(1)),
+    }
 }
 
+fn trust(source: &mut Source, identity: Option<&MachineIdentity>) -> Trust {
+    let sources: TrustSources = server::trust_sources(source);
+    match identity {
+        Some(identity) => identity.trust(&sources),
+        None => Trust::new(sources),
+    }
+}
+
+/// Keys in the environment are often there for other reasons.
+fn key_warning(source: &mut Source, identity: &MachineIdentity) -> Option<String> {
+    const NAME: &str = "AWS_ACCESS_KEY_ID";
+    source.text(NAME).filter(|key| *key != identity.access_key_id)?;
+    let (_, origin) = source.value_and_origin(NAME);
+    Some(format!("{NAME} (from {origin}) is used instead of the key that this machine received when it joined"))
+}
+
+/// Variables with a grammar of their own.
 impl Source {
-    fn add(&mut self, name: &str, value: &str, origin: &str) {
-        self.values.insert(name.to_owned(), (value.to_owned(), origin.to_owned()));
-    }
-
-    /// One `KEY=VALUE` per line, split at the first `=`, trimmed; no quotes, no comments: a line without `=` is
-    /// skipped. That is how the official tooling reads the file.
-    fn add_file(&mut self, path: &Path, required: bool) -> Result<(), ConfigError> {
-        let text = match std::fs::read_to_string(path) {
-            Ok(text) => text,
-            Err(error) if !required && error.kind() == std::io::ErrorKind::NotFound => {
-                return Ok(());
-            }
-            Err(source) => {
-                return Err(ConfigError::Unreadable { path: path.to_owned(), source });
-            }
-        };
-        let origin = path.display().to_string();
-        for line in text.lines() {
-            if let Some((name, value)) = line.split_once('=') {
-                self.add(name.trim(), value.trim(), &origin);
-            }
-        }
-        Ok(())
-    }
-
-    /// The value, if it is set to something.
-    fn text(&mut self, name: &'static str) -> Option<String> {
-        self.asked.insert(name);
-        let (value, _) = self.values.get(name)?;
-        (!value.is_empty()).then(|| value.clone())
-    }
-
-    fn parsed<T>(
-        &mut self,
-        name: &'static str,
-        default: T,
-        parse: impl FnOnce(&str) -> Result<T, String>,
-    ) -> Result<T, ConfigError> {
-        match self.text(name) {
-            None => Ok(default),
-            Some(value) => parse(&value).map_err(|expected| self.bad(name, expected)),
-        }
-    }
-
-    fn bad(&self, name: &'static str, expected: String) -> ConfigError {
-        let (value, origin) = self.values.get(name).cloned().unwrap_or_default();
-        ConfigError::BadValue { name, value, origin, expected }
-    }
-
-    fn boolean(&mut self, name: &'static str, default: bool) -> Result<bool, ConfigError> {
-        self.parsed(name, default, |text| go_bool(text).map_err(str::to_owned))
-    }
-
-    fn duration(&mut self, name: &'static str, default_s: u64, min_s: u64) -> Result<Duration, ConfigError> {
-        self.parsed(name, Duration::from_secs(default_s), |text| {
-            let duration = go_duration(text).map_err(str::to_owned)?;
-            if duration < Duration::from_secs(min_s) {
-                return Err(format!("at least {min_s}s"));
-            }
-            Ok(duration)
+    /// Each instance is a registration, two websockets and an engine: a hundred of them is already a simulation of a fleet,
+    /// not a way to run one.
+    pub(crate) fn instances(&mut self) -> Result<Option<u32>, ConfigError> {
+        self.parsed("LONGSHORE_INSTANCES", None, |text| match text.parse::<i32>() {
+            Ok(count) if INSTANCES.contains(&count) => Ok(Some(count.unsigned_abs())),
+            _ => Err(format!("a whole number from {} to {}", INSTANCES.start(), INSTANCES.end())),
         })
-    }
-
-    fn integer(&mut self, name: &'static str, default: u64, min: u64, max: u64) -> Result<u64, ConfigError> {
-        self.parsed(name, default, |text| match text.parse::<u64>() {
-            Ok(number) if (min..=max).contains(&number) => Ok(number),
-            _ => Err(format!("a whole number from {min} to {max}")),
-        })
-    }
-
-    fn json<T: serde::de::DeserializeOwned>(
-        &mut self,
-        name: &'static str,
-        expected: &'static str,
-        default: T,
-    ) -> Result<T, ConfigError> {
-        self.parsed(name, default, |text| serde_json::from_str(text).map_err(|error| format!("{expected} ({error})")))
     }
 
     fn logging_drivers(&mut self) -> Result<Vec<String>, ConfigError> {
@@ -327,16 +346,6 @@ impl Source {
         })
     }
 
-    fn log_level(&mut self) -> Result<Option<&'static str>, ConfigError> {
-        self.parsed("ECS_LOGLEVEL", None, |text| match text.to_ascii_lowercase().as_str() {
-            "crit" | "error" => Ok(Some("error")),
-            "warn" => Ok(Some("warn")),
-            "info" => Ok(Some("info")),
-            "debug" => Ok(Some("debug")),
-            _ => Err("crit, error, warn, info or debug".into()),
-        })
-    }
-
     fn dynamic_host_port_range(&mut self) -> Result<Option<(u16, u16)>, ConfigError> {
         self.parsed("ECS_DYNAMIC_HOST_PORT_RANGE", None, |text| {
             let range = text
@@ -349,37 +358,6 @@ impl Source {
         })
     }
 
-    fn backend_host(&mut self) -> Result<String, ConfigError> {
-        const NAME: &str = "ECS_BACKEND_HOST";
-        let value = self.text(NAME).ok_or(ConfigError::Missing {
-            name: NAME,
-            expected: "the control plane's URL, for example http://10.0.0.5:8470",
-        })?;
-        // The official agent takes a value without a scheme as https; so do we, and then refuse it for what it is.
-        let usable = value
-            .strip_prefix("http://")
-            .is_some_and(|rest| rest.parse::<http::uri::Authority>().is_ok() || authority_ok(rest));
-        if !usable {
-            return Err(
-                self.bad(NAME, "an http:// URL with its scheme (TLS to the control plane is not supported yet)".into())
-            );
-        }
-        Ok(value.trim_end_matches('/').to_owned())
-    }
-
-    fn credentials(&mut self) -> Result<Credentials, ConfigError> {
-        let mut required =
-            |name: &'static str, expected: &'static str| self.text(name).ok_or(ConfigError::Missing { name, expected });
-        Ok(Credentials {
-            access_key_id: required("AWS_ACCESS_KEY_ID", "the access key id the control plane gave this machine")?,
-            secret_access_key: required(
-                "AWS_SECRET_ACCESS_KEY",
-                "the secret access key that belongs to AWS_ACCESS_KEY_ID",
-            )?,
-            session_token: self.text("AWS_SESSION_TOKEN"),
-        })
-    }
-
     fn docker_host(&mut self) -> Result<String, ConfigError> {
         self.parsed("DOCKER_HOST", "unix:///var/run/docker.sock".to_owned(), |text| {
             if text.starts_with("unix:///") || text.starts_with("tcp://") {
@@ -388,132 +366,5 @@ impl Source {
                 Err("unix:///path or tcp://host:port".into())
             }
         })
-    }
-
-    /// `ECS_*` variables with a value that nobody asked for.
-    fn untouched(self) -> Vec<String> {
-        self.values
-            .into_iter()
-            .filter(|(name, (value, _))| {
-                name.starts_with("ECS_") && !value.is_empty() && !self.asked.contains(name.as_str())
-            })
-            .map(|(name, _)| name)
-            .collect()
-    }
-}
-
-/// `host:port/` and nothing after the slash.
-fn authority_ok(rest: &str) -> bool {
-    rest.strip_suffix('/').is_some_and(|authority| authority.parse::<http::uri::Authority>().is_ok())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const BASE: [(&str, &str); 3] = [
-        ("ECS_BACKEND_HOST", "http://127.0.0.1:8080/"),
-        ("AWS_ACCESS_KEY_ID", "AKIA"),
-        ("AWS_SECRET_ACCESS_KEY", "hush"),
-    ];
-
-    fn load(file: &str, env: &[(&str, &str)]) -> Result<AgentConfig, ConfigError> {
-        let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("ecs.config");
-        std::fs::write(&path, file).unwrap();
-        let env = BASE
-            .iter()
-            .filter(|(name, _)| !env.iter().any(|(other, _)| other == name))
-            .chain(env)
-            .map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        AgentConfig::load(Some(&path), env)
-    }
-
-    fn error(env: &[(&str, &str)]) -> String {
-        load("", env).unwrap_err().to_string()
-    }
-
-    #[test]
-    fn defaults_are_those_of_the_official_agent() {
-        let config = load("", &[]).unwrap();
-        assert_eq!(config.cluster, "default");
-        assert_eq!(config.backend_host, "http://127.0.0.1:8080");
-        assert_eq!(config.region, "us-east-1");
-        assert_eq!(config.reserved_ports, [22, 2375, 2376, 51678, 51679]);
-        assert_eq!(config.logging_drivers, ["json-file", "none"]);
-        assert_eq!(config.task_cleanup_wait, Duration::from_secs(10800));
-        assert_eq!(config.container_stop_timeout, Duration::from_secs(30));
-        assert_eq!(config.image_pull_behavior, ImagePullBehavior::Default);
-        assert_eq!(config.instances, 1);
-        assert!(config.checkpoint && config.exclude_ipv6_port_binding && !config.external);
-        assert_eq!(config.unsupported, Vec::<String>::new());
-    }
-
-    #[test]
-    fn environment_wins_over_the_file_and_lines_without_equals_are_skipped() {
-        let file = "# a heading\nECS_CLUSTER = from-file \nnonsense\nECS_INSTANCE_ATTRIBUTES={\"a\":\"b=c\"}\r\nECS_CONTAINER_STOP_TIMEOUT=1m\n";
-        let config = load(file, &[("ECS_CONTAINER_STOP_TIMEOUT", "2m")]).unwrap();
-        assert_eq!(config.cluster, "from-file");
-        assert_eq!(config.instance_attributes["a"], "b=c");
-        assert_eq!(config.container_stop_timeout, Duration::from_secs(120));
-    }
-
-    #[test]
-    fn an_empty_value_is_no_value() {
-        let config = load("ECS_CLUSTER=\n", &[("ECS_CHECKPOINT", "")]).unwrap();
-        assert_eq!(config.cluster, "default");
-        assert!(config.checkpoint);
-    }
-
-    #[test]
-    fn bad_values_name_variable_value_and_what_would_do() {
-        let message = error(&[("ECS_CONTAINER_STOP_TIMEOUT", "soon")]);
-        assert!(
-            message.contains("ECS_CONTAINER_STOP_TIMEOUT=\"soon\"")
-                && message.contains("30s")
-                && message.contains("environment"),
-            "{message}"
-        );
-        assert!(error(&[("ECS_IMAGE_PULL_INACTIVITY_TIMEOUT", "1s")]).contains("at least 60s"));
-        assert!(error(&[("ECS_EXTERNAL", "yes")]).contains("true or false"));
-        assert!(error(&[("ECS_RESERVED_PORTS", "[70000]")]).contains("ECS_RESERVED_PORTS"));
-        assert!(error(&[("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"jsonfile\"]")]).contains("json-file"));
-        assert!(error(&[("ECS_IMAGE_PULL_BEHAVIOR", "never")]).contains("prefer-cached"));
-        assert!(error(&[("LONGSHORE_INSTANCES", "0")]).contains("from 1 to 256"));
-        assert!(error(&[("ECS_BACKEND_HOST", "")]).contains("ECS_BACKEND_HOST is not set"));
-        assert!(error(&[("ECS_BACKEND_HOST", "10.0.0.1:80")]).contains("http://"));
-        assert!(error(&[("ECS_BACKEND_HOST", "https://x")]).contains("TLS"));
-        assert!(error(&[("AWS_SECRET_ACCESS_KEY", "")]).contains("AWS_SECRET_ACCESS_KEY"));
-        assert!(error(&[("ECS_DYNAMIC_HOST_PORT_RANGE", "9-8")]).contains("low-high"));
-        assert!(error(&[("DOCKER_HOST", "ssh://x")]).contains("unix:///"));
-        assert!(error(&[("ECS_LOGLEVEL", "loud")]).contains("crit, error"));
-    }
-
-    #[test]
-    fn log_levels_are_those_of_the_official_agent() {
-        for (given, expected) in [("crit", "error"), ("WARN", "warn"), ("debug", "debug")] {
-            assert_eq!(load("", &[("ECS_LOGLEVEL", given)]).unwrap().log_level, Some(expected));
-        }
-        assert_eq!(load("", &[]).unwrap().log_level, None);
-    }
-
-    #[test]
-    fn variables_without_effect_are_listed_once() {
-        let config =
-            load("ECS_ENABLE_TASK_ENI=true\nECS_GPU=\n", &[("ECS_ENABLE_TASK_ENI", "false"), ("ECS_TYPO", "1")])
-                .unwrap();
-        assert_eq!(config.unsupported, ["ECS_ENABLE_TASK_ENI", "ECS_TYPO"]);
-    }
-
-    #[test]
-    fn secrets_stay_out_of_debug_output() {
-        let config = load("", &[("AWS_SESSION_TOKEN", "hush-token")]).unwrap();
-        assert!(!format!("{config:?}").contains("hush"));
-    }
-
-    #[test]
-    fn a_file_that_was_asked_for_must_exist() {
-        let error = AgentConfig::load(Some(Path::new("/nonexistent/ecs.config")), []).unwrap_err();
-        assert!(error.to_string().contains("/nonexistent/ecs.config"));
     }
 }

@@ -6,12 +6,17 @@
 //!
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
-//! the machine can do, `state` keeps what survives the process.
+//! the machine can do, `state` keeps what survives the process. [`join`](join()) binds a machine to a server, [`drain`](drain())
+//! takes it out of placement.
 
-mod api_client;
 mod backoff;
 mod config;
+mod drain;
 pub mod engine;
+mod facts;
+mod files;
+mod identity;
+mod join;
 mod register;
 mod session;
 mod shell;
@@ -20,6 +25,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_client::{Client, chain, now};
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -27,19 +33,27 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
-pub use api_client::CallError;
-pub use config::{AgentConfig, ConfigError, Credentials};
+pub use config::{
+    AgentConfig, ConfigError, Credentials, ImageCleanupConfig, LogConfig, LogFormat, LogLevel, LogRollover,
+    PerInstance, RegistryAuth, RegistryLogin, Sizes, Unsupported,
+};
+pub use drain::{DrainError, DrainRequest, Drained, drain};
+pub use identity::{FileError, rebind};
+pub use join::{JoinError, JoinRequest, Joined, join};
+pub use longshore_client::{CallError, ClientError, Fingerprint, FingerprintError};
 pub use register::RegisterError;
 pub use state::StateError;
 
-use api_client::{ApiClient, Signer, now};
 use engine::docker::http::HttpDocker;
 use engine::docker::{Docker, EngineVersion, PullLimits};
-use engine::{Engine, EngineConfig, HostResources, TaskRecord};
+use engine::image::CleanupRules;
+use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
+use facts::AgentFacts;
 use register::Host;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
-use shell::watcher::{self, Listeners};
+use shell::images::{self, Images};
+use shell::watcher;
 use shell::{CONCURRENT_SUBMITS, Instance, Shared};
 use state::{Change, Loaded, State};
 
@@ -64,9 +78,12 @@ pub enum AgentError {
     /// This machine could not be registered.
     #[error(transparent)]
     Register(#[from] RegisterError),
+    /// The server cannot be called at all.
+    #[error("cannot talk to the server")]
+    Client(#[from] ClientError),
     /// The control plane does not take this machine back.
     #[error(
-        "delete {state_dir} to join as a new instance, if the control plane has forgotten {arn} for good: it does not take this one back"
+        "delete {state_dir}/agent.redb to register as a new instance, if the control plane has forgotten {arn} for good: it does not take this one back"
     )]
     Rejoin {
         /// Why.
@@ -78,7 +95,7 @@ pub enum AgentError {
     },
     /// The saved state belongs to another cluster.
     #[error(
-        "ECS_CLUSTER is {configured:?}, but this data directory belongs to cluster {saved:?}: set ECS_CLUSTER back, or delete {state_dir} to join as a new instance"
+        "ECS_CLUSTER is {configured:?}, but this data directory belongs to cluster {saved:?}: set ECS_CLUSTER back, or delete {state_dir}/agent.redb to register as a new instance"
     )]
     ClusterChanged {
         /// Now.
@@ -102,9 +119,8 @@ impl AgentError {
     /// The process's exit code: 5 when starting again cannot help, else 1.
     pub const fn exit_code(&self) -> u8 {
         match self {
-            Self::ClusterChanged { .. } => 5,
             // Only a refusal that lasts is told as one.
-            Self::Rejoin { .. } => 5,
+            Self::ClusterChanged { .. } | Self::Rejoin { .. } | Self::Client(_) => 5,
             Self::Register(error) => {
                 if error.is_terminal() {
                     5
@@ -119,12 +135,7 @@ impl AgentError {
 
 /// Runs the agent until `shutdown` is cancelled. Containers outlive it.
 pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<Exit, AgentError> {
-    if !config.unsupported.is_empty() {
-        warn!(
-            variables = config.unsupported.join(", "),
-            "these variables are set and not supported; they have no effect"
-        );
-    }
+    tell(&config);
     let dir = config.checkpoint.then_some(config.data_dir.as_path());
     let (state, writer, loaded) = State::open(dir)?;
     let outcome = tokio::select! {
@@ -139,20 +150,33 @@ pub async fn run(config: AgentConfig, shutdown: CancellationToken) -> Result<Exi
     outcome
 }
 
+fn tell(config: &AgentConfig) {
+    for variable in &config.unsupported {
+        warn!(variable = variable.name, why = variable.why, "this variable is set and has no effect");
+    }
+    for warning in &config.warnings {
+        warn!("{warning}");
+    }
+}
+
 /// Registers, connects, and drives tasks; ends only by failing.
 async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Exit, AgentError> {
     check_cluster(config, &loaded)?;
-    let docker = HttpDocker::new(&config.docker_host);
+    let api = Client::new(config.client())?;
+    let docker = HttpDocker::new(&config.docker_host).with_logins(config.engine_auth.clone());
     let engine_version = wait_for_docker(&docker).await;
     let host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
-    let resources = host.share(config)?;
+    let (shares, warning) = host.shares(config)?;
+    if let Some(warning) = warning {
+        warn!("{warning}");
+    }
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
-    let signer = Arc::new(Signer::new(&config.credentials, &config.region));
     let shared = Arc::new(Shared {
         docker,
         state: state.clone(),
-        api: ApiClient::new(&config.backend_host, signer),
+        api,
         submits: Semaphore::new(CONCURRENT_SUBMITS),
+        images: Images::new(state.clone(), &loaded.images),
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
         look_every: watcher::LOOK_EVERY,
         docker_lost: Notify::new(),
@@ -161,29 +185,69 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         watch::channel(RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None });
 
     let mut parts = Parts::default();
-    let mut listeners = Listeners::new();
+    // From the first instance on: what its containers do while the others register must not be missed.
+    let (joining, joined) = mpsc::unbounded_channel();
+    parts.start("view of Docker", watcher::run(shared.clone(), joined, health_sender));
+    // Nothing would be acknowledged any more, and nothing started: better to start anew.
+    parts.start("writer of state", state.clone().writer_gone());
+
     let mut identities = loaded.identities;
-    for index in 0..config.instances {
+    let mut starter = Starter { config, shared: &shared, version: &engine_version.version, health, joining };
+    let mut questions = Vec::new();
+    let mut unregistered = Vec::new();
+    for (index, resources) in (0..).zip(shares) {
         let saved = identities.remove(&index).unwrap_or_default();
-        let arn = register_instance(config, &shared, &host, &engine_version, index, &saved).await?;
-        let identity = Arc::new(Identity {
-            cluster: config.cluster.clone(),
-            instance_arn: arn.clone(),
-            docker_version: engine_version.version.clone(),
+        // An instance that has a name looks after its tasks at once, whether its server is there or not.
+        let gate = saved.instance_arn.clone().map(|arn| {
+            let (gate, registered) = watch::channel(false);
+            questions.push(starter.start(&mut parts, index, &arn, &resources, &saved, registered));
+            gate
         });
-        let engine = restored_engine(config, &resources, &arn, &saved);
-        let inputs = parts.start_instance(config, &shared, index, identity, engine, health.clone());
-        listeners.insert(arn, inputs);
+        unregistered.push((index, resources, saved, gate));
+    }
+    let mut arns = Vec::new();
+    for (index, resources, saved, gate) in unregistered {
+        let arn = tokio::select! {
+            registered = register_instance(config, &shared, &host, &engine_version, index, &saved) => registered?,
+            failure = parts.first_failure() => return Err(failure),
+        };
+        match gate {
+            Some(gate) => drop(gate.send(true)),
+            None => {
+                let (_, registered) = watch::channel(true);
+                questions.push(starter.start(&mut parts, index, &arn, &resources, &saved, registered));
+            }
+        }
+        arns.push(arn);
     }
     for (index, identity) in &identities {
         if let Some(instance) = &identity.instance_arn {
             warn!(instance, index, "this instance is beyond LONGSHORE_INSTANCES: its containers run on unattended");
         }
     }
-    parts.start("view of Docker", watcher::run(shared, listeners, health_sender));
-    // Nothing would be acknowledged any more, and nothing started: better to start anew.
-    parts.start("writer of state", state.clone().writer_gone());
+    if config.checkpoint {
+        say_who_we_are(config, arns);
+    }
+    if let Some(rules) = cleanup_rules(config) {
+        let interval = config.image_cleanup.interval;
+        parts.start("clean-up of images", images::clean(shared, questions, rules, interval));
+    }
     Err(parts.first_failure().await)
+}
+
+/// For people, and for draining.
+fn say_who_we_are(config: &AgentConfig, container_instance_arns: Vec<String>) {
+    let facts = AgentFacts {
+        pid: std::process::id(),
+        server: config.backend_host.clone(),
+        cluster: config.cluster.clone(),
+        container_instance_arns,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+    };
+    if let Err(error) = facts.write(&config.data_dir) {
+        // The agent works without; draining will say what is missing.
+        warn!(error = chain(&error), "the file about this agent cannot be written");
+    }
 }
 
 fn check_cluster(config: &AgentConfig, loaded: &Loaded) -> Result<(), AgentError> {
@@ -256,8 +320,28 @@ async fn save(shared: &Shared<HttpDocker>, change: Change) {
     shared.state.durable(ticket).await;
 }
 
+/// When images go, if they ever do: who prefers cached images wants them kept.
+fn cleanup_rules(config: &AgentConfig) -> Option<CleanupRules> {
+    let cleanup = &config.image_cleanup;
+    if cleanup.disabled || config.image_pull_behavior == ImagePullBehavior::PreferCached {
+        return None;
+    }
+    Some(CleanupRules {
+        minimum_age_ms: millis(cleanup.minimum_age),
+        images_per_round: cleanup.delete_per_cycle as usize,
+        untracked: cleanup.untracked,
+        untracked_age_ms: millis(cleanup.non_ecs_minimum_age),
+        container_age_ms: millis(config.task_cleanup_wait),
+        containers_per_round: cleanup.non_ecs_containers_per_cycle as usize,
+        exclude: cleanup.exclude.iter().cloned().collect(),
+    })
+}
+
+fn millis(duration: std::time::Duration) -> i64 {
+    i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
+}
+
 fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, saved: &state::Identity) -> Engine {
-    let millis = |duration: std::time::Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
     let mut engine = Engine::new(EngineConfig {
         cluster: config.cluster.clone(),
         container_instance_arn: arn.to_owned(),
@@ -265,7 +349,9 @@ fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, s
         create_timeout_ms: millis(config.container_create_timeout),
         start_timeout_ms: millis(config.container_start_timeout),
         task_cleanup_wait_ms: millis(config.task_cleanup_wait),
+        task_cleanup_jitter_ms: millis(config.task_cleanup_jitter),
         image_pull_behavior: config.image_pull_behavior,
+        image_pull_timeout_ms: millis(config.image_pull_timeout),
         pull_dependents_upfront: config.pull_dependents_upfront,
         dynamic_host_port_range: config.dynamic_host_port_range,
         exclude_ipv6_port_binding: config.exclude_ipv6_port_binding,
@@ -290,6 +376,89 @@ fn records(saved: &BTreeMap<String, Vec<u8>>) -> Vec<TaskRecord> {
         .collect()
 }
 
+/// What every instance is started with.
+struct Starter<'a> {
+    config: &'a AgentConfig,
+    shared: &'a Arc<Shared<HttpDocker>>,
+    /// The Engine's.
+    version: &'a str,
+    health: watch::Receiver<RuntimeHealth>,
+    /// To the watcher of Docker.
+    joining: mpsc::UnboundedSender<(String, mpsc::UnboundedSender<engine::Input>)>,
+}
+
+impl Starter<'_> {
+    /// Starts an instance's loop, and its sessions once it is `registered`. Who looks after images asks the instance by the
+    /// returned sender.
+    fn start(
+        &mut self,
+        parts: &mut Parts,
+        index: u32,
+        arn: &str,
+        resources: &HostResources,
+        saved: &state::Identity,
+        registered: watch::Receiver<bool>,
+    ) -> mpsc::Sender<images::Question> {
+        let (config, api) = (self.config, self.shared.api.clone());
+        let identity = Arc::new(Identity {
+            cluster: config.cluster.clone(),
+            instance_arn: arn.to_owned(),
+            docker_version: self.version.to_owned(),
+        });
+        let endpoints = Arc::new(Endpoints::new(api.clone(), identity.clone()));
+        let (events, session_events) = mpsc::channel(SESSION_QUEUE);
+        let current_session = Arc::new(acs::CurrentSession::default());
+        let heartbeat = Arc::new(Notify::new());
+        let (live_tasks_sender, live_tasks) = watch::channel(0);
+        let inputs = mpsc::unbounded_channel();
+        // The watcher is gone only when all ends.
+        let _ = self.joining.send((arn.to_owned(), inputs.0.clone()));
+        let acs = acs::run(acs::Context {
+            identity: identity.clone(),
+            endpoints: endpoints.clone(),
+            api: api.clone(),
+            events,
+            current: current_session.clone(),
+            heartbeat: heartbeat.clone(),
+            timing: acs::Timing::usual(),
+        });
+        let tcs = tcs::run(tcs::Context {
+            identity,
+            endpoints,
+            api,
+            heartbeat,
+            live_tasks,
+            runtime: self.health.clone(),
+            metrics: !config.disable_metrics,
+            timing: tcs::Timing::usual(),
+        });
+        parts.start("ACS session", once(registered.clone(), acs));
+        parts.start("TCS session", once(registered, tcs));
+        let (asks, questions) = mpsc::channel(1);
+        let instance = Instance {
+            shared: self.shared.clone(),
+            index,
+            arn: arn.to_owned(),
+            engine: restored_engine(config, resources, arn, saved),
+            questions,
+            session_events,
+            current_session,
+            inputs,
+            live_tasks: live_tasks_sender,
+        };
+        parts.start("task loop", instance.run());
+        asks
+    }
+}
+
+/// Does `work` as soon as `ready` is true.
+async fn once(mut ready: watch::Receiver<bool>, work: impl Future<Output = ()>) {
+    // Without its sender, the last word counts; if that was no, everything is about to end.
+    if ready.wait_for(|ready| *ready).await.is_err() {
+        std::future::pending::<()>().await;
+    }
+    work.await;
+}
 /// The tasks that make up the agent; all end when this is dropped.
 #[derive(Default)]
 struct Parts {
@@ -302,63 +471,6 @@ impl Parts {
             part.await;
             name
         });
-    }
-
-    /// Starts an instance's loop and sessions; what Docker has to say to it goes to the returned sender.
-    fn start_instance(
-        &mut self,
-        config: &AgentConfig,
-        shared: &Arc<Shared<HttpDocker>>,
-        index: u32,
-        identity: Arc<Identity>,
-        engine: Engine,
-        runtime: watch::Receiver<RuntimeHealth>,
-    ) -> mpsc::UnboundedSender<engine::Input> {
-        let api = shared.api.clone();
-        let signer = api.signer().clone();
-        let endpoints = Arc::new(Endpoints::new(api, identity.clone()));
-        let (events, session_events) = mpsc::channel(SESSION_QUEUE);
-        let current_session = Arc::new(acs::CurrentSession::default());
-        let heartbeat = Arc::new(Notify::new());
-        let (live_tasks_sender, live_tasks) = watch::channel(0);
-        let inputs = mpsc::unbounded_channel();
-        let docker_news = inputs.0.clone();
-        self.start(
-            "ACS session",
-            acs::run(acs::Context {
-                identity: identity.clone(),
-                endpoints: endpoints.clone(),
-                signer: signer.clone(),
-                events,
-                current: current_session.clone(),
-                heartbeat: heartbeat.clone(),
-                timing: acs::Timing::official(),
-            }),
-        );
-        self.start(
-            "TCS session",
-            tcs::run(tcs::Context {
-                identity,
-                endpoints,
-                signer,
-                heartbeat,
-                live_tasks,
-                runtime,
-                metrics: !config.disable_metrics,
-                timing: tcs::Timing::official(),
-            }),
-        );
-        let instance = Instance {
-            shared: shared.clone(),
-            index,
-            engine,
-            session_events,
-            current_session,
-            inputs,
-            live_tasks: live_tasks_sender,
-        };
-        self.start("task loop", instance.run());
-        docker_news
     }
 
     /// None of the parts ends unless something is wrong.

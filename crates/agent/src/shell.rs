@@ -16,7 +16,10 @@
 //! works meanwhile. Other saves (a container was created, started …) wait for nobody: names are deterministic and labels
 //! tell whose a container is, so a restarted engine finds in Docker what its record lacks.
 
+mod clock;
 mod convert;
+pub(crate) mod images;
+mod submit;
 pub(crate) mod watcher;
 
 use std::sync::Arc;
@@ -24,26 +27,23 @@ use std::time::Duration;
 
 use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
 use longshore_api::Timestamp;
-use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
+use longshore_client::{Client, now};
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::api_client::{ApiClient, now};
 use crate::backoff::Backoff;
-use crate::engine::docker::{Docker, DockerError, PullLimits};
+use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, PullLimits};
 use crate::engine::{Action, Engine, Input, LogLevel, Status, SubmitOutcome, TaskRecord};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
+use clock::Clock;
+use images::{Images, Question};
+use submit::submit;
 
 /// State changes under way at once, for the whole process.
 pub(crate) const CONCURRENT_SUBMITS: usize = 10;
-/// Between attempts to submit one state change. A server that was started anew hears of it at once; one that comes back to
-/// thousands of agents does not hear from all of them in the same second.
-const SUBMIT_RETRY: Backoff = Backoff::new(Duration::from_millis(200), Duration::from_secs(10), 2.0, 1.0);
-/// After so many, a minute or two, the engine decides anew what there is to report.
-const SUBMIT_TRIES: u32 = 10;
 /// The loop looks at the clock at least this often: a wall clock that was set must not leave a deadline hanging.
 const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 
@@ -51,8 +51,9 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(60);
 pub(crate) struct Shared<D> {
     pub(crate) docker: D,
     pub(crate) state: State,
-    pub(crate) api: ApiClient,
+    pub(crate) api: Client,
     pub(crate) submits: Semaphore,
+    pub(crate) images: Images,
     pub(crate) pull_limits: PullLimits,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
@@ -64,7 +65,10 @@ pub(crate) struct Shared<D> {
 pub(crate) struct Instance<D> {
     pub(crate) shared: Arc<Shared<D>>,
     pub(crate) index: u32,
+    pub(crate) arn: String,
     pub(crate) engine: Engine,
+    /// Which images its tasks need, somebody wants to know.
+    pub(crate) questions: mpsc::Receiver<Question>,
     pub(crate) session_events: mpsc::Receiver<acs::Event>,
     pub(crate) current_session: Arc<acs::CurrentSession>,
     /// Results of actions and news from Docker.
@@ -77,6 +81,8 @@ pub(crate) struct Instance<D> {
 struct Performer<D> {
     shared: Arc<Shared<D>>,
     index: u32,
+    /// The instance's own.
+    arn: Arc<str>,
     results: mpsc::UnboundedSender<Input>,
     /// The current session, if there is one.
     session: Option<mpsc::Sender<AgentMessage>>,
@@ -92,11 +98,13 @@ impl<D: Docker> Instance<D> {
         let mut performer = Performer {
             shared: self.shared.clone(),
             index: self.index,
+            arn: self.arn.as_str().into(),
             results: self.inputs.0.clone(),
             session: None,
             barrier: Ticket::default(),
             under_way: JoinSet::new(),
         };
+        let mut clock = Clock::new();
         loop {
             let pause = pause_until(self.engine.next_deadline());
             let input = tokio::select! {
@@ -114,10 +122,21 @@ impl<D: Docker> Instance<D> {
                     }
                     continue;
                 }
+                Some(question) = self.questions.recv() => {
+                    // Whoever asked may have gone.
+                    let _ = question.send(self.engine.images_in_use());
+                    continue;
+                }
                 () = sleep(pause) => Input::Tick,
             };
-            for action in self.engine.handle(now(), input) {
-                performer.perform(action);
+            let (now, jump) = clock.read();
+            if let Some(by_ms) = jump {
+                warn!(by_ms, "the machine's clock jumped; pauses last as long as they were meant to");
+            }
+            for input in jump.map(|by_ms| Input::ClockSet { by_ms }).into_iter().chain([input]) {
+                for action in self.engine.handle(now, input) {
+                    performer.perform(action);
+                }
             }
             let live = self.engine.tasks().filter(|task| is_live(task)).count();
             self.live_tasks.send_if_modified(|known| std::mem::replace(known, live) != live);
@@ -226,31 +245,30 @@ impl<D: Docker> Performer<D> {
     }
 
     fn begin_docker(&mut self, action: Action) {
-        let after_saves =
-            !matches!(action, Action::InspectImage { .. } | Action::PullImage { .. } | Action::Inspect { .. });
-        let shared = self.shared.clone();
-        self.begin(after_saves, async move { docker_action(&shared, action).await });
+        let only_looks = matches!(
+            action,
+            Action::InspectImage { .. }
+                | Action::PullImage { .. }
+                | Action::Inspect { .. }
+                | Action::FindContainers { .. }
+        );
+        let (shared, arn) = (self.shared.clone(), self.arn.clone());
+        self.begin(!only_looks, async move { docker_action(&shared, &arn, action).await });
     }
 }
 
 /// Performs an action that goes to Docker; the others were taken care of.
-async fn docker_action<D: Docker>(shared: &Shared<D>, action: Action) -> Input {
+async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action: Action) -> Input {
     let docker = &shared.docker;
     let millis = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     match action {
         Action::InspectImage { container, image } => {
-            let result = noticing(shared, docker.inspect_image(&image).await);
+            let result = noticing(shared, shared.images.find(docker, &image).await);
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
         Action::PullImage { container, image } => {
-            let result = match docker.pull(&image, shared.pull_limits).await {
-                Ok(()) => docker.inspect_image(&image).await,
-                Err(error) => Err(error),
-            };
-            Input::ImagePulled {
-                container,
-                result: noticing(shared, result).map(convert::image).map_err(convert::pull_error),
-            }
+            let result = shared.images.pull(docker, &image, shared.pull_limits).await;
+            Input::ImagePulled { container, result: noticing(shared, result).map_err(convert::pull_error) }
         }
         Action::Create { container, spec, timeout_ms } => {
             let result = docker.create(&spec.name, &spec.body, millis(timeout_ms)).await;
@@ -276,6 +294,14 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, action: Action) -> Input {
             let result = docker.remove(&target).await;
             Input::Removed { container, result: noticing(shared, result).map_err(convert::error) }
         }
+        Action::FindContainers { task_arn } => {
+            // Only our own: the same task may be another instance's business on this Engine.
+            let labels = [format!("{LABEL_INSTANCE}={instance_arn}"), format!("{LABEL_TASK}={task_arn}")];
+            let result = docker.list(&[&labels[0], &labels[1]]).await;
+            let found =
+                |listed: Vec<_>| listed.into_iter().filter_map(watcher::found).map(|(_, found)| found).collect();
+            Input::ContainersFound { task_arn, result: noticing(shared, result).map(found).map_err(convert::error) }
+        }
         Action::Save { .. }
         | Action::Forget { .. }
         | Action::SaveTimeline(_)
@@ -291,33 +317,6 @@ fn noticing<D, T>(shared: &Shared<D>, result: Result<T, DockerError>) -> Result<
         shared.docker_lost.notify_one();
     }
     result
-}
-
-async fn submit<D>(shared: &Shared<D>, task_arn: String, change: &SubmitTaskStateChangeRequest) -> Input {
-    let body = change.to_json();
-    let mut backoff = SUBMIT_RETRY;
-    let mut tries_left = SUBMIT_TRIES;
-    let outcome = loop {
-        let answer = {
-            // The semaphore is never closed.
-            let _permit = shared.submits.acquire().await;
-            shared.api.call("SubmitTaskStateChange", body.clone()).await
-        };
-        tries_left -= 1;
-        match answer {
-            Ok(_) => break SubmitOutcome::Accepted,
-            Err(error) if error.is_passing() && tries_left > 0 => {
-                let pause = backoff.next();
-                warn!(task = task_arn, %error, ?pause, "a state change did not get through, trying again");
-                sleep(pause).await;
-            }
-            Err(error) if error.code() == "InvalidParameterException" => {
-                break SubmitOutcome::Dropped(error.to_string());
-            }
-            Err(error) => break SubmitOutcome::Failed(error.to_string()),
-        }
-    };
-    Input::Submitted { task_arn, outcome }
 }
 
 #[cfg(test)]

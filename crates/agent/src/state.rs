@@ -1,7 +1,7 @@
 //! What survives the agent: one small file, written by one thread.
 //!
-//! Kept are the cluster, the host's id, each identity's container instance ARN and manifest timeline, and a record per
-//! task. Records are bytes here; the engine knows what is in them.
+//! Kept are the cluster, the host's id, each identity's container instance ARN and manifest timeline, a record per task and
+//! one per image that tasks used. Records are bytes here; the engine knows what is in them.
 //!
 //! Every write gets a [`Ticket`]; whoever must not act before a write is durable awaits the ticket. The thread takes
 //! all writes that wait and makes them durable with one sync, so a burst of tasks costs a handful of syncs. A write
@@ -16,16 +16,17 @@ use std::sync::{Arc, mpsc};
 use std::thread::JoinHandle;
 use std::time::Duration;
 
+use longshore_client::chain;
 use redb::backends::{FileBackend, InMemoryBackend};
 use redb::{Database, ReadableDatabase, ReadableTable, TableDefinition};
 use thiserror::Error;
 use tokio::sync::watch;
 use tracing::{error, info};
 
-use crate::api_client::chain;
-
 const META: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("meta");
 const TASKS: TableDefinition<'_, (u32, &str), &[u8]> = TableDefinition::new("tasks");
+/// The format is the same with and without it: an agent that does not know it leaves it alone.
+const IMAGES: TableDefinition<'_, &str, &[u8]> = TableDefinition::new("images");
 
 const FORMAT: &[u8] = b"1";
 /// A task's record is about a kilobyte and is read only at start: the cache only has to hold the pages of one batch.
@@ -80,6 +81,8 @@ pub(crate) enum Change {
     ClientToken { identity: u32, token: String },
     InstanceArn { identity: u32, arn: String },
     Timeline { identity: u32, timeline: i64 },
+    PutImage { id: String, record: Vec<u8> },
+    DropImage { id: String },
     PutTask { identity: u32, arn: String, record: Vec<u8> },
     DropTask { identity: u32, arn: String },
 }
@@ -89,6 +92,8 @@ pub(crate) enum Change {
 pub(crate) struct Loaded {
     pub(crate) cluster: Option<String>,
     pub(crate) host_id: Option<String>,
+    /// By image id.
+    pub(crate) images: BTreeMap<String, Vec<u8>>,
     pub(crate) identities: BTreeMap<u32, Identity>,
 }
 
@@ -301,12 +306,13 @@ fn private_file(path: &Path) -> std::io::Result<std::fs::File> {
 }
 
 fn commit(database: &Database, batch: &[Change]) -> Result<(), redb::Error> {
-    let mut transaction = database.begin_write()?;
-    // A file left by kill -9 opens in milliseconds instead of being walked through.
-    transaction.set_quick_repair(true);
+    // Without quick repair: a commit is one sync instead of two (0.15 ms instead of 0.3 ms measured), and a file that kill -9
+    // left is walked through when it is opened, 4 ms for a thousand tasks and 26 ms for ten thousand.
+    let transaction = database.begin_write()?;
     {
         let mut meta = transaction.open_table(META)?;
         let mut tasks = transaction.open_table(TASKS)?;
+        let mut images = transaction.open_table(IMAGES)?;
         meta.insert("format", FORMAT)?;
         for change in batch {
             match change {
@@ -325,6 +331,12 @@ fn commit(database: &Database, batch: &[Change]) -> Result<(), redb::Error> {
                 Change::Timeline { identity, timeline } => {
                     let text = timeline.to_string();
                     meta.insert(&*format!("timeline/{identity}"), text.as_bytes())?;
+                }
+                Change::PutImage { id, record } => {
+                    images.insert(id.as_str(), record.as_slice())?;
+                }
+                Change::DropImage { id } => {
+                    images.remove(id.as_str())?;
                 }
                 Change::PutTask { identity, arn, record } => {
                     tasks.insert((*identity, arn.as_str()), record.as_slice())?;
@@ -379,6 +391,16 @@ fn read_all(database: &Database) -> Result<Result<Loaded, String>, redb::Error> 
         let (index, arn) = key.value();
         let record = value.value().to_vec();
         identity(&mut loaded, index).tasks.insert(arn.to_owned(), record);
+    }
+    match transaction.open_table(IMAGES) {
+        Ok(images) => {
+            for entry in images.iter()? {
+                let (id, record) = entry?;
+                loaded.images.insert(id.value().to_owned(), record.value().to_vec());
+            }
+        }
+        Err(redb::TableError::TableDoesNotExist(_)) => {}
+        Err(error) => return Err(error.into()),
     }
     Ok(Ok(loaded))
 }
@@ -481,6 +503,48 @@ mod tests {
         drop(database);
         let error = State::open(Some(dir.path())).map(|_| ()).unwrap_err();
         assert!(error.to_string().contains("format 2"), "{error}");
+    }
+
+    /// An upgrade in place: the file of a release, left by kill -9 with a task running and one ended.
+    #[tokio::test]
+    async fn the_file_of_an_earlier_release_is_read_and_written() {
+        use crate::engine::{Desired, Status, TaskRecord};
+        let file = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/fixtures/agent-0.1.0.redb");
+        let dir = tempfile::tempdir().unwrap();
+        std::fs::copy(file, dir.path().join("agent.redb")).unwrap();
+        let (state, writer, loaded) = State::open(Some(dir.path())).unwrap();
+        assert_eq!((loaded.cluster.as_deref(), loaded.host_id.as_deref()), (Some("default"), Some("fixture-host")));
+        assert!(loaded.images.is_empty());
+        let saved = &loaded.identities[&0];
+        assert!(saved.instance_arn.as_ref().unwrap().contains(":container-instance/default/"));
+        let records: Vec<TaskRecord> =
+            saved.tasks.values().map(|bytes| TaskRecord::from_json(bytes).unwrap()).collect();
+        let by_family =
+            |family: &str| records.iter().find(|record| record.definition.family.as_deref() == Some(family)).unwrap();
+        let running = by_family("upgrade");
+        assert_eq!(
+            (running.desired, running.known, running.reported),
+            (Desired::Running, Status::Running, Status::Running)
+        );
+        let main = &running.containers[0];
+        assert_eq!((main.name.as_str(), main.docker_id.as_ref().map(String::len)), ("main", Some(64)));
+        assert_eq!(main.bindings.as_ref().unwrap()[0].container_port, 80);
+        let ended = by_family("ended");
+        assert_eq!((ended.known, ended.containers[0].exit_code), (Status::Stopped, Some(3)));
+
+        let rewritten = records.iter().map(|record| Change::PutTask {
+            identity: 0,
+            arn: record.arn().to_owned(),
+            record: record.to_json(),
+        });
+        let image = Change::PutImage { id: "sha256:1".into(), record: b"one".to_vec() };
+        let ticket = state.write(rewritten.chain([image]).collect());
+        state.durable(ticket).await;
+        writer.close();
+        let (_, _, again) = State::open(Some(dir.path())).unwrap();
+        let read = again.identities[&0].tasks.values().map(|bytes| TaskRecord::from_json(bytes).unwrap());
+        assert_eq!(read.collect::<Vec<_>>(), records);
+        assert_eq!(again.images["sha256:1"], b"one");
     }
 
     #[tokio::test]

@@ -263,6 +263,44 @@ async fn what_ended_while_the_agent_was_away_is_reported() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_agent_whose_server_is_away_at_boot_looks_after_its_tasks_and_goes_on_trying() {
+    if contract::engine().is_none() {
+        return;
+    }
+    let away = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let is_away = away.clone();
+    let mut plane = Plane::answering("boot", move |call, prefix, base| {
+        let registers = call.operation == "RegisterContainerInstance";
+        if registers && is_away.load(std::sync::atomic::Ordering::Relaxed) {
+            return (503, json!({ "__type": "ServerException", "message": "no leader" }));
+        }
+        answer(call, prefix, base)
+    })
+    .await;
+    let agent = plane.agent(&[]);
+    let mut session = plane.session().await;
+    session.send_text(&payload(&plane, "p1", 1, "RUNNING", &[])).await;
+    let running = plane.state_change("RUNNING").await;
+    drop(session);
+    agent.leave().await.unwrap();
+
+    away.store(true, std::sync::atomic::Ordering::Relaxed);
+    let agent = plane.agent(&[]);
+    plane.server.call("RegisterContainerInstance").await;
+    let id = running["containers"][0]["runtimeId"].as_str().unwrap();
+    assert!(Command::new("docker").args(["stop", id]).output().unwrap().status.success());
+    let stopped = plane.state_change("STOPPED").await;
+    assert_eq!(stopped["containers"][0]["exitCode"], 7);
+
+    away.store(false, std::sync::atomic::Ordering::Relaxed);
+    plane.session().await;
+    agent.leave().await.unwrap();
+    let facts = AgentFacts::read(plane.dir.path()).unwrap().unwrap();
+    assert_eq!(facts.container_instance_arns, [format!("{}0", plane.instance_prefix)]);
+    assert_eq!((facts.server, facts.pid), (plane.server.base.clone(), std::process::id()));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn several_instances_share_one_engine() {
     if contract::engine().is_none() {
         return;

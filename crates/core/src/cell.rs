@@ -7,18 +7,20 @@ use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 use longshore_api::ecs::{self, Request, Response, error};
-use longshore_api::{ApiError, Timestamp};
+use longshore_api::{ApiError, Timestamp, admin};
 
 use crate::config::CellConfig;
+use crate::decision::Decision;
 use crate::entity::{Entity, Task};
 use crate::entropy::Entropy;
 use crate::ids::{InstanceKey, SessionId, TaskKey};
+use crate::instance::liveness::Liveness;
 use crate::instance::session::{self, SessionRefusal, Sessions};
 use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{cluster, instance, limits, task, task_definition};
+use crate::{cluster, identity, instance, limits, task, task_definition};
 
 mod check;
 #[cfg(test)]
@@ -35,6 +37,13 @@ pub enum Command {
         principal: Principal,
         /// What it asks.
         request: Request,
+    },
+    /// A request of the administration, verified and typed by the edge.
+    Admin {
+        /// Who signed it.
+        principal: Principal,
+        /// What it asks.
+        request: admin::Request,
     },
     /// An agent opened a session.
     SessionOpened {
@@ -53,6 +62,8 @@ pub enum Command {
         instance: InstanceKey,
         /// Which it was.
         session: SessionId,
+        /// When the agent was last heard of: its loss clock starts there, not when the silence was noticed.
+        heard_at: Timestamp,
     },
     /// An agent asks which tasks that the manifest lacks it may stop.
     StopCandidates {
@@ -85,6 +96,8 @@ pub struct AgentInfo {
 pub enum Reply {
     /// To an API request.
     Api(Result<Response, ApiError>),
+    /// To a request of the administration.
+    Admin(Result<identity::Answer, ApiError>),
     /// To a session that was opened.
     Session(Result<InstanceKey, SessionRefusal>),
     /// To everything else.
@@ -147,13 +160,19 @@ pub enum Effect {
         /// Why.
         reason: CloseReason,
     },
+    /// Tell operators what was decided.
+    Note(Decision),
 }
 
-/// Why a session is closed. The agent returns at once after either.
+/// Why a session is closed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum CloseReason {
     /// A newer session of the same instance counts.
     Replaced,
+    /// The access key that opened it was revoked. The agent may come back as often as it likes: it is refused.
+    Revoked,
+    /// The instance was deregistered: its agent is told so when it comes back.
+    Deregistered,
     /// The state was taken back or loaded anew: what was sent is derived again from it.
     StateReset,
 }
@@ -208,6 +227,8 @@ pub struct Cell {
     tables: Tables,
     /// Volatile.
     sessions: Sessions,
+    /// Volatile.
+    liveness: Liveness,
     /// The commit number given out last.
     sequence: u64,
 }
@@ -217,6 +238,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) config: &'a CellConfig,
     pub(crate) tables: &'a mut Tables,
     pub(crate) sessions: &'a mut Sessions,
+    pub(crate) liveness: &'a mut Liveness,
     pub(crate) now: Timestamp,
     pub(crate) entropy: Entropy,
     pub(crate) effects: Vec<Effect>,
@@ -230,9 +252,19 @@ impl Turn<'_> {
         *self.sequence
     }
 
+    /// Tells operators what was decided.
+    pub(crate) fn note(&mut self, decision: Decision) {
+        self.effects.push(Effect::Note(decision));
+    }
+
+    /// Whether one more change fits this command's group.
+    pub(crate) fn has_room(&self) -> bool {
+        self.tables.changes_made() < limits::CHANGES_PER_GROUP
+    }
+
     /// Orders a task to run, if its agent is connected; else it is ordered when the agent connects.
     pub(crate) fn send_start(&mut self, task: &Task) {
-        let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        let instance = task.home();
         if let Some(session) = self.sessions.get(instance) {
             let sequence = self.next_sequence();
             self.effects.push(Effect::Start { instance, session, sequence, task: task.key });
@@ -241,7 +273,7 @@ impl Turn<'_> {
 
     /// Orders a task to stop, if its agent is connected; else it is ordered when the agent connects.
     pub(crate) fn send_stop(&mut self, task: &Task) {
-        let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        let instance = task.home();
         if let Some(session) = self.sessions.get(instance) {
             let sequence = self.next_sequence();
             self.effects.push(Effect::Stop { instance, session, sequence, task: task.key });
@@ -253,7 +285,13 @@ impl Cell {
     /// A cell without entities.
     pub fn new(config: CellConfig) -> Self {
         let config = Arc::new(config);
-        Self { tables: Tables::new(config.clone()), config, sessions: Sessions::default(), sequence: 0 }
+        Self {
+            tables: Tables::new(config.clone()),
+            config,
+            sessions: Sessions::default(),
+            liveness: Liveness::default(),
+            sequence: 0,
+        }
     }
 
     /// Puts in an entity from the store. Only before the first command.
@@ -261,9 +299,11 @@ impl Cell {
         self.tables.load(entity);
     }
 
-    /// Ends loading: `sequence` is the last commit number that the store holds.
+    /// Ends loading: `sequence` is the last commit number that the store holds. The next command is the first one served:
+    /// from it on agents have time to come before their absence counts.
     pub fn loaded(&mut self, sequence: u64) {
         self.sequence = sequence;
+        self.liveness.reset();
     }
 
     /// The commit number given out last.
@@ -288,13 +328,21 @@ impl Cell {
 
     /// When the next [`Command::Tick`] has something to do; `None` when nothing is due ever.
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        task::retention::next_due(&self.tables, self.config.retention)
+        let forgotten = task::retention::next_due(&self.tables, self.config.retention);
+        let retired = instance::deregister::next_expiry(&self.tables);
+        let loss = match self.liveness.has_begun() || self.tables.pool().slots().is_empty() {
+            true => self.liveness.next_due(),
+            // The first command starts the clocks; if nobody else comes, a tick is the first.
+            false => Some(Timestamp::from_millis(0)),
+        };
+        let all = [forgotten, retired, loss, identity::next_due(&self.tables)];
+        all.into_iter().flatten().min()
     }
 
     /// Whether a command could change durable state; one that could not is safe while the store cannot be written.
     pub fn may_write(command: &Command) -> bool {
         match command {
-            Command::Api { .. } | Command::SessionOpened { .. } | Command::Tick => true,
+            Command::Api { .. } | Command::Admin { .. } | Command::SessionOpened { .. } | Command::Tick => true,
             Command::SessionClosed { .. } | Command::StopCandidates { .. } => false,
         }
     }
@@ -306,17 +354,21 @@ impl Cell {
             config: &self.config,
             tables: &mut self.tables,
             sessions: &mut self.sessions,
+            liveness: &mut self.liveness,
             now,
             entropy,
             effects: Vec::new(),
             sequence: &mut self.sequence,
         };
+        if !turn.liveness.has_begun() {
+            instance::lost::begin(&mut turn);
+        }
         let reply = perform(&mut turn, command);
         let effects = std::mem::take(&mut turn.effects);
         let changes = self.tables.take_changes();
         debug_assert!(changes.len() <= limits::CHANGES_PER_GROUP, "{} changes in one group", changes.len());
         // A handler that refuses has changed nothing; should one have, it is as if it had not.
-        if let Reply::Api(Err(_)) = reply {
+        if let Reply::Api(Err(_)) | Reply::Admin(Err(_)) = reply {
             changes.iter().rev().for_each(|change| self.tables.revert(change));
             self.sequence = before;
             return Outcome { reply, group: None, effects: Vec::new() };
@@ -343,9 +395,10 @@ impl Cell {
         let closed = self.sessions.close_all(CloseReason::StateReset);
         for effect in &closed {
             if let Effect::Close { instance, .. } = effect {
-                self.tables.set_session(*instance, None);
+                self.tables.disconnected(*instance, None);
             }
         }
+        self.liveness.reset();
         closed
     }
 }
@@ -353,11 +406,12 @@ impl Cell {
 fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
     match command {
         Command::Api { principal, request } => Reply::Api(request_of(turn, &principal, &request)),
+        Command::Admin { principal, request } => Reply::Admin(administer(turn, &principal, &request)),
         Command::SessionOpened { instance_arn, session, principal, agent } => {
             Reply::Session(session::opened(turn, &principal, &instance_arn, session, &agent))
         }
-        Command::SessionClosed { instance, session } => {
-            session::closed(turn, instance, session);
+        Command::SessionClosed { instance, session, heard_at } => {
+            session::closed(turn, instance, session, heard_at);
             Reply::None
         }
         Command::StopCandidates { instance, session, message_id, candidates } => {
@@ -365,28 +419,43 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             Reply::None
         }
         Command::Tick => {
+            instance::lost::tick(turn);
             task::retention::expire(turn);
+            instance::deregister::expire(turn);
+            identity::expire(turn);
             Reply::None
         }
     }
 }
 
-/// Every operation that changes something. Those that only read are answered by [`ReadModel::answer`].
+/// Every operation that changes something, once it is authorised. Those that only read are answered by [`ReadModel::answer`].
 fn request_of(turn: &mut Turn<'_>, principal: &Principal, request: &Request) -> Result<Response, ApiError> {
-    match request {
+    let authorised = turn.tables.view().authorise(principal, request)?;
+    match authorised.request() {
         Request::CreateCluster(request) => cluster::create(turn, request),
         Request::DeleteCluster(request) => cluster::delete(turn, request),
         Request::RegisterTaskDefinition(request) => task_definition::operations::register(turn, principal, request),
         Request::DeregisterTaskDefinition(request) => task_definition::operations::deregister(turn, request),
         Request::RegisterContainerInstance(request) => instance::register::register(turn, principal, request),
+        Request::UpdateContainerInstancesState(request) => instance::state::update(turn, request),
+        Request::DeregisterContainerInstance(request) => instance::deregister::deregister(turn, request),
         Request::RunTask(request) => task::run::run(turn, request),
         Request::StopTask(request) => task::stop::stop(turn, request),
         Request::SubmitTaskStateChange(request) => task::report::submit_task(turn, principal, request),
         Request::SubmitContainerStateChange(request) => task::report::submit_container(turn, principal, request),
         Request::SubmitAttachmentStateChanges(request) => task::report::submit_attachments(request),
         // A read that came this way is answered from the state it would meet.
-        other => turn.tables.view().answer(other).unwrap_or_else(|| Err(unimplemented(other.operation()))),
+        other => turn.tables.view().answer(authorised).unwrap_or_else(|| Err(unimplemented(other.operation()))),
     }
+}
+
+fn administer(
+    turn: &mut Turn<'_>,
+    principal: &Principal,
+    request: &admin::Request,
+) -> Result<identity::Answer, ApiError> {
+    let authorised = turn.tables.view().authorise_admin(principal, request)?;
+    identity::administer(turn, authorised)
 }
 
 /// The answer of an operation that does not work yet: it never pretends.

@@ -4,6 +4,8 @@ use std::sync::Arc;
 
 use longshore_api::arn::Scope;
 
+use crate::instance::AgentKind;
+
 /// The configuration of a cell. It does not change while the cell runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct CellConfig {
@@ -13,6 +15,67 @@ pub struct CellConfig {
     pub zone: Arc<str>,
     /// How long and how many stopped tasks are kept.
     pub retention: Retention,
+    /// When an instance that is not heard of is lost.
+    pub loss: LossPolicy,
+}
+
+/// When an instance that is not heard of is lost, and when that is held back (DESIGN §4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossPolicy {
+    /// How long an instance with our agent may be without a session, in milliseconds; `None` for ever.
+    pub lost_after_ms: Option<i64>,
+    /// The same for the official agent.
+    pub official_lost_after_ms: Option<i64>,
+    /// How long after the cell began to serve our agents have time to come before their clock starts, in milliseconds.
+    pub return_grace_ms: i64,
+    /// The same for the official agent.
+    pub official_return_grace_ms: i64,
+    /// When more than this many percent of a cluster's hosts vanish within the window, nothing is evicted there.
+    pub brake_percent: u32,
+    /// The window, in milliseconds.
+    pub brake_window_ms: i64,
+}
+
+/// What of the policy is about one kind of agent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LossClock {
+    /// How long it may be without a session, in milliseconds; `None` for ever.
+    pub lost_after_ms: Option<i64>,
+    /// How long after the cell began to serve its clock starts, in milliseconds.
+    pub grace_ms: i64,
+}
+
+impl Default for LossPolicy {
+    /// A minute for our agent, five for the official one, which backs off up to two and a half and keeps a silent socket for
+    /// two. The grace is twice the longest back-off: 15 seconds and 2.5 minutes.
+    fn default() -> Self {
+        Self {
+            lost_after_ms: Some(60_000),
+            official_lost_after_ms: Some(300_000),
+            return_grace_ms: 30_000,
+            official_return_grace_ms: 300_000,
+            brake_percent: 30,
+            brake_window_ms: 60_000,
+        }
+    }
+}
+
+impl LossPolicy {
+    /// What holds for a kind of agent.
+    pub fn clock(&self, kind: AgentKind) -> LossClock {
+        match kind {
+            AgentKind::Longshore => LossClock { lost_after_ms: self.lost_after_ms, grace_ms: self.return_grace_ms },
+            AgentKind::Official => {
+                LossClock { lost_after_ms: self.official_lost_after_ms, grace_ms: self.official_return_grace_ms }
+            }
+        }
+    }
+
+    /// The same patience with every agent, as an operator asks for by one number.
+    #[must_use]
+    pub fn lost_after(self, lost_after_ms: Option<i64>) -> Self {
+        Self { lost_after_ms, official_lost_after_ms: lost_after_ms, ..self }
+    }
 }
 
 /// How long stopped tasks stay describable (DESIGN §3.10).
@@ -34,12 +97,14 @@ impl Default for Retention {
 }
 
 impl CellConfig {
-    /// The configuration for a region and an account, with zone `<region>a` and the default retention.
+    /// The configuration for a region and an account, with zone `<region>a` and the default retention
+    /// and loss policy.
     pub fn new(region: &str, account_id: &str) -> Self {
         Self {
             scope: Scope::new(region, account_id),
             zone: format!("{region}a").into(),
             retention: Retention::default(),
+            loss: LossPolicy::default(),
         }
     }
 }

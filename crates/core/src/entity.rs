@@ -11,6 +11,7 @@ use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
+use crate::instance::InstanceStatus;
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use crate::task::status::{DesiredStatus, TaskStatus};
 
@@ -73,14 +74,26 @@ pub struct Instance {
     pub version_info: Option<types::VersionInfo>,
     /// When it registered first.
     pub registered_at: Timestamp,
+    /// What may happen on it. Written by the operations on it, never by its agent.
+    #[serde(default, skip_serializing_if = "InstanceStatus::is_active")]
+    pub status: InstanceStatus,
+    /// When it was given up because its agent was not heard of; cleared by its next session.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lost_at: Option<Timestamp>,
+    /// When its agent was last heard of before it was given up; goes with `lost_at`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub heard_at: Option<Timestamp>,
+    /// When it became INACTIVE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub inactive_at: Option<Timestamp>,
     /// Grows with every change.
     pub version: i64,
 }
 
-/// A task. Durable; its existence, until STOPPED, is the reservation of what it needs.
+/// A task. Durable; its existence, until `known` is STOPPED, is the reservation of what it needs.
 ///
-/// Writers: `desired` RunTask and StopTask; `known`, `containers` and the times between `created_at` and
-/// `stopped_at` the reports of the agent.
+/// Writers: `desired` RunTask, StopTask and the verdict; `verdict` the cell when it gives the instance up; `known`,
+/// `containers` and the times between `created_at` and `stopped_at` the reports of the agent.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Cluster and id.
@@ -108,8 +121,11 @@ pub struct Task {
     pub host_ports: Vec<HostPort>,
     /// What we want.
     pub desired: DesiredStatus,
-    /// What the agent said last.
+    /// What the agent said last. [`Task::last_status`] is what the API shows.
     pub known: TaskStatus,
+    /// The cell's own judgement that the task is over, because its instance is lost or was given back without its agent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub verdict: Option<Verdict>,
     /// One per container of the definition, in its order.
     pub containers: Vec<TaskContainer>,
     /// Tags, given or propagated.
@@ -125,6 +141,43 @@ pub struct Task {
     pub stop: Option<Stop>,
     /// Grows with every change.
     pub version: i64,
+}
+
+/// The judgement that a task is over although its agent did not say so. What the task holds on its instance is held on
+/// ("stale") until the agent says STOPPED, or the instance is INACTIVE.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Verdict {
+    /// When it was given: `stoppedAt` for the API.
+    pub at: Timestamp,
+    /// When its agent said STOPPED after all, or its instance became INACTIVE.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub settled_at: Option<Timestamp>,
+}
+
+impl Task {
+    /// What the API, the counters and every waiter see: the verdict if there is one, else what the agent said last.
+    pub fn last_status(&self) -> TaskStatus {
+        match self.verdict {
+            Some(_) => TaskStatus::Stopped,
+            None => self.known,
+        }
+    }
+
+    /// Over for the API, while its instance may still run it.
+    pub fn is_stale(&self) -> bool {
+        self.verdict.is_some() && self.known != TaskStatus::Stopped
+    }
+
+    /// Since when nothing is left of it but its record; retention counts from then on.
+    pub fn over_since(&self) -> Option<Timestamp> {
+        let settled_at = self.verdict.and_then(|verdict| verdict.settled_at);
+        settled_at.or(self.life.stopped_at).filter(|_| self.known == TaskStatus::Stopped)
+    }
+
+    /// Where it runs.
+    pub fn home(&self) -> InstanceKey {
+        InstanceKey { cluster: self.key.cluster, id: self.instance }
+    }
 }
 
 /// The times of a task after its creation.
@@ -149,7 +202,7 @@ pub struct Life {
     /// The first essential container ended.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub execution_stopped_at: Option<Timestamp>,
-    /// STOPPED was reported.
+    /// STOPPED was reported, or the verdict given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped_at: Option<Timestamp>,
 }
@@ -239,6 +292,63 @@ pub enum Made {
     Instance(InstanceId),
 }
 
+/// A join token. Durable; written by the operations on tokens and by joining. Its secret is derived from its id at the edge
+/// and kept nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct JoinToken {
+    /// Its id, with which a join is signed.
+    pub id: Arc<str>,
+    /// The name of the cluster it leads to.
+    pub cluster: Arc<str>,
+    /// How many machines may join with it.
+    pub uses: u32,
+    /// How many have.
+    pub used: u32,
+    /// When it was made.
+    pub created_at: Timestamp,
+    /// When it expires.
+    pub expires_at: Timestamp,
+    /// When it was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+impl JoinToken {
+    /// When it became useless, or will.
+    pub fn ends_at(&self) -> Timestamp {
+        self.revoked_at.map_or(self.expires_at, |revoked_at| revoked_at.min(self.expires_at))
+    }
+}
+
+/// A machine that joined: the access key it was given, and what the key is bound to. Durable; written when the machine joins
+/// and when it is revoked. The key's secret is derived from its id at the edge and kept nowhere.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Identity {
+    /// The key.
+    pub access_key_id: Arc<str>,
+    /// The name of the cluster whose instances it may register. By name, as the machine's own configuration has it: a
+    /// cluster that is deleted and made again takes its machines back.
+    pub cluster: Arc<str>,
+    /// The token it joined with, and what it said to have the same answer again.
+    pub join: JoinKey,
+    /// How many container instances it may have at once.
+    pub instances: u32,
+    /// When it joined.
+    pub created_at: Timestamp,
+    /// When its key was revoked.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub revoked_at: Option<Timestamp>,
+}
+
+/// One machine's join: repeated with the same two it is the same join.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct JoinKey {
+    /// The join token's id.
+    pub token: Arc<str>,
+    /// The client token that the machine chose.
+    pub client_token: Arc<str>,
+}
+
 /// The identity of any entity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntityKey {
@@ -254,6 +364,10 @@ pub enum EntityKey {
     Task(TaskKey),
     /// By operation, cluster and token.
     Token(TokenKey),
+    /// By id.
+    JoinToken(Arc<str>),
+    /// By access key id.
+    Identity(Arc<str>),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -271,6 +385,10 @@ pub enum Entity {
     Task(Arc<Task>),
     /// A client token.
     Token(Arc<Token>),
+    /// A join token.
+    JoinToken(Arc<JoinToken>),
+    /// A machine that joined.
+    Identity(Arc<Identity>),
 }
 
 impl Entity {
@@ -283,6 +401,8 @@ impl Entity {
             Self::Instance(instance) => EntityKey::Instance(instance.key),
             Self::Task(task) => EntityKey::Task(task.key),
             Self::Token(token) => EntityKey::Token(token.key.clone()),
+            Self::JoinToken(token) => EntityKey::JoinToken(token.id.clone()),
+            Self::Identity(identity) => EntityKey::Identity(identity.access_key_id.clone()),
         }
     }
 
@@ -295,6 +415,8 @@ impl Entity {
             Self::Instance(entity) => serde_json::to_vec(entity),
             Self::Task(entity) => serde_json::to_vec(entity),
             Self::Token(entity) => serde_json::to_vec(entity),
+            Self::JoinToken(entity) => serde_json::to_vec(entity),
+            Self::Identity(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -311,6 +433,8 @@ impl Entity {
             b'i' => Self::Instance(Arc::new(parse(key, value)?)),
             b't' => Self::Task(Arc::new(parse(key, value)?)),
             b'k' => Self::Token(Arc::new(parse(key, value)?)),
+            b'j' => Self::JoinToken(Arc::new(parse(key, value)?)),
+            b'a' => Self::Identity(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -334,6 +458,8 @@ impl EntityKey {
         let mut key = Vec::with_capacity(32);
         match self {
             Self::Cluster(name) => put(&mut key, b'c', &[name.as_bytes()]),
+            Self::JoinToken(id) => put(&mut key, b'j', &[id.as_bytes()]),
+            Self::Identity(access_key_id) => put(&mut key, b'a', &[access_key_id.as_bytes()]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);
@@ -370,7 +496,7 @@ pub enum DecodeError {
         kind: u8,
     },
     /// The value does not say what the key promises.
-    #[error("the record {key} is not readable: run `longshore store check`")]
+    #[error("the record {key} is not readable")]
     Value {
         /// The key, escaped.
         key: String,
@@ -378,9 +504,83 @@ pub enum DecodeError {
         source: serde_json::Error,
     },
     /// The value belongs to another key.
-    #[error("the record {key} lies under a key that is not its own: run `longshore store check`")]
+    #[error("the record {key} lies under a key that is not its own")]
     Misplaced {
         /// The key, escaped.
         key: String,
     },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// An instance and a task as the first release wrote them, before instances had statuses and tasks verdicts.
+    const OLD_INSTANCE: &str = r#"{"key":{"cluster":1,"id":"018bcfe56803c26b4dddc10cfd59c080"},"principal":"AKIA1","cpu":1000,
+        "memory":1000,"reserved_ports":[{"port":22,"protocol":"tcp"}],"attributes":{"longshore.host-id":"host-1","rack":null},
+        "version_info":{"agentVersion":"1.0.0"},"registered_at":1700000000.003,"version":2}"#;
+    const OLD_TASK: &str = r#"{"key":{"cluster":1,"id":"018bcfe56807aaaaaaaaaaaaaaaaaaaa"},
+        "instance":"018bcfe56803c26b4dddc10cfd59c080","definition":{"family":"web","revision":1},"group":"family:web",
+        "launch_type":"EC2","cpu":100,"memory":100,"desired":"RUNNING","known":"RUNNING",
+        "containers":[{"s":"RUNNING","d":{"runtime_id":"abc"}}],"created_at":1700000000.007,
+        "life":{"connectivity_at":1700000001.5,"started_at":1700000002.25},"version":3}"#;
+
+    /// The record without the spaces of the literals above.
+    fn compact(text: &str) -> String {
+        let value: serde_json::Value = serde_json::from_str(text).expect("JSON");
+        value.to_string()
+    }
+
+    fn read_back(text: &str, key: &EntityKey) -> Entity {
+        let entity = Entity::decode(&key.encode(), text.as_bytes()).expect("old records load");
+        let written = entity.encode().expect("JSON");
+        let written = String::from_utf8(written).expect("text");
+        assert_eq!(compact(&written), compact(text), "what has nothing new to say is written as before");
+        entity
+    }
+
+    #[test]
+    fn records_of_the_first_release_load_and_are_written_as_they_were() {
+        let cluster = ClusterId(1);
+        let id: InstanceId = "018bcfe56803c26b4dddc10cfd59c080".parse().expect("an id");
+        let Entity::Instance(instance) = read_back(OLD_INSTANCE, &EntityKey::Instance(InstanceKey { cluster, id }))
+        else {
+            panic!("an instance")
+        };
+        assert_eq!((instance.status, instance.lost_at), (InstanceStatus::Active, None));
+        let id: TaskId = "018bcfe56807aaaaaaaaaaaaaaaaaaaa".parse().expect("an id");
+        let Entity::Task(task) = read_back(OLD_TASK, &EntityKey::Task(TaskKey { cluster, id })) else {
+            panic!("a task")
+        };
+        assert_eq!((task.last_status(), task.is_stale()), (TaskStatus::Running, false));
+    }
+
+    #[test]
+    fn a_verdict_and_a_status_survive_the_store() {
+        let cluster = ClusterId(1);
+        let at = Timestamp::from_millis(1_700_000_000_123);
+        let Ok(Entity::Instance(old)) = Entity::decode(
+            &EntityKey::Instance(InstanceKey { cluster, id: InstanceId(0x018b_cfe5_6803_c26b_4ddd_c10c_fd59_c080) })
+                .encode(),
+            OLD_INSTANCE.as_bytes(),
+        ) else {
+            panic!("an instance")
+        };
+        let (status, lost_at) = (InstanceStatus::Deregistering, Some(at));
+        let instance = Entity::Instance(Arc::new(Instance { status, lost_at, ..Instance::clone(&old) }));
+        let stored = instance.encode().expect("JSON");
+        assert_eq!(Entity::decode(&instance.key().encode(), &stored).expect("reads"), instance);
+        let id = TaskId(0x018b_cfe5_6807_aaaa_aaaa_aaaa_aaaa_aaaa);
+        let Ok(Entity::Task(old)) =
+            Entity::decode(&EntityKey::Task(TaskKey { cluster, id }).encode(), OLD_TASK.as_bytes())
+        else {
+            panic!("a task")
+        };
+        let verdict = Some(Verdict { at, settled_at: None });
+        let task = Task { verdict, ..Task::clone(&old) };
+        assert!(task.is_stale() && task.last_status() == TaskStatus::Stopped && task.over_since().is_none());
+        let task = Entity::Task(Arc::new(task));
+        let stored = task.encode().expect("JSON");
+        assert_eq!(Entity::decode(&task.key().encode(), &stored).expect("reads"), task);
+    }
 }

@@ -4,11 +4,11 @@ use longshore_api::ecs::{Operation, Request, Response};
 use longshore_api::{ApiError, Timestamp};
 use serde_json::{Value, json};
 
-use crate::cell::{AgentInfo, Cell, Command, Outcome, Reply};
+use crate::cell::{AgentInfo, Cell, Command, Effect, Outcome, Reply};
 use crate::config::{CellConfig, Retention};
 use crate::entropy::Entropy;
 use crate::ids::{InstanceKey, SessionId};
-use crate::principal::Principal;
+use crate::principal::{Principal, Role};
 use crate::task::status::DesiredStatus;
 
 /// When tests begin.
@@ -29,7 +29,7 @@ pub(crate) fn config() -> CellConfig {
 
 /// The key of an agent; number 0 is the user's.
 pub(crate) fn principal(key: u32) -> Principal {
-    Principal { access_key_id: format!("AKIA{key}").into(), arn: "arn:aws:iam::000000000000:root".into() }
+    Principal::new(Role::Owner, &format!("AKIA{key}"), "000000000000")
 }
 
 /// A request as the edge makes it.
@@ -65,7 +65,12 @@ pub(crate) fn definition(family: &str, cpu: i64, memory: i64, host_ports: &[u16]
 impl Lab {
     /// A cell with a default cluster.
     pub(crate) fn new() -> Self {
-        let mut lab = Self { cell: Cell::new(config()), now: START, entropy: Entropy::from_seed([9; 32]), sessions: 0 };
+        Self::with(config())
+    }
+
+    /// The same, configured otherwise.
+    pub(crate) fn with(config: CellConfig) -> Self {
+        let mut lab = Self { cell: Cell::new(config), now: START, entropy: Entropy::from_seed([9; 32]), sessions: 0 };
         lab.ok(0, Operation::CreateCluster, &json!({}));
         lab
     }
@@ -135,6 +140,28 @@ impl Lab {
             Reply::Session(Ok(instance)) => (instance, SessionId(self.sessions)),
             other => panic!("the session was refused: {other:?}"),
         }
+    }
+
+    /// Ends a session; its agent was heard of until now.
+    pub(crate) fn disconnect(&mut self, instance: InstanceKey, session: SessionId) -> Outcome {
+        let heard_at = self.now;
+        self.apply(Command::SessionClosed { instance, session, heard_at })
+    }
+
+    /// Lets time pass, with a tick whenever one is due; answers what was done meanwhile.
+    pub(crate) fn pass(&mut self, ms: i64) -> Vec<Effect> {
+        let end = self.now.plus_millis(ms);
+        let mut effects = Vec::new();
+        let mut ticks = 0;
+        while let Some(due) = self.cell.next_deadline().filter(|due| *due < end) {
+            // `apply` adds the millisecond.
+            self.now = self.now.max(due.plus_millis(-1));
+            effects.extend(self.apply(Command::Tick).effects);
+            ticks += 1;
+            assert!(ticks < 10_000, "a tick is due at {due} again and again");
+        }
+        self.now = self.now.max(end);
+        effects
     }
 
     /// A connected instance on a host of its own.

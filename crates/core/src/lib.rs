@@ -14,11 +14,13 @@
 pub mod cell;
 pub mod cluster;
 pub mod config;
+mod decision;
 pub mod entity;
 pub mod entropy;
 #[cfg(test)]
 mod fixture;
 mod idempotency;
+pub mod identity;
 pub mod ids;
 pub mod instance;
 pub mod limits;
@@ -36,5 +38,6 @@ pub mod task;
 pub mod task_definition;
 mod unsupported;
 
-pub use config::CellConfig;
-pub use principal::Principal;
+pub use config::{CellConfig, LossPolicy};
+pub use decision::{Decision, Released};
+pub use principal::{Principal, Role};

@@ -50,6 +50,23 @@ pub const REPORTED_CONTAINERS: usize = 100;
 pub const BINDINGS: usize = 100;
 /// Stopped tasks or tokens removed by one tick, so that a tick stays far below a commit's size.
 pub const EXPIRED_PER_TICK: usize = 50;
+/// Instances given up by one tick, so that their marks and the first verdicts fit one group.
+pub const LOST_PER_TICK: usize = 40;
+/// Tasks whose ending (a verdict, or the order to stop) is decided in one tick.
+pub const ENDED_PER_TICK: usize = 50;
+/// The pause between two such ticks, in milliseconds: 5,000 verdicts a second, and time for others in between. A lost
+/// instance with 1,000 tasks is settled in a fifth of a second.
+pub const ENDING_PAUSE_MS: i64 = 10;
+/// How soon after a return it is looked whether a mass-loss brake can be released, in milliseconds.
+pub const BRAKE_REVIEW_MS: i64 = 1_000;
+/// How long an INACTIVE instance stays describable, in milliseconds. An hour, as ECS has it.
+pub const INACTIVE_LIFE_MS: i64 = 3_600_000;
+/// Join tokens known at once, those of the last day that ended among them. About 300 bytes each.
+pub const JOIN_TOKENS: usize = 10_000;
+/// Machines that have joined one cell: as many as there may be container instances. About 400 bytes each.
+pub const IDENTITIES: usize = 100_000;
+/// How long a token that ended, and a revoked identity, stay listed, in milliseconds: a day.
+pub const ENDED_IDENTITY_SHOWN_MS: i64 = 24 * 3_600_000;
 /// Groups in one batch: bounds the latency that the last of them sees.
 pub const GROUPS_PER_BATCH: usize = 2_048;
 /// Changes in one group (DESIGN §2.3: the smallest engine's transaction has 128 operations).

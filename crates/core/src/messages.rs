@@ -12,7 +12,7 @@ use crate::task::status::DesiredStatus;
 use crate::task_definition;
 
 impl ReadModel {
-    /// Puts an effect into the agent protocol's words; `None` when what it is about is gone.
+    /// Puts an effect into the agent protocol's words; `None` when what it is about is gone, and for notes.
     pub fn render(&self, effect: &Effect, now: Timestamp) -> Option<Delivery> {
         let (instance, session, message) = match effect {
             Effect::Start { instance, session, sequence, task } => {
@@ -32,6 +32,8 @@ impl ReadModel {
             &Effect::Close { instance, session, reason } => {
                 return Some(Delivery::Close { instance, session, reason });
             }
+            // For people, not for agents.
+            Effect::Note(_) => return None,
         };
         Some(Delivery::Send { instance, session, message: Box::new(message) })
     }

@@ -259,6 +259,7 @@ fn give_up(work: Work, durable: u64, error: fn() -> ApiError, release: &mut Rele
 fn refusal(command: &Command) -> Reply {
     match command {
         Command::Api { .. } => Reply::Api(Err(not_written())),
+        Command::Admin { .. } => Reply::Admin(Err(not_written())),
         Command::SessionOpened { .. } => Reply::Session(Err(SessionRefusal::Unavailable)),
         Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::Tick => Reply::None,
     }
@@ -267,6 +268,7 @@ fn refusal(command: &Command) -> Reply {
 fn unavailable(reply: &Reply, error: fn() -> ApiError) -> Reply {
     match reply {
         Reply::Api(_) => Reply::Api(Err(error())),
+        Reply::Admin(_) => Reply::Admin(Err(error())),
         Reply::Session(_) => Reply::Session(Err(SessionRefusal::Unavailable)),
         Reply::None => Reply::None,
     }

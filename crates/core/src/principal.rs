@@ -1,14 +1,39 @@
 use std::sync::Arc;
 
-use serde::{Deserialize, Serialize};
-
 /// Who makes a request: the access key that signed it, and the ARN that stands for its owner.
 ///
-/// Made by the edge after the signature was verified; nothing else may make one in production.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+/// Made by the edge after the signature was verified; nothing else may make one in production. What it may do is decided by
+/// [`ReadModel::authorise`](crate::read::ReadModel::authorise).
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Principal {
     /// The access key id of the verified signature.
     pub access_key_id: Arc<str>,
-    /// The ARN shown as `registeredBy`, for example `arn:aws:iam::000000000000:root`.
+    /// The ARN shown as `registeredBy` and in refusals, for example `arn:aws:iam::000000000000:root`.
     pub arn: Arc<str>,
+    /// What kind of key it is.
+    pub role: Role,
+}
+
+/// The kinds of access keys.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Role {
+    /// The root access key: may do everything.
+    Owner,
+    /// A machine's own key: may do what an agent needs, for its own container instances.
+    Instance,
+    /// A join token: may join.
+    JoinToken,
+}
+
+impl Principal {
+    /// The principal behind a key of this kind.
+    pub fn new(role: Role, access_key_id: &str, account_id: &str) -> Self {
+        let resource = match role {
+            Role::Owner => "root".to_owned(),
+            Role::Instance => format!("instance/{access_key_id}"),
+            Role::JoinToken => format!("join-token/{access_key_id}"),
+        };
+        let arn = format!("arn:aws:iam::{account_id}:{resource}").into();
+        Self { access_key_id: access_key_id.into(), arn, role }
+    }
 }

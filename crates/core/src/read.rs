@@ -5,14 +5,15 @@
 
 use std::sync::Arc;
 
-use imbl::OrdMap;
-use longshore_api::ApiError;
+use imbl::{OrdMap, OrdSet};
 use longshore_api::ecs::types::LaunchType;
 use longshore_api::ecs::{self, Request, Response};
+use longshore_api::{ApiError, Timestamp};
 
 use crate::cluster;
 use crate::config::CellConfig;
-use crate::entity::{Cluster, Definition, Family, Instance, Task};
+use crate::entity::{Cluster, Definition, Family, Identity, Instance, JoinToken, Task};
+use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::resources::HostPort;
 use crate::task::status::TaskStatus;
@@ -29,7 +30,11 @@ pub struct ReadModel {
     pub(crate) families: OrdMap<Arc<str>, Arc<Family>>,
     pub(crate) definitions: OrdMap<DefinitionKey, KnownDefinition>,
     pub(crate) instances: OrdMap<InstanceKey, Arc<Instance>>,
+    /// Derived: the instances that each access key registered.
+    pub(crate) instances_by_key: OrdSet<(Arc<str>, InstanceKey)>,
     pub(crate) tasks: OrdMap<TaskKey, Arc<Task>>,
+    pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
+    pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Derived; `instances` as of the publication.
@@ -52,6 +57,8 @@ pub(crate) struct Usage {
     pub(crate) pending: u32,
     pub(crate) running: u32,
     pub(crate) connected: bool,
+    /// When the last session since this cell began ended, while none is open.
+    pub(crate) disconnected_at: Option<Timestamp>,
 }
 
 /// How many of each a cluster has.
@@ -75,7 +82,7 @@ impl Counters {
     }
 
     fn each_of(&mut self, task: &Task, change: impl Fn(&mut usize)) {
-        let (all, external) = match task.known {
+        let (all, external) = match task.last_status() {
             TaskStatus::Pending => (&mut self.pending, &mut self.external_pending),
             TaskStatus::Running => (&mut self.running, &mut self.external_running),
             TaskStatus::Stopped => return,
@@ -97,15 +104,18 @@ impl ReadModel {
             families: OrdMap::new(),
             definitions: OrdMap::new(),
             instances: OrdMap::new(),
+            instances_by_key: OrdSet::new(),
             tasks: OrdMap::new(),
+            join_tokens: OrdMap::new(),
+            identities: OrdMap::new(),
             usage: OrdMap::new(),
             counters: OrdMap::new(),
         }
     }
 
     /// Answers a request that only reads; `None` when the request is for the cell.
-    pub fn answer(&self, request: &Request) -> Option<Result<Response, ApiError>> {
-        Some(match request {
+    pub fn answer(&self, authorised: Authorised<'_, Request>) -> Option<Result<Response, ApiError>> {
+        Some(match authorised.request() {
             Request::DescribeClusters(request) => cluster::describe(self, request),
             Request::ListClusters(request) => cluster::list(self, request),
             Request::DescribeTaskDefinition(request) => task_definition::operations::describe(self, request),

@@ -7,11 +7,11 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 
 use crate::config::CellConfig;
-use crate::entity::{Cluster, Entity, EntityKey, Instance, Task, Token, TokenKey};
-use crate::ids::{ClusterId, InstanceKey, SessionId, TaskKey};
+use crate::entity::{Cluster, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token, TokenKey};
+use crate::ids::{ClusterId, InstanceKey, TaskKey};
+use crate::instance::InstanceStatus;
 use crate::placement::pool::{Pool, Slot};
 use crate::read::{KnownDefinition, ReadModel, Usage};
-use crate::task::status::TaskStatus;
 use crate::task_definition;
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -33,7 +33,14 @@ pub(crate) struct Tables {
     pool: Pool,
     tokens: BTreeMap<TokenKey, Arc<Token>>,
     tokens_by_expiry: BTreeSet<(Timestamp, TokenKey)>,
+    /// By [`JoinToken::ends_at`].
+    join_tokens_by_end: BTreeSet<(Timestamp, Arc<str>)>,
+    /// Which key a join was answered with.
+    joins: BTreeMap<JoinKey, Arc<str>>,
+    /// Revoked identities without a container instance, by their revocation.
+    abandoned_identities: BTreeSet<(Timestamp, Arc<str>)>,
     stopped: BTreeSet<(Timestamp, TaskKey)>,
+    inactive: BTreeSet<(Timestamp, InstanceKey)>,
     counters_dirty: BTreeSet<ClusterId>,
     /// Changes of the command under way.
     changes: Vec<Change>,
@@ -46,7 +53,11 @@ impl Tables {
             pool: Pool::default(),
             tokens: BTreeMap::new(),
             tokens_by_expiry: BTreeSet::new(),
+            join_tokens_by_end: BTreeSet::new(),
+            joins: BTreeMap::new(),
+            abandoned_identities: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            inactive: BTreeSet::new(),
             counters_dirty: BTreeSet::new(),
             changes: Vec::new(),
         }
@@ -79,9 +90,34 @@ impl Tables {
         &self.stopped
     }
 
+    /// INACTIVE instances, longest INACTIVE first.
+    pub(crate) fn inactive(&self) -> &BTreeSet<(Timestamp, InstanceKey)> {
+        &self.inactive
+    }
+
+    /// How many changes the command under way has made.
+    pub(crate) fn changes_made(&self) -> usize {
+        self.changes.len()
+    }
+
     /// Client tokens, first to expire first.
     pub(crate) fn tokens_by_expiry(&self) -> &BTreeSet<(Timestamp, TokenKey)> {
         &self.tokens_by_expiry
+    }
+
+    /// Join tokens, first to end first.
+    pub(crate) fn join_tokens_by_end(&self) -> &BTreeSet<(Timestamp, Arc<str>)> {
+        &self.join_tokens_by_end
+    }
+
+    /// The identity that a join was answered with.
+    pub(crate) fn joined(&self, join: &JoinKey) -> Option<&Arc<Identity>> {
+        self.view.identities.get(self.joins.get(join)?)
+    }
+
+    /// Revoked identities that no container instance is left of, first revoked first.
+    pub(crate) fn abandoned_identities(&self) -> &BTreeSet<(Timestamp, Arc<str>)> {
+        &self.abandoned_identities
     }
 
     /// Makes or replaces an entity.
@@ -116,8 +152,14 @@ impl Tables {
         self.index(change.new.as_ref(), change.old.as_ref());
     }
 
-    pub(crate) fn set_session(&mut self, key: InstanceKey, session: Option<SessionId>) {
-        self.pool.set_connected(key, session.is_some());
+    /// The agent of an instance opened a session.
+    pub(crate) fn connected(&mut self, key: InstanceKey) {
+        self.pool.set_connected(key, true, None);
+    }
+
+    /// The session of an instance ended; its agent was last heard of at `left_at`.
+    pub(crate) fn disconnected(&mut self, key: InstanceKey, left_at: Option<Timestamp>) {
+        self.pool.set_connected(key, false, left_at);
     }
 
     /// The snapshot of now. Costs what changed since the last one.
@@ -142,7 +184,10 @@ impl Tables {
         let instances = view.instances.values().cloned().map(Entity::Instance);
         let tasks = view.tasks.values().cloned().map(Entity::Task);
         let tokens = self.tokens.values().cloned().map(Entity::Token);
-        clusters.chain(families).chain(definitions).chain(instances).chain(tasks).chain(tokens)
+        let join_tokens = view.join_tokens.values().cloned().map(Entity::JoinToken);
+        let identities = view.identities.values().cloned().map(Entity::Identity);
+        let placed = clusters.chain(families).chain(definitions).chain(instances).chain(tasks);
+        placed.chain(tokens).chain(join_tokens).chain(identities)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -155,6 +200,8 @@ impl Tables {
             EntityKey::Instance(key) => self.view.instances.get(key).cloned().map(Entity::Instance),
             EntityKey::Task(key) => self.view.tasks.get(key).cloned().map(Entity::Task),
             EntityKey::Token(key) => self.tokens.get(key).cloned().map(Entity::Token),
+            EntityKey::JoinToken(id) => self.view.join_tokens.get(id).cloned().map(Entity::JoinToken),
+            EntityKey::Identity(key) => self.view.identities.get(key).cloned().map(Entity::Identity),
         }
     }
 
@@ -177,6 +224,8 @@ impl Tables {
             Some(Entity::Instance(_)) => self.index_instance(instance(old), instance(new)),
             Some(Entity::Task(_)) => self.index_task(task(old), task(new)),
             Some(Entity::Token(_)) => self.index_token(token(old), token(new)),
+            Some(Entity::JoinToken(_)) => self.index_join_token(join_token(old), join_token(new)),
+            Some(Entity::Identity(_)) => self.index_identity(identity(old), identity(new)),
             None => {}
         }
     }
@@ -193,15 +242,30 @@ impl Tables {
     }
 
     fn index_instance(&mut self, old: Option<&Arc<Instance>>, new: Option<&Arc<Instance>>) {
-        self.pool.instance_changed(old, new);
+        // An INACTIVE instance is only a record: nothing is placed, held or counted there.
+        let (pooled_old, pooled_new) = (old.filter(in_service), new.filter(in_service));
+        self.pool.instance_changed(pooled_old, pooled_new);
+        if let (Some(old), None) = (pooled_old, pooled_new) {
+            self.view.usage.remove(&old.key);
+            self.counters_dirty.insert(old.key.cluster);
+        }
+        if let Some((at, key)) = old.and_then(inactive_since) {
+            self.inactive.remove(&(at, key));
+        }
+        self.inactive.extend(new.and_then(inactive_since));
         match (old, new) {
             (_, Some(new)) => drop(self.view.instances.insert(new.key, new.clone())),
-            (Some(old), None) => {
-                self.view.instances.remove(&old.key);
-                self.view.usage.remove(&old.key);
-                self.counters_dirty.insert(old.key.cluster);
-            }
+            (Some(old), None) => drop(self.view.instances.remove(&old.key)),
             (None, None) => {}
+        }
+        // The key that registered an instance is the same for all its life.
+        if let (None, Some(instance)) | (Some(instance), None) = (old, new) {
+            let entry = (instance.principal.clone(), instance.key);
+            match new {
+                Some(_) => self.view.instances_by_key.insert(entry),
+                None => self.view.instances_by_key.remove(&entry),
+            };
+            self.index_abandoned(&instance.principal);
         }
     }
 
@@ -209,13 +273,13 @@ impl Tables {
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         if let Some(old) = old {
             self.view.counters.entry(old.key.cluster).or_default().remove(old);
-            if let (TaskStatus::Stopped, Some(at)) = (old.known, old.life.stopped_at) {
+            if let Some(at) = old.over_since() {
                 self.stopped.remove(&(at, old.key));
             }
         }
         if let Some(new) = new {
             self.view.counters.entry(new.key.cluster).or_default().add(new);
-            if let (TaskStatus::Stopped, Some(at)) = (new.known, new.life.stopped_at) {
+            if let Some(at) = new.over_since() {
                 self.stopped.insert((at, new.key));
             }
         }
@@ -238,6 +302,45 @@ impl Tables {
     }
 }
 
+impl Tables {
+    fn index_join_token(&mut self, old: Option<&Arc<JoinToken>>, new: Option<&Arc<JoinToken>>) {
+        if let Some(old) = old {
+            self.view.join_tokens.remove(&old.id);
+            self.join_tokens_by_end.remove(&(old.ends_at(), old.id.clone()));
+        }
+        if let Some(new) = new {
+            self.view.join_tokens.insert(new.id.clone(), new.clone());
+            self.join_tokens_by_end.insert((new.ends_at(), new.id.clone()));
+        }
+    }
+
+    fn index_identity(&mut self, old: Option<&Arc<Identity>>, new: Option<&Arc<Identity>>) {
+        if let Some(old) = old {
+            self.view.identities.remove(&old.access_key_id);
+            self.joins.remove(&old.join);
+            if let Some(revoked_at) = old.revoked_at {
+                self.abandoned_identities.remove(&(revoked_at, old.access_key_id.clone()));
+            }
+        }
+        if let Some(new) = new {
+            self.view.identities.insert(new.access_key_id.clone(), new.clone());
+            self.joins.insert(new.join.clone(), new.access_key_id.clone());
+            self.index_abandoned(&new.access_key_id);
+        }
+    }
+
+    /// Notes whether an identity is revoked and has no container instance left.
+    fn index_abandoned(&mut self, access_key_id: &Arc<str>) {
+        let revoked_at = self.view.identities.get(access_key_id).and_then(|identity| identity.revoked_at);
+        let Some(revoked_at) = revoked_at else { return };
+        let entry = (revoked_at, access_key_id.clone());
+        match self.view.instances_of(access_key_id).next() {
+            Some(_) => self.abandoned_identities.remove(&entry),
+            None => self.abandoned_identities.insert(entry),
+        };
+    }
+}
+
 fn usage(slot: &Slot) -> Usage {
     Usage {
         cpu_free: slot.cpu_free,
@@ -246,7 +349,16 @@ fn usage(slot: &Slot) -> Usage {
         pending: slot.pending,
         running: slot.running,
         connected: slot.connected,
+        disconnected_at: slot.disconnected_at,
     }
+}
+
+fn in_service(instance: &&Arc<Instance>) -> bool {
+    instance.status != InstanceStatus::Inactive
+}
+
+fn inactive_since(instance: &Arc<Instance>) -> Option<(Timestamp, InstanceKey)> {
+    instance.inactive_at.map(|at| (at, instance.key))
 }
 
 fn cluster(entity: Option<&Entity>) -> Option<&Arc<Cluster>> {
@@ -273,6 +385,20 @@ fn task(entity: Option<&Entity>) -> Option<&Arc<Task>> {
 fn token(entity: Option<&Entity>) -> Option<&Arc<Token>> {
     match entity {
         Some(Entity::Token(token)) => Some(token),
+        _ => None,
+    }
+}
+
+fn join_token(entity: Option<&Entity>) -> Option<&Arc<JoinToken>> {
+    match entity {
+        Some(Entity::JoinToken(token)) => Some(token),
+        _ => None,
+    }
+}
+
+fn identity(entity: Option<&Entity>) -> Option<&Arc<Identity>> {
+    match entity {
+        Some(Entity::Identity(identity)) => Some(identity),
         _ => None,
     }
 }

@@ -1,30 +1,27 @@
-//! The binary's own client of the ECS API, for the commands that look at a running server: typed calls, signed with
-//! the data directory's root access key.
+//! The binary's own client, for the commands that look at a running server: typed calls, signed with the data
+//! directory's root access key. How a call travels is `longshore_client`'s.
 
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use bytes::Bytes;
-use http::header::{CONTENT_TYPE, HOST, HeaderMap, HeaderValue};
-use http::{Method, Request, StatusCode};
-use http_body_util::{BodyExt, Full};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::TokioExecutor;
-use longshore_api::Timestamp;
-use longshore_api::ecs::types::{
-    ContainerInstance, CreateClusterRequest, CreateClusterResponse, DescribeContainerInstancesRequest,
-    DescribeContainerInstancesResponse, DescribeTasksRequest, DescribeTasksResponse, ListContainerInstancesRequest,
-    ListContainerInstancesResponse, ListTasksRequest, ListTasksResponse, RegisterTaskDefinitionResponse,
-    RunTaskRequest, RunTaskResponse, StopTaskRequest, StopTaskResponse, Task,
+use longshore_agent::AgentConfig;
+use longshore_api::admin::{
+    self, CreateJoinTokenRequest, CreateJoinTokenResponse, Identity, InstanceIdentity, JoinToken,
+    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
+    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest,
+    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
 };
-use longshore_wire::aws_json::{ECS_TARGET_PREFIX, TARGET};
-use longshore_wire::sigv4::{Credentials, Secret, sign};
-use serde::Serialize;
-use serde::de::DeserializeOwned;
-use tokio::time::timeout;
+use longshore_api::ecs::types::{
+    ContainerInstance, CreateClusterRequest, DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse,
+    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTasksRequest, ListTasksResponse,
+    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest, Task,
+};
+use longshore_api::{JsonError, ecs};
+use longshore_client::{CallError, Client, ClientConfig, Operation, Trust, TrustSources};
+use longshore_wire::sigv4::{Credentials, Secret};
 
 use crate::data_dir::{DataDir, ServerFacts};
-use crate::error::{CliError, with_causes};
+use crate::error::CliError;
 
 /// A local server answers in milliseconds; one that takes so long is stuck, and saying so is better than waiting on.
 const CALL_TAKES_AT_MOST: Duration = Duration::from_secs(15);
@@ -34,45 +31,78 @@ const DESCRIBE_AT_ONCE: usize = 100;
 /// The API of the server that a data directory names.
 #[derive(Clone)]
 pub(crate) struct EcsClient {
-    http: Client<HttpConnector, Full<Bytes>>,
-    endpoint: String,
-    region: String,
-    credentials: Credentials,
+    client: Client,
 }
 
 impl EcsClient {
     /// For the server that runs in `data_dir`; `None` if none says that it does.
     pub(crate) fn for_data_dir(data_dir: &DataDir) -> Result<Option<Self>, CliError> {
+        Ok(Self::and_facts(data_dir)?.map(|(client, _)| client))
+    }
+
+    /// For the server that this machine's agent is configured for, with the agent's key.
+    pub(crate) fn of_agent(config: &AgentConfig) -> Result<Self, CliError> {
+        let client = Client::new(config.client()).map_err(|error| CliError::Client(Box::new(error)))?;
+        Ok(Self { client })
+    }
+
+    /// The same, and what the server says of itself, for a command that cannot do without.
+    pub(crate) fn running(data_dir: &DataDir, program: &str) -> Result<(Self, ServerFacts), CliError> {
+        Self::and_facts(data_dir)?.ok_or_else(|| CliError::NotRunning {
+            program: program.to_owned(),
+            data_dir: data_dir.path().to_owned(),
+        })
+    }
+
+    fn and_facts(data_dir: &DataDir) -> Result<Option<(Self, ServerFacts)>, CliError> {
         let (Some(server), Some(key)) = (data_dir.server()?, data_dir.root_access_key()?) else {
             return Ok(None);
         };
-        let ServerFacts { endpoint, region, .. } = server;
-        Ok(Some(Self {
-            http: Client::builder(TokioExecutor::new()).build_http(),
-            endpoint,
-            region,
-            credentials: Credentials {
-                access_key_id: key.access_key_id,
-                secret: Secret::new(key.secret_access_key),
-                session_token: None,
-            },
-        }))
+        let credentials = Credentials {
+            access_key_id: key.access_key_id,
+            secret: Secret::new(key.secret_access_key),
+            session_token: None,
+        };
+        let trust = Trust::new(TrustSources { pinned_pem: server.certificates()?, ..TrustSources::default() });
+        let config = ClientConfig {
+            trust,
+            call_limit: CALL_TAKES_AT_MOST,
+            ..ClientConfig::new(&server.endpoint, &server.region, credentials)
+        };
+        let client = Client::new(config).map_err(|error| CliError::Client(Box::new(error)))?;
+        Ok(Some((Self { client }, server)))
     }
 
     pub(crate) async fn create_cluster(&self, name: &str) -> Result<(), CliError> {
         let request = CreateClusterRequest { cluster_name: Some(name.to_owned()), ..CreateClusterRequest::default() };
-        let _: CreateClusterResponse = self.call("CreateCluster", &request).await?;
-        Ok(())
+        self.call(ecs::Operation::CreateCluster, request.to_json(), |_| Ok(())).await
     }
 
     /// Registers a definition exactly as it stands in its file, and returns its ARN.
     pub(crate) async fn register_task_definition(&self, definition: Vec<u8>) -> Result<String, CliError> {
-        const OPERATION: &str = "RegisterTaskDefinition";
-        let answer: RegisterTaskDefinitionResponse = self.send(OPERATION, definition).await?;
+        let operation = ecs::Operation::RegisterTaskDefinition;
+        let answer = self.call(operation, definition, RegisterTaskDefinitionResponse::from_json).await?;
         answer
             .task_definition
             .and_then(|definition| definition.task_definition_arn)
-            .ok_or_else(|| self.failed(OPERATION, "the answer names no task definition"))
+            .ok_or_else(|| self.failed(operation.into(), "the answer names no task definition"))
+    }
+
+    /// The ARN of a family's newest active revision, if it has one.
+    pub(crate) async fn newest_revision(&self, family: &str) -> Result<Option<String>, CliError> {
+        let request =
+            DescribeTaskDefinitionRequest { task_definition: family.to_owned(), ..DescribeTaskDefinitionRequest::default() };
+        let operation = ecs::Operation::DescribeTaskDefinition;
+        match self.client.call(operation, request.to_json()).await {
+            Ok(answer) => {
+                let answer = DescribeTaskDefinitionResponse::from_json(&answer);
+                let answer = answer.map_err(|error| self.failed(operation.into(), &error.to_string()))?;
+                Ok(answer.task_definition.and_then(|definition| definition.task_definition_arn))
+            }
+            // That is how ECS says that there is none.
+            Err(error) if error.code() == "ClientException" => Ok(None),
+            Err(error) => Err(CliError::Call(error)),
+        }
     }
 
     pub(crate) async fn run_task(&self, cluster: &str, definition: &str) -> Result<RunTaskResponse, CliError> {
@@ -81,7 +111,7 @@ impl EcsClient {
             task_definition: definition.to_owned(),
             ..RunTaskRequest::default()
         };
-        self.call("RunTask", &request).await
+        self.call(ecs::Operation::RunTask, request.to_json(), RunTaskResponse::from_json).await
     }
 
     pub(crate) async fn stop_task(&self, cluster: &str, task: &str, reason: &str) -> Result<(), CliError> {
@@ -90,15 +120,14 @@ impl EcsClient {
             task: task.to_owned(),
             reason: Some(reason.to_owned()),
         };
-        let _: StopTaskResponse = self.call("StopTask", &request).await?;
-        Ok(())
+        self.call(ecs::Operation::StopTask, request.to_json(), |_| Ok(())).await
     }
 
     /// ARNs of all tasks that are to run and match `filter`, through all pages.
     pub(crate) async fn list_tasks(&self, mut filter: ListTasksRequest) -> Result<Vec<String>, CliError> {
         let mut arns = Vec::new();
         loop {
-            let page: ListTasksResponse = self.call("ListTasks", &filter).await?;
+            let page = self.call(ecs::Operation::ListTasks, filter.to_json(), ListTasksResponse::from_json).await?;
             arns.extend(page.task_arns.unwrap_or_default());
             filter.next_token = page.next_token;
             if filter.next_token.is_none() {
@@ -115,7 +144,8 @@ impl EcsClient {
                 tasks: some.to_vec(),
                 ..DescribeTasksRequest::default()
             };
-            let answer: DescribeTasksResponse = self.call("DescribeTasks", &request).await?;
+            let operation = ecs::Operation::DescribeTasks;
+            let answer = self.call(operation, request.to_json(), DescribeTasksResponse::from_json).await?;
             tasks.extend(answer.tasks.unwrap_or_default());
         }
         Ok(tasks)
@@ -129,18 +159,10 @@ impl EcsClient {
         };
         let mut instances = Vec::new();
         loop {
-            let page: ListContainerInstancesResponse = self.call("ListContainerInstances", &request).await?;
+            let operation = ecs::Operation::ListContainerInstances;
+            let page = self.call(operation, request.to_json(), ListContainerInstancesResponse::from_json).await?;
             let arns = page.container_instance_arns.unwrap_or_default();
-            if !arns.is_empty() {
-                let describe = DescribeContainerInstancesRequest {
-                    cluster: Some(cluster.to_owned()),
-                    container_instances: arns,
-                    ..DescribeContainerInstancesRequest::default()
-                };
-                let answer: DescribeContainerInstancesResponse =
-                    self.call("DescribeContainerInstances", &describe).await?;
-                instances.extend(answer.container_instances.unwrap_or_default());
-            }
+            instances.extend(self.describe_container_instances(cluster, &arns).await?);
             request.next_token = page.next_token;
             if request.next_token.is_none() {
                 return Ok(instances);
@@ -148,81 +170,97 @@ impl EcsClient {
         }
     }
 
-    async fn call<Q: Serialize, A: DeserializeOwned>(&self, operation: &str, request: &Q) -> Result<A, CliError> {
-        let body = serde_json::to_vec(request).map_err(|error| self.failed(operation, &error.to_string()))?;
-        self.send(operation, body).await
+    pub(crate) async fn describe_container_instances(
+        &self,
+        cluster: &str,
+        arns: &[String],
+    ) -> Result<Vec<ContainerInstance>, CliError> {
+        let mut instances = Vec::new();
+        for some in arns.chunks(DESCRIBE_AT_ONCE) {
+            let request = DescribeContainerInstancesRequest {
+                cluster: Some(cluster.to_owned()),
+                container_instances: some.to_vec(),
+                ..DescribeContainerInstancesRequest::default()
+            };
+            let operation = ecs::Operation::DescribeContainerInstances;
+            let answer = self.call(operation, request.to_json(), DescribeContainerInstancesResponse::from_json);
+            instances.extend(answer.await?.container_instances.unwrap_or_default());
+        }
+        Ok(instances)
     }
 
-    async fn send<A: DeserializeOwned>(&self, operation: &str, body: Vec<u8>) -> Result<A, CliError> {
-        let answer = timeout(CALL_TAKES_AT_MOST, self.exchange(operation, body))
-            .await
-            .unwrap_or_else(|_| Err(format!("no answer within {} s", CALL_TAKES_AT_MOST.as_secs())))
-            .map_err(|reason| self.failed(operation, &reason))?;
-        serde_json::from_slice(&answer).map_err(|error| self.failed(operation, &error.to_string()))
+    pub(crate) async fn create_join_token(
+        &self,
+        request: &CreateJoinTokenRequest,
+    ) -> Result<CreateJoinTokenResponse, CliError> {
+        self.call(admin::Operation::CreateJoinToken, request.to_json(), CreateJoinTokenResponse::from_json).await
     }
 
-    async fn exchange(&self, operation: &str, body: Vec<u8>) -> Result<Bytes, String> {
-        let request = self.signed(operation, body)?;
-        // HTTP errors hide the one useful word, "connection refused" for instance, in their causes.
-        let answer = self.http.request(request).await.map_err(|error| with_causes(&error))?;
-        let status = answer.status();
-        let body = answer.into_body().collect().await.map_err(|error| with_causes(&error))?;
-        let body = body.to_bytes();
-        if status == StatusCode::OK { Ok(body) } else { Err(refusal(status, &body)) }
+    /// All join tokens, through all pages.
+    pub(crate) async fn join_tokens(&self) -> Result<Vec<JoinToken>, CliError> {
+        let mut request = ListJoinTokensRequest::default();
+        let mut tokens = Vec::new();
+        loop {
+            let operation = admin::Operation::ListJoinTokens;
+            let page = self.call(operation, request.to_json(), ListJoinTokensResponse::from_json).await?;
+            tokens.extend(page.join_tokens);
+            request.next_token = page.next_token;
+            if request.next_token.is_none() {
+                return Ok(tokens);
+            }
+        }
     }
 
-    fn signed(&self, operation: &str, body: Vec<u8>) -> Result<Request<Full<Bytes>>, String> {
-        let authority = self.endpoint.strip_prefix("http://").unwrap_or(&self.endpoint);
-        let value = |text: &str| HeaderValue::try_from(text).map_err(|error| error.to_string());
-        let mut headers = HeaderMap::new();
-        headers.insert(HOST, value(authority)?);
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-        headers.insert(TARGET, value(&format!("{ECS_TARGET_PREFIX}.{operation}"))?);
-        let signature =
-            sign(&self.credentials, &self.region, "ecs", now(), Method::POST.as_str(), "/", &headers, &body)
-                .map_err(|error| error.to_string())?;
-        headers.extend(signature);
-        let mut request = Request::post(format!("{}/", self.endpoint))
-            .body(Full::new(Bytes::from(body)))
-            .map_err(|error| error.to_string())?;
-        *request.headers_mut() = headers;
-        Ok(request)
+    pub(crate) async fn revoke_join_token(&self, token_id: &str) -> Result<JoinToken, CliError> {
+        let request = RevokeJoinTokenRequest { token_id: token_id.to_owned() };
+        let operation = admin::Operation::RevokeJoinToken;
+        let answer = self.call(operation, request.to_json(), RevokeJoinTokenResponse::from_json).await?;
+        Ok(answer.join_token)
     }
 
-    fn failed(&self, operation: &str, reason: &str) -> CliError {
-        CliError::Call { operation: operation.to_owned(), endpoint: self.endpoint.clone(), reason: reason.to_owned() }
+    /// Who may act for which container instance, of one cluster or of all, through all pages.
+    pub(crate) async fn instance_identities(&self, cluster: Option<String>) -> Result<Vec<InstanceIdentity>, CliError> {
+        let mut request = ListInstanceIdentitiesRequest { cluster, ..ListInstanceIdentitiesRequest::default() };
+        let mut identities = Vec::new();
+        loop {
+            let operation = admin::Operation::ListInstanceIdentities;
+            let page = self.call(operation, request.to_json(), ListInstanceIdentitiesResponse::from_json).await?;
+            identities.extend(page.instance_identities);
+            request.next_token = page.next_token;
+            if request.next_token.is_none() {
+                return Ok(identities);
+            }
+        }
     }
-}
 
-/// The wall clock, as the API's own type.
-fn now() -> Timestamp {
-    let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
-    Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
-}
-
-/// An ECS error as its type and message; anything else as the status it came with.
-fn refusal(status: StatusCode, body: &[u8]) -> String {
-    #[derive(serde::Deserialize)]
-    struct Refusal {
-        #[serde(rename = "__type")]
-        kind: String,
-        #[serde(alias = "Message")]
-        message: Option<String>,
+    pub(crate) async fn revoke_instance_identity(
+        &self,
+        request: &RevokeInstanceIdentityRequest,
+    ) -> Result<Identity, CliError> {
+        let operation = admin::Operation::RevokeInstanceIdentity;
+        let answer = self.call(operation, request.to_json(), RevokeInstanceIdentityResponse::from_json).await?;
+        Ok(answer.identity)
     }
-    match serde_json::from_slice::<Refusal>(body) {
-        Ok(Refusal { kind, message }) => format!("{kind}: {}", message.unwrap_or_default()),
-        Err(_) => format!("answered {status}"),
+
+    /// How many instances were given up.
+    pub(crate) async fn release_mass_loss_brake(&self, cluster: &str) -> Result<i32, CliError> {
+        let request = ReleaseMassLossBrakeRequest { cluster: cluster.to_owned() };
+        let operation = admin::Operation::ReleaseMassLossBrake;
+        Ok(self.call(operation, request.to_json(), ReleaseMassLossBrakeResponse::from_json).await?.evicted)
     }
-}
 
-#[cfg(test)]
-mod tests {
-    use super::*;
+    async fn call<A>(
+        &self,
+        operation: impl Into<Operation>,
+        body: Vec<u8>,
+        read: fn(&[u8]) -> Result<A, JsonError>,
+    ) -> Result<A, CliError> {
+        let operation = operation.into();
+        let answer = self.client.call(operation, body).await.map_err(CliError::Call)?;
+        read(&answer).map_err(|error| self.failed(operation, &error.to_string()))
+    }
 
-    #[test]
-    fn a_refusal_shows_type_and_message_or_at_least_the_status() {
-        let body = br#"{"__type":"ClusterNotFoundException","message":"Cluster not found."}"#;
-        assert_eq!(refusal(StatusCode::BAD_REQUEST, body), "ClusterNotFoundException: Cluster not found.");
-        assert_eq!(refusal(StatusCode::BAD_GATEWAY, b"<html>"), "answered 502 Bad Gateway");
+    fn failed(&self, operation: Operation, cause: &str) -> CliError {
+        CliError::Call(CallError::Answer { operation: operation.name(), cause: cause.to_owned() })
     }
 }

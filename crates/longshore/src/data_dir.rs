@@ -4,6 +4,7 @@
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
+use std::net::SocketAddr;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -12,9 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::error::CliError;
 use crate::process::ProcessId;
-
-/// A log that has grown beyond this is set aside when its process starts anew; one older log is kept.
-const LOG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
+use crate::settings::Settings;
 
 /// The folder under which everything of one `longshore up` lives. Always absolute: processes with other working
 /// directories are given it, and are recognised by it.
@@ -22,13 +21,36 @@ const LOG_LIMIT_BYTES: u64 = 16 * 1024 * 1024;
 pub(crate) struct DataDir(PathBuf);
 
 /// `server.json`: where the server listens. There while it does.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub(crate) struct ServerFacts {
+    /// The URL by which this machine reaches it.
     pub(crate) endpoint: String,
     pub(crate) pid: i32,
     pub(crate) region: String,
     pub(crate) account_id: String,
+    /// The address it listens on, which may be all of them.
+    pub(crate) listen: Option<SocketAddr>,
+    /// The certificate that it was given.
+    pub(crate) cert_file: Option<PathBuf>,
+    /// The certificate of its own authority.
+    pub(crate) ca_file: Option<PathBuf>,
+    /// That one, and those this machine trusts anyway.
+    pub(crate) ca_bundle: Option<PathBuf>,
+    pub(crate) ca_fingerprint: Option<String>,
+}
+
+impl ServerFacts {
+    /// Where it listens; an earlier release named the endpoint alone.
+    pub(crate) fn address(&self) -> Option<SocketAddr> {
+        self.listen.or_else(|| self.endpoint.split("://").nth(1)?.parse().ok())
+    }
+
+    /// The certificates that this machine's own commands and agent know the server by; none over plain HTTP.
+    pub(crate) fn certificates(&self) -> Result<Option<String>, CliError> {
+        let file = self.ca_file.as_ref().or(self.cert_file.as_ref());
+        file.map(|path| fs::read_to_string(path).map_err(CliError::file("read", path))).transpose()
+    }
 }
 
 /// `root-access-key`, as the server made it.
@@ -45,8 +67,8 @@ pub(crate) struct AccessKey {
 pub(crate) struct UpRecord {
     /// Marks the container instances of this data directory among those of other machines.
     pub(crate) id: String,
-    pub(crate) listen: String,
-    pub(crate) instances: u32,
+    #[serde(flatten)]
+    pub(crate) settings: Settings,
     pub(crate) supervisor: Option<ProcessId>,
     pub(crate) server: Option<ProcessId>,
     pub(crate) agent: Option<ProcessId>,
@@ -60,6 +82,9 @@ pub(crate) struct UpRecord {
     /// How often server or agent have ended since this supervisor started.
     #[serde(default)]
     pub(crate) ends: u32,
+    /// The agent ended and said that starting it again cannot help.
+    #[serde(default)]
+    pub(crate) agent_gave_up: bool,
 }
 
 impl UpRecord {
@@ -136,11 +161,7 @@ impl DataDir {
     }
 
     pub(crate) fn write_record(&self, record: &UpRecord) -> Result<(), CliError> {
-        let path = self.up_json();
-        let mut json =
-            serde_json::to_vec_pretty(record).map_err(|source| CliError::Damaged { path: path.clone(), source })?;
-        json.push(b'\n');
-        replace(&path, &json).map_err(CliError::file("write", &path))
+        write_json(&self.up_json(), record)
     }
 
     /// Takes the supervisor's lock; `None` if a supervisor holds it.
@@ -154,13 +175,9 @@ impl DataDir {
         }
     }
 
-    /// Opens a process's log to add to it; a big one is set aside first.
+    /// Opens a process's log, for what the process says outside of logging.
     pub(crate) fn open_log(&self, name: &str) -> Result<File, CliError> {
         let path = self.log(name);
-        if fs::metadata(&path).is_ok_and(|log| log.len() > LOG_LIMIT_BYTES) {
-            let older = path.with_extension("log.1");
-            fs::rename(&path, &older).map_err(CliError::file("rename", &path))?;
-        }
         File::options().create(true).append(true).open(&path).map_err(CliError::file("open", &path))
     }
 
@@ -174,7 +191,7 @@ impl DataDir {
 }
 
 /// A file's JSON; `None` if there is no such file.
-fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CliError> {
+pub(crate) fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CliError> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -183,8 +200,16 @@ fn read_json<T: DeserializeOwned>(path: &Path) -> Result<Option<T>, CliError> {
     serde_json::from_slice(&bytes).map(Some).map_err(|source| CliError::Damaged { path: path.to_owned(), source })
 }
 
+/// Writes a file's JSON, for programs and for people who look.
+pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliError> {
+    let mut json =
+        serde_json::to_vec_pretty(value).map_err(|source| CliError::Damaged { path: path.to_owned(), source })?;
+    json.push(b'\n');
+    replace(path, &json).map_err(CliError::file("write", path))
+}
+
 /// Readers see the old content or the new one, never a part.
-fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
+pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
     let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
     file.write_all(content)?;
@@ -208,8 +233,7 @@ mod tests {
         assert_eq!(data_dir.record().unwrap(), None);
         let record = UpRecord {
             id: "0123".into(),
-            listen: "127.0.0.1:1".into(),
-            instances: 2,
+            settings: Settings { listen: ([127, 0, 0, 1], 1).into(), instances: 2, ..Settings::default() },
             supervisor: ProcessId::of(std::process::id() as i32),
             instance_arns: vec!["arn:aws:ecs:us-east-1:0:container-instance/default/1".into()],
             ready: true,
@@ -252,15 +276,12 @@ mod tests {
     }
 
     #[test]
-    fn a_log_is_added_to_and_a_big_one_set_aside() {
+    fn a_log_is_added_to() {
         let (_folder, data_dir) = data_dir();
         for line in ["one", "two", "three"] {
             writeln!(data_dir.open_log("server").unwrap(), "{line}").unwrap();
         }
         assert_eq!(data_dir.log_tail("server", 2), "two\nthree");
-        data_dir.open_log("server").unwrap().set_len(LOG_LIMIT_BYTES + 1).unwrap();
-        assert_eq!(data_dir.open_log("server").unwrap().metadata().unwrap().len(), 0);
-        assert!(data_dir.path().join("log/server.log.1").exists());
         assert_eq!(data_dir.log_tail("nobody", 5), "");
     }
 }

@@ -1,7 +1,7 @@
 //! `longshore env`: shell lines that point the AWS tools at a running server.
 
 use std::fmt::Write as _;
-use std::net::TcpStream;
+use std::net::{TcpStream, ToSocketAddrs};
 use std::time::Duration;
 
 use crate::data_dir::{AccessKey, DataDir, ServerFacts};
@@ -24,11 +24,9 @@ pub(crate) fn print(data_dir: &DataDir, program: &str) -> Result<(), CliError> {
 }
 
 fn listens(server: &ServerFacts) -> bool {
-    server
-        .endpoint
-        .strip_prefix("http://")
-        .and_then(|address| address.parse().ok())
-        .is_some_and(|address| TcpStream::connect_timeout(&address, CONNECT_TAKES_AT_MOST).is_ok())
+    let authority = server.endpoint.split_once("://").map_or("", |(_, authority)| authority);
+    let addresses = authority.to_socket_addrs().into_iter().flatten();
+    addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_TAKES_AT_MOST).is_ok())
 }
 
 /// Only ECS is redirected: a user's other AWS calls keep going where they went. A session token in the environment
@@ -43,6 +41,10 @@ fn lines(server: &ServerFacts, key: &AccessKey) -> String {
         ("AWS_REGION", &server.region),
     ] {
         let _ = writeln!(text, "export {name}={}", quoted(value));
+    }
+    // The AWS tools know one bundle for all services, so it holds the roots of the system, too.
+    if let Some(bundle) = &server.ca_bundle {
+        let _ = writeln!(text, "export AWS_CA_BUNDLE={}", quoted(&bundle.to_string_lossy()));
     }
     text.push_str("unset AWS_SESSION_TOKEN AWS_PROFILE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n");
     text
@@ -72,6 +74,7 @@ mod tests {
             pid: 1,
             region: "eu-west-9".into(),
             account_id: "000000000000".into(),
+            ..ServerFacts::default()
         };
         let key = AccessKey { access_key_id: "AKIA".into(), secret_access_key: "a+b/c=".into() };
         assert_eq!(
@@ -83,6 +86,8 @@ mod tests {
              export AWS_REGION=eu-west-9\n\
              unset AWS_SESSION_TOKEN AWS_PROFILE AWS_IGNORE_CONFIGURED_ENDPOINT_URLS\n"
         );
+        let with_tls = ServerFacts { ca_bundle: Some("/d d/tls/bundle.pem".into()), ..server };
+        assert!(lines(&with_tls, &key).contains("export AWS_CA_BUNDLE='/d d/tls/bundle.pem'\n"));
     }
 
     #[test]

@@ -5,9 +5,13 @@ use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use longshore_agent::{AgentError, ConfigError};
+use longshore_agent::{AgentError, ConfigError, DrainError, FileError, FingerprintError, JoinError};
+use longshore_client::{CallError, ClientError};
 use longshore_server::ServerError;
+use longshore_store::StoreError;
 use thiserror::Error;
+
+use crate::store::Refusal;
 
 /// Every way in which a command of this binary ends badly.
 #[derive(Debug, Error)]
@@ -29,6 +33,11 @@ pub(crate) enum CliError {
 
     #[error("choose an address of this machine with --listen: {address} cannot be listened on")]
     AddressUnusable { address: SocketAddr, source: std::io::Error },
+
+    #[error(
+        "add --tls, or --insecure if the network is trusted: --listen {listen} would offer plain HTTP to other machines"
+    )]
+    PlainHttpBeyondLoopback { listen: SocketAddr },
 
     #[error(
         "stop Longshore first ({program} down --keep-tasks --data-dir {dir}; without --keep-tasks the tasks are stopped too): \
@@ -58,11 +67,23 @@ pub(crate) enum CliError {
     #[error("correct the task definition or its image and run it again: the task did not start: {reason}")]
     TaskFailed { reason: String },
 
-    #[error("{operation} at {endpoint} failed: {reason}")]
-    Call { operation: String, endpoint: String, reason: String },
+    #[error(transparent)]
+    Call(CallError),
+
+    #[error(transparent)]
+    Client(Box<ClientError>),
 
     #[error("check that the Docker Engine runs and that this user may use it: cannot {doing}: {reason}")]
     Docker { doing: &'static str, reason: String },
+
+    #[error(transparent)]
+    Store(Box<StoreError>),
+
+    #[error(transparent)]
+    StoreRefused(#[from] Refusal),
+
+    #[error("start it without --supervise: that is for `longshore up --detach` itself")]
+    Settings { source: serde_json::Error },
 
     #[error("correct {}: it must be the JSON of a task definition, with its family", path.display())]
     Definition { path: PathBuf, source: serde_json::Error },
@@ -75,6 +96,18 @@ pub(crate) enum CliError {
 
     #[error(transparent)]
     AgentConfig(Box<ConfigError>),
+
+    #[error("copy --ca-fingerprint from what `longshore token create` printed")]
+    Fingerprint(#[source] FingerprintError),
+
+    #[error(transparent)]
+    Join(Box<JoinError>),
+
+    #[error(transparent)]
+    MachineKey(Box<FileError>),
+
+    #[error(transparent)]
+    Drain(Box<DrainError>),
 
     #[error(transparent)]
     Agent(Box<AgentError>),
@@ -114,7 +147,7 @@ pub(crate) fn with_causes(error: &dyn std::error::Error) -> String {
 
 #[cfg(test)]
 mod tests {
-    use longshore_agent::{CallError, RegisterError};
+    use longshore_agent::RegisterError;
 
     use super::*;
 

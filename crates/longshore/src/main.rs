@@ -6,6 +6,7 @@
 //! Begin with [`cli`] (what can be typed), then [`supervisor`] (what `up` is while it runs) and [`process`] (how a
 //! process is found again and never mistaken).
 
+mod agent;
 mod backoff;
 mod cli;
 mod client;
@@ -14,13 +15,20 @@ mod down;
 mod engine;
 mod environment;
 mod error;
+mod instance;
 mod logging;
+mod machine_key;
 mod output;
 mod process;
+mod registered;
 mod run;
-mod services;
+mod server;
+mod settings;
 mod shutdown;
+mod store;
 mod supervisor;
+mod table;
+mod token;
 mod up;
 
 use std::process::ExitCode;
@@ -52,6 +60,9 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
     if let Command::Env(args) = command {
         return environment::print(&DataDir::new(&args.data_dir)?, program);
     }
+    if let Command::Store(command) = command {
+        return store::store(command);
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .enable_all()
         .build()
@@ -60,16 +71,20 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
         match command {
             Command::Up(args) => {
                 // In the foreground a person reads along: there, only what is out of the ordinary.
-                logging::start(if args.supervise { "info" } else { "warn" });
+                let log = args.supervise.is_some().then(|| DataDir::new(&args.data_dir.data_dir)).transpose()?;
+                let log = log.map(|data_dir| data_dir.log("up"));
+                logging::start(if log.is_some() { "info" } else { "warn" }, log.as_deref())?;
                 up::up(args, program).await
             }
             Command::Down(args) => down::down(args).await,
             Command::Server(args) => {
-                logging::start("info");
-                services::server(args).await
+                logging::start("info", args.log_file.as_deref())?;
+                server::server(args).await
             }
-            Command::Agent(args) => services::agent(args).await,
-            Command::Env(_) => Ok(()),
+            Command::Agent(args) => agent::agent(args, program).await,
+            Command::Token(command) => token::token(command, program).await,
+            Command::Instance(command) => instance::instance(command, program).await,
+            Command::Env(_) | Command::Store(_) => Ok(()),
         }
     })
 }

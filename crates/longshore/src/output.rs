@@ -4,6 +4,10 @@ use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
 
+use longshore_api::Timestamp;
+
+use crate::cli::duration_text;
+
 /// Writes to standard output, and remembers when the current step began.
 #[derive(Debug)]
 pub(crate) struct Output {
@@ -64,6 +68,29 @@ pub(crate) fn complain(error: &str) {
 
 fn wants_colour(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
+}
+
+/// What a command was asked for, on standard output; a reader that has gone needs no more of it.
+pub(crate) fn print(text: &str) {
+    let _ = io::stdout().write_all(text.as_bytes());
+}
+
+/// The same for programs.
+pub(crate) fn print_json(value: &impl serde::Serialize) {
+    // Answers of the API have string keys and finite numbers: nothing in them is not JSON.
+    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+}
+
+/// A point in time, in UTC, to the second.
+pub(crate) fn time_text(time: Timestamp) -> String {
+    let time = jiff::Timestamp::from_millisecond(time.as_millis()).unwrap_or_default();
+    time.strftime("%Y-%m-%d %H:%M:%S UTC").to_string()
+}
+
+/// How long ago something was.
+pub(crate) fn ago_text(then: Timestamp, now: Timestamp) -> String {
+    let seconds = u64::try_from(now.since(then) / 1000).unwrap_or(0);
+    format!("{} ago", duration_text(Duration::from_secs(seconds)))
 }
 
 /// A duration as people read it: three decimals while it is short, one when it is not.

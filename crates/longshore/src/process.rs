@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::time::Duration;
 
@@ -89,6 +90,16 @@ impl Process {
 
     pub(crate) fn id(&self) -> ProcessId {
         self.id
+    }
+
+    /// Whether it runs the very executable that this process runs: not one that was built or installed since.
+    pub(crate) fn is_this_build(&self) -> bool {
+        let file = |pid: &str| {
+            let metadata = fs::metadata(format!("/proc/{pid}/exe")).ok()?;
+            Some((metadata.dev(), metadata.ino()))
+        };
+        let own = file("self");
+        own.is_some() && file(&self.id.pid.to_string()) == own
     }
 
     /// Waits for its end. Safe to drop and call again.

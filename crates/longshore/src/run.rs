@@ -15,6 +15,7 @@ use crate::data_dir::DataDir;
 use crate::engine::{self, Engine};
 use crate::error::CliError;
 use crate::output::{Output, seconds};
+use crate::registered::Registered;
 use crate::supervisor::CLUSTER;
 
 /// Between two looks at the task. A status that came and went in between still shows by its time stamps.
@@ -74,17 +75,20 @@ pub(crate) async fn run(data_dir: &DataDir, definition: Definition, output: &mut
             output.tick(format_args!("a task of {} runs already: {task}", definition.family));
             (task, WATCH_OLD, Some(OLD_LINES))
         }
-        None => (start(&client, definition, output).await?, WATCH_NEW, None),
+        None => (start(&client, data_dir, definition, output).await?, WATCH_NEW, None),
     };
     let follower = Follower { client: &client, output, watch_for, old_lines, seen: BTreeSet::new(), lines: None };
     follower.follow(&task).await?;
     Ok(task)
 }
 
-async fn start(client: &EcsClient, definition: Definition, output: &mut Output) -> Result<String, CliError> {
-    let path = definition.path;
-    let registered = client.register_task_definition(definition.json).await?;
-    output.tick(format_args!("{} registered as {registered}", path.display()));
+async fn start(
+    client: &EcsClient,
+    data_dir: &DataDir,
+    definition: Definition,
+    output: &mut Output,
+) -> Result<String, CliError> {
+    let registered = revision(client, data_dir, definition, output).await?;
     let answer = client.run_task(CLUSTER, &registered).await?;
     let task = answer.tasks.unwrap_or_default().into_iter().find_map(|task| task.task_arn);
     let task = task.ok_or_else(|| CliError::NotPlaced {
@@ -102,6 +106,27 @@ async fn start(client: &EcsClient, definition: Definition, output: &mut Output) 
     })?;
     output.tick(format_args!("task accepted: {task}"));
     Ok(task)
+}
+
+/// The revision to run: the newest one, if it is this very definition; else a new one.
+async fn revision(
+    client: &EcsClient,
+    data_dir: &DataDir,
+    definition: Definition,
+    output: &mut Output,
+) -> Result<String, CliError> {
+    let Definition { path, family, json } = definition;
+    let before = Registered::read(data_dir)?;
+    if let Some(arn) = before.revision(&family, &json)
+        && client.newest_revision(&family).await?.as_deref() == Some(arn)
+    {
+        output.tick(format_args!("{} is registered as {arn}", path.display()));
+        return Ok(arn.to_owned());
+    }
+    let arn = client.register_task_definition(json.clone()).await?;
+    output.tick(format_args!("{} registered as {arn}", path.display()));
+    before.write(data_dir, &family, &json, &arn)?;
+    Ok(arn)
 }
 
 /// Shows each thing about one task once, when it is first seen.

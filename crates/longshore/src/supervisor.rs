@@ -5,9 +5,8 @@
 //! takes the living processes over by what `up.json` says of them.
 
 use std::fs::File;
-use std::net::SocketAddr;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Stdio};
+use std::process::{Command, ExitStatus, Stdio};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -21,7 +20,9 @@ use crate::backoff::Backoff;
 use crate::client::EcsClient;
 use crate::data_dir::{AccessKey, DataDir, ServerFacts, UpLock, UpRecord};
 use crate::error::CliError;
+use crate::machine_key::{self, MachineKey};
 use crate::process::{Process, ProcessId};
+use crate::settings::{SERVER_VARIABLES, Settings};
 
 /// The one cluster that `up` makes, as the ECS console does for a new account.
 pub(crate) const CLUSTER: &str = "default";
@@ -29,18 +30,35 @@ pub(crate) const CLUSTER: &str = "default";
 const OWNER_ATTRIBUTE: &str = "longshore.up";
 /// How long a process may take to end by itself. The agent writes its state; the server gives requests under way 20 s.
 pub(crate) const GRACE: Duration = Duration::from_secs(25);
+/// The exit code of an agent that is not to be started again, because it would be refused again.
+const ENDED_FOR_GOOD: i32 = 5;
 /// Between two looks at something that no event announces: a file, an answer of the API.
 const LOOK_EVERY: Duration = Duration::from_millis(25);
 /// The same, when it has taken long already.
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
+/// What a shell may have for other purposes: other keys, another region, and a proxy, of which there is none on the way to
+/// a server on the same machine.
+const FOREIGN_TO_THE_AGENT: [&str; 12] = [
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
+    "AWS_PROFILE",
+    "AWS_SHARED_CREDENTIALS_FILE",
+    "AWS_REGION",
+    "LONGSHORE_CA_FILE",
+    "LONGSHORE_AGENT_CONFIG",
+    "HTTP_PROXY",
+    "HTTPS_PROXY",
+    "http_proxy",
+    "https_proxy",
+];
+
 /// What to keep running.
 #[derive(Clone, Debug)]
 pub(crate) struct Plan {
     pub(crate) data_dir: DataDir,
-    pub(crate) listen: SocketAddr,
-    pub(crate) instances: u32,
-    pub(crate) insecure: bool,
+    pub(crate) settings: Settings,
 }
 
 /// The supervisor's knowledge, written to `up.json` whenever it changes. It is the only writer.
@@ -76,8 +94,7 @@ pub(crate) async fn run(plan: Plan, lock: UpLock, stop: CancellationToken) -> Re
         data_dir: plan.data_dir.clone(),
         record: Mutex::new(UpRecord {
             id,
-            listen: plan.listen.to_string(),
-            instances: plan.instances,
+            settings: plan.settings.clone(),
             supervisor: Some(ProcessId::of_this()?),
             instance_arns: before.instance_arns,
             left_behind: before.left_behind,
@@ -93,7 +110,7 @@ pub(crate) async fn run(plan: Plan, lock: UpLock, stop: CancellationToken) -> Re
         let note = |id| ledger.update(|record| record.server = counted(id, &mut record.ends));
         let kept = keep("server", old_server, start, note, &stop_server).await;
         stop_agent.cancel();
-        kept
+        kept.map(|_| ())
     };
     let agent = async {
         let kept = keep_agent(&plan, &ledger, old_agent, &stop_agent).await;
@@ -127,6 +144,10 @@ async fn keep_agent(
     if let Err(error) = make_cluster(plan).await {
         tracing::warn!("{}", error.with_causes());
     }
+    let key = tokio::select! {
+        () = stop.cancelled() => return Ok(()),
+        key = await_machine_key(plan, &facts, &key) => key,
+    };
     let start = || start_agent(plan, &id, &facts, &key);
     let ended = Notify::new();
     let note = |id: Option<ProcessId>| {
@@ -144,10 +165,17 @@ async fn keep_agent(
             ended.notified().await;
         }
     };
-    tokio::select! {
-        kept = keep("agent", adopted, start, note, stop) => kept,
-        () = announce => Ok(()),
+    let kept = tokio::select! {
+        kept = keep("agent", adopted, start, note, stop) => kept?,
+        () = announce => Kept::Stopped,
+    };
+    if kept == Kept::EndedForGood {
+        // Other machines' agents need the server all the same; whoever waits for this one learns it from the record.
+        tracing::error!(log = %plan.data_dir.log("agent").display(), "the agent is not started again: it says that this cannot help");
+        ledger.update(|record| record.agent_gave_up = true);
+        stop.cancelled().await;
     }
+    Ok(())
 }
 
 /// Passes a process's identity on; its absence is an end, and is counted.
@@ -158,21 +186,30 @@ fn counted(id: Option<ProcessId>, ends: &mut u32) -> Option<ProcessId> {
     id
 }
 
-/// The processes that a dead supervisor left, if they fit the plan. What does not fit is ended: a server at another
-/// address, or an agent with another number of instances, would be somebody else's wish.
+/// The processes that a dead supervisor left, if they are what the plan would start. What is not is ended: a server at
+/// another address, an agent with another number of instances, or a process of another build.
 async fn take_over(plan: &Plan, before: &UpRecord) -> Result<(Option<Process>, Option<Process>), CliError> {
     let dir = plan.data_dir.path();
-    let server = before.server.and_then(|id| id.hold("server", Some(dir)));
-    let agent = before.agent.and_then(|id| id.hold("agent", Some(dir)));
-    let fits = before.listen == plan.listen.to_string() && before.instances == plan.instances;
-    if fits && server.is_some() {
-        return Ok((server, agent));
-    }
+    let mut server = before.server.and_then(|id| id.hold("server", Some(dir)));
+    let mut agent = before.agent.and_then(|id| id.hold("agent", Some(dir)));
+    let same_server = plan.settings.same_server(&before.settings);
+    let old_server = server.take_if(|server| !same_server || !server.is_this_build());
     // Without its server, an agent's address and key may be out of date too.
-    for process in [agent, server].into_iter().flatten() {
+    let old_agent =
+        agent.take_if(|agent| server.is_none() || plan.settings != before.settings || !agent.is_this_build());
+    for process in [old_agent, old_server].into_iter().flatten() {
         process.stop(GRACE).await?;
     }
-    Ok((None, None))
+    Ok((server, agent))
+}
+
+/// How keeping a process running came to its end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kept {
+    /// It was to stop.
+    Stopped,
+    /// It ended with the code that says not to start it again.
+    EndedForGood,
 }
 
 /// Keeps one process running until `stop`, then ends it. `adopted` is one that runs already.
@@ -182,7 +219,7 @@ async fn keep(
     mut start: impl FnMut() -> Result<Child, CliError>,
     note: impl Fn(Option<ProcessId>),
     stop: &CancellationToken,
-) -> Result<(), CliError> {
+) -> Result<Kept, CliError> {
     let mut backoff = Backoff::new();
     let mut next = match adopted {
         Some(process) => {
@@ -215,6 +252,10 @@ async fn keep(
         if stop.is_cancelled() {
             break;
         }
+        if status.is_some_and(|status| status.code() == Some(ENDED_FOR_GOOD)) {
+            return Ok(Kept::EndedForGood);
+        }
+        let status = status.map_or_else(|| "status unknown: it was taken over".to_owned(), |status| status.to_string());
         let pause = backoff.after(began.elapsed());
         tracing::warn!(pause_ms = pause.as_millis() as u64, "{name} ended ({status}), starts again after a pause");
         tokio::select! {
@@ -222,47 +263,51 @@ async fn keep(
             () = stop.cancelled() => {}
         }
     }
-    Ok(())
+    Ok(Kept::Stopped)
 }
 
 /// Collects a child's exit status; that of somebody else's child is not ours to know.
-async fn reap(child: Option<Child>) -> String {
-    match child {
-        None => "status unknown: it was taken over".to_owned(),
-        Some(mut child) => match child.wait().await {
-            Ok(status) => status.to_string(),
-            Err(error) => error.to_string(),
-        },
-    }
+async fn reap(child: Option<Child>) -> Option<ExitStatus> {
+    child?.wait().await.ok()
 }
 
 fn start_server(plan: &Plan) -> Result<Child, CliError> {
     let mut command = own_command("server");
     command.arg("--data-dir").arg(plan.data_dir.path());
-    command.arg("--listen").arg(plan.listen.to_string());
-    if plan.insecure {
-        command.arg("--insecure");
+    command.args(plan.settings.server_arguments()).arg("--log-file").arg(plan.data_dir.log("server"));
+    for variable in SERVER_VARIABLES {
+        command.env_remove(variable);
     }
     spawn(command, "server", plan.data_dir.open_log("server")?)
 }
 
 /// What the agent must be told goes by environment, which no other user of the machine can read, unlike a command
 /// line; what a person may want to change is in the file.
-fn start_agent(plan: &Plan, id: &str, server: &ServerFacts, key: &AccessKey) -> Result<Child, CliError> {
+fn start_agent(plan: &Plan, id: &str, server: &ServerFacts, key: &MachineKey) -> Result<Child, CliError> {
     let mut command = own_command("agent");
     command.arg("--config").arg(plan.data_dir.agent_config());
-    for foreign in ["AWS_SESSION_TOKEN", "AWS_PROFILE", "AWS_REGION"] {
+    for foreign in FOREIGN_TO_THE_AGENT {
         command.env_remove(foreign);
     }
     command
         .env("ECS_CLUSTER", CLUSTER)
         .env("ECS_BACKEND_HOST", &server.endpoint)
         .env("ECS_DATADIR", plan.data_dir.agent())
+        .env("ECS_LOGFILE", plan.data_dir.log("agent"))
         .env("LONGSHORE_UP_ID", id)
-        .env("LONGSHORE_INSTANCES", plan.instances.to_string())
-        .env("AWS_DEFAULT_REGION", &server.region)
-        .env("AWS_ACCESS_KEY_ID", &key.access_key_id)
-        .env("AWS_SECRET_ACCESS_KEY", &key.secret_access_key);
+        .env("AWS_DEFAULT_REGION", &server.region);
+    if let MachineKey::Owner(key) = key {
+        command.env("AWS_ACCESS_KEY_ID", &key.access_key_id).env("AWS_SECRET_ACCESS_KEY", &key.secret_access_key);
+        if let Some(certificate) = server.ca_file.as_ref().or(server.cert_file.as_ref()) {
+            command.env("LONGSHORE_CA_FILE", certificate);
+        }
+    }
+    for (name, value) in plan.settings.agent_variables() {
+        match value {
+            Some(value) => command.env(name, value),
+            None => command.env_remove(name),
+        };
+    }
     spawn(command, "agent", plan.data_dir.open_log("agent")?)
 }
 
@@ -302,7 +347,7 @@ async fn announce_when_ready(plan: &Plan, ledger: &Ledger) {
     let mut pause = LOOK_EVERY;
     loop {
         match connected_instances(plan, &id).await {
-            Ok(arns) if arns.len() >= plan.instances as usize => {
+            Ok(arns) if arns.len() >= plan.settings.instances as usize => {
                 tracing::info!(instances = arns.len(), "all container instances are connected");
                 ledger.update(|record| {
                     record.now_has(arns);
@@ -324,6 +369,18 @@ async fn announce_when_ready(plan: &Plan, ledger: &Ledger) {
         // Quick while a start takes as long as it should; unhurried when something is wrong.
         sleep(pause).await;
         pause = (pause * 11 / 10).min(LOOK_AT_LEAST_EVERY);
+    }
+}
+
+/// Waits until the agent has a key of its own, which takes a server that answers.
+async fn await_machine_key(plan: &Plan, server: &ServerFacts, owner: &AccessKey) -> MachineKey {
+    let mut backoff = Backoff::new();
+    loop {
+        match machine_key::of(&plan.data_dir, server, owner.clone()).await {
+            Ok(key) => return key,
+            Err(error) => tracing::warn!("the agent has no key yet: {}", error.with_causes()),
+        }
+        sleep(backoff.after(Duration::ZERO)).await;
     }
 }
 
@@ -443,12 +500,24 @@ mod tests {
                 None => {}
             }
         };
-        keep("server", None, start, note, &stop).await.unwrap();
+        assert_eq!(keep("server", None, start, note, &stop).await.unwrap(), Kept::Stopped);
         let seen = seen.into_inner().unwrap();
         assert_eq!(seen.iter().map(Option::is_some).collect::<Vec<_>>(), [true, false, true, false]);
         assert_ne!(seen[0], seen[2]);
         for id in seen.into_iter().flatten() {
             assert_ne!(ProcessId::of(id.pid), Some(id), "process {} still lives", id.pid);
         }
+    }
+
+    #[tokio::test]
+    async fn one_that_says_it_cannot_help_is_not_started_again() {
+        let start = || {
+            tokio::process::Command::new("sh")
+                .args(["-c", "exit 5"])
+                .spawn()
+                .map_err(|source| CliError::Start { what: "agent", source })
+        };
+        let kept = keep("agent", None, start, |_| {}, &CancellationToken::new()).await;
+        assert_eq!(kept.unwrap(), Kept::EndedForGood);
     }
 }

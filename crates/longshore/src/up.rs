@@ -1,14 +1,13 @@
 //! `longshore up`: from nothing to registered container instances, in the foreground or behind it.
 
-use std::fs;
 use std::future::Future;
-use std::net::{SocketAddr, TcpListener};
+use std::net::TcpListener;
 use std::time::Duration;
 
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{DEFAULT_LISTEN, UpArgs};
+use crate::cli::UpArgs;
 use crate::data_dir::{DataDir, UpLock};
 use crate::environment::quoted;
 use crate::error::CliError;
@@ -35,17 +34,28 @@ const TAIL_LINES: usize = 12;
 pub(crate) async fn up(args: UpArgs, program: &str) -> Result<(), CliError> {
     let data_dir = DataDir::new(&args.data_dir.data_dir)?;
     data_dir.create()?;
-    if args.supervise {
-        return supervise(&args, &data_dir).await;
+    if let Some(settings) = &args.supervise {
+        return supervise(settings, data_dir).await;
     }
     let definition = args.run.as_deref().map(Definition::read).transpose()?;
     let mut show = Show { data_dir: &data_dir, program, definition, output: Output::new() };
     let Some(lock) = data_dir.lock()? else {
         let supervisor = find_supervisor(&args, &show).await?;
-        return show.until(supervisor.id(), supervisor.ended()).await;
+        show.until(supervisor.id(), supervisor.ended()).await?;
+        return if args.detach { Ok(()) } else { attached(&supervisor, &show).await };
     };
     let plan = plan(&args, &data_dir)?;
     if args.detach { behind(&plan, lock, show).await } else { here(plan, lock, &mut show).await }
+}
+
+/// Stays with a supervisor that somebody else started, as a command in the foreground does, without any hold on it.
+async fn attached(supervisor: &Process, show: &Show<'_>) -> Result<(), CliError> {
+    show.output.note("Ctrl-C leaves it running");
+    tokio::select! {
+        () = shutdown::requested() => {}
+        () = supervisor.ended() => show.output.note("Longshore was stopped"),
+    }
+    Ok(())
 }
 
 /// The supervisor in a process of its own, which outlives this one.
@@ -88,35 +98,32 @@ async fn here(plan: Plan, lock: UpLock, show: &mut Show<'_>) -> Result<(), CliEr
 }
 
 /// What `--detach` starts: the same supervisor, in a session of its own, with its words in a log.
-async fn supervise(args: &UpArgs, data_dir: &DataDir) -> Result<(), CliError> {
+async fn supervise(settings: &str, data_dir: DataDir) -> Result<(), CliError> {
+    let settings = serde_json::from_str(settings).map_err(|source| CliError::Settings { source })?;
     // Fails only for the leader of a process group, which is what a person who types this by hand is.
     let _ = rustix::process::setsid();
-    let lock = data_dir.lock()?.ok_or_else(|| busy(data_dir))?;
+    let lock = data_dir.lock()?.ok_or_else(|| busy(&data_dir))?;
     let stop = CancellationToken::new();
     let stop_on_signal = stop.clone();
     tokio::spawn(async move {
         shutdown::requested().await;
         stop_on_signal.cancel();
     });
-    supervisor::run(wanted(args, data_dir, None, None), lock, stop).await
+    supervisor::run(Plan { data_dir, settings }, lock, stop).await
 }
 
 fn start_supervisor(plan: &Plan) -> Result<Process, CliError> {
     const NAME: &str = "up";
     let fail = |source| CliError::Start { what: NAME, source };
     let log = plan.data_dir.open_log(NAME)?;
+    let settings = serde_json::to_string(&plan.settings).map_err(|source| CliError::Settings { source })?;
     let mut command = own_command(NAME);
     command
-        .arg("--supervise")
         .arg("--data-dir")
         .arg(plan.data_dir.path())
-        .args(["--listen", &plan.listen.to_string()])
-        .args(["--instances", &plan.instances.to_string()])
+        .args(["--supervise", &settings])
         .stdout(log.try_clone().map_err(fail)?)
         .stderr(log);
-    if plan.insecure {
-        command.arg("--insecure");
-    }
     let child = command.spawn().map_err(fail)?;
     // Not waited for: it is to outlive this process, which knows of its end by the pidfd.
     Process::of_child(NAME, child.id() as i32)
@@ -135,61 +142,45 @@ async fn find_supervisor(args: &UpArgs, show: &Show<'_>) -> Result<Process, CliE
         }
         sleep(LOOK_EVERY).await;
     };
-    let differs = |running: String, wanted: String| CliError::RunsDifferently {
-        program: show.program.to_owned(),
-        data_dir: show.data_dir.path().to_owned(),
-        running,
-        wanted,
-    };
-    if let Some(wanted) = args.instances.filter(|wanted| *wanted != record.instances) {
-        return Err(differs(format!("{} instance(s)", record.instances), format!("{wanted} instance(s)")));
+    let running = &record.settings;
+    let mut wanted = running.clone().with(args)?;
+    if wanted.listen.port() == 0 {
+        // Any port will do, so the one that is had will.
+        wanted.listen.set_port(running.listen.port());
     }
-    let at_will = |listen: &SocketAddr| listen.port() == 0 || listen.to_string() == record.listen;
-    if let Some(wanted) = args.listen.filter(|wanted| !at_will(wanted)) {
-        return Err(differs(record.listen, wanted.to_string()));
+    if let Some((running, wanted)) = running.differences(&wanted) {
+        let (program, data_dir) = (show.program.to_owned(), show.data_dir.path().to_owned());
+        return Err(CliError::RunsDifferently { program, data_dir, running, wanted });
     }
     let pid = supervisor.id().pid;
     show.output.note(format_args!("Longshore runs already (process {pid}); nothing is changed"));
-    if fs::read_link(format!("/proc/{pid}/exe")).is_ok_and(|exe| exe.to_string_lossy().ends_with(" (deleted)")) {
+    if !supervisor.is_this_build() {
         show.output.note(format_args!(
-            "it was started from an older build: {} starts the new one",
+            "it was started from another build: {} starts this one",
             commands(show.program, &["down --keep-tasks", "up --detach"], show.data_dir).join(" && ")
         ));
     }
     Ok(supervisor)
 }
 
-/// What the arguments ask for, on an address that can be had.
+/// What the arguments ask for, completed by what was asked for before, on an address that can be had.
 fn plan(args: &UpArgs, data_dir: &DataDir) -> Result<Plan, CliError> {
     let before = data_dir.record()?.unwrap_or_default();
+    let mut settings = before.settings.clone().with(args)?;
+    settings.check()?;
     let server = before.server.and_then(|id| id.hold("server", Some(data_dir.path())));
-    if server.is_some() {
-        // A server that outlived its supervisor holds its address rightly. What was not asked for differently stays.
-        let plan = wanted(args, data_dir, before.listen.parse().ok(), Some(before.instances));
-        if plan.listen.to_string() == before.listen {
-            return Ok(plan);
-        }
+    // A server that outlived its supervisor holds its address rightly.
+    if server.is_none() || settings.listen != before.settings.listen {
+        let address = settings.listen;
+        // Asked now, because the answer of a child would be in a log. A free port becomes a fixed one here, so that a
+        // server that is started again is found where it was.
+        settings.listen =
+            TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|source| match source.kind() {
+                std::io::ErrorKind::AddrInUse => CliError::AddressTaken { address },
+                _ => CliError::AddressUnusable { address, source },
+            })?;
     }
-    let mut plan = wanted(args, data_dir, None, None);
-    let address = plan.listen;
-    // Asked now, because the answer of a child would be in a log. A free port becomes a fixed one here, so that a
-    // server that is started again is found where it was.
-    plan.listen =
-        TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|source| match source.kind() {
-            std::io::ErrorKind::AddrInUse => CliError::AddressTaken { address },
-            _ => CliError::AddressUnusable { address, source },
-        })?;
-    Ok(plan)
-}
-
-/// The arguments, completed by what runs, completed by the defaults.
-fn wanted(args: &UpArgs, data_dir: &DataDir, listen: Option<SocketAddr>, instances: Option<u32>) -> Plan {
-    Plan {
-        data_dir: data_dir.clone(),
-        listen: args.listen.or(listen).unwrap_or(DEFAULT_LISTEN),
-        instances: args.instances.or(instances).unwrap_or(1),
-        insecure: args.insecure.insecure,
-    }
+    Ok(Plan { data_dir: data_dir.clone(), settings })
 }
 
 fn busy(data_dir: &DataDir) -> CliError {
@@ -244,6 +235,9 @@ impl Show<'_> {
                     self.output.tick(format_args!("container instance {arn} is connected"));
                 }
                 return Ok(());
+            }
+            if record.agent_gave_up {
+                return Err(self.never_ready("agent", "the agent cannot go on as things are"));
             }
             if record.ends >= ENDS_UNTIL_HOPELESS || Instant::now() > deadline {
                 return Err(match (listening, record.agent) {

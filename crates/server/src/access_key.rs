@@ -1,12 +1,18 @@
 //! The keys of an installation: the root access key that its owner signs with, and the server's own key from which
-//! everything it authenticates to itself is derived. Both are made at the first start and kept beside the store.
+//! everything else is derived. Both are made at the first start and kept beside the store.
+//!
+//! Join tokens and the keys of machines have no secret that is kept: it is derived from their id, so that whoever reads the
+//! store has none of them, and a machine that asks again is given the same one. Which of them are good is the state's to say.
 
 use std::fmt;
 use std::path::Path;
 
 use aws_lc_rs::hmac;
 use aws_lc_rs::rand::{SecureRandom as _, SystemRandom};
-use longshore_wire::sigv4::{Secret, SecretKeys};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use longshore_core::Role;
+use longshore_wire::sigv4::Secret;
 use serde::{Deserialize, Serialize};
 use zeroize::{Zeroize, Zeroizing};
 
@@ -24,6 +30,11 @@ const ID_ALPHABET: &[u8; 32] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZ234567";
 const ID_CHARS: usize = 20;
 const SECRET_ALPHABET: &[u8; 64] = b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 const SECRET_CHARS: usize = 40;
+
+/// What the secrets of join tokens and of machines' keys are derived for; other texts would make those that were handed out
+/// invalid.
+const JOIN_TOKEN_PURPOSE: &str = "join-token-secret";
+const INSTANCE_PURPOSE: &str = "instance-secret";
 
 /// The access key that may do everything.
 #[derive(Clone)]
@@ -88,12 +99,6 @@ impl RootAccessKey {
     }
 }
 
-impl SecretKeys for RootAccessKey {
-    fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<Secret> {
-        (access_key_id == self.id && session_token.is_none()).then(|| self.secret.clone())
-    }
-}
-
 impl fmt::Debug for RootAccessKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("RootAccessKey").field("id", &self.id).finish_non_exhaustive()
@@ -134,6 +139,55 @@ impl fmt::Debug for ServerKey {
     }
 }
 
+/// Every access key that opens something here.
+pub trait AccessKeys: Send + Sync + 'static {
+    /// The secret of a key and what kind it is; nothing for one that was never issued, or is dead.
+    fn find(&self, access_key_id: &str) -> Option<(Secret, Role)>;
+
+    /// The secret of a key that is being issued.
+    fn issue(&self, role: Role, access_key_id: &str) -> Secret;
+}
+
+/// The keys of a server: its root key, and what it issued as far as the state knows it.
+pub(crate) struct KeyRing<K> {
+    root: RootAccessKey,
+    join_tokens: Zeroizing<[u8; 32]>,
+    instances: Zeroizing<[u8; 32]>,
+    role_of: K,
+}
+
+impl<K: Fn(&str) -> Option<Role>> KeyRing<K> {
+    /// `role_of` asks the state for a key's kind.
+    pub(crate) fn new(root: RootAccessKey, server_key: &ServerKey, role_of: K) -> Self {
+        let derive = |purpose| Zeroizing::new(server_key.derive(purpose));
+        Self { root, join_tokens: derive(JOIN_TOKEN_PURPOSE), instances: derive(INSTANCE_PURPOSE), role_of }
+    }
+}
+
+impl<K: Fn(&str) -> Option<Role> + Send + Sync + 'static> AccessKeys for KeyRing<K> {
+    fn find(&self, access_key_id: &str) -> Option<(Secret, Role)> {
+        if access_key_id == self.root.id {
+            return Some((self.root.secret.clone(), Role::Owner));
+        }
+        let role = (self.role_of)(access_key_id)?;
+        Some((self.issue(role, access_key_id), role))
+    }
+
+    fn issue(&self, role: Role, access_key_id: &str) -> Secret {
+        match role {
+            Role::Owner => self.root.secret.clone(),
+            Role::Instance => derived_secret(&self.instances, access_key_id),
+            Role::JoinToken => derived_secret(&self.join_tokens, access_key_id),
+        }
+    }
+}
+
+/// A secret of AWS's form: 40 characters of base64, which are 240 bits.
+fn derived_secret(key: &[u8; 32], access_key_id: &str) -> Secret {
+    let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), access_key_id.as_bytes());
+    Secret::new(STANDARD.encode(&mac.as_ref()[..SECRET_CHARS / 4 * 3]))
+}
+
 /// Random characters of an alphabet whose size divides 256, so that each is equally likely.
 fn random_text(chars: usize, alphabet: &[u8]) -> Result<Zeroizing<String>, ServerError> {
     let mut bytes = Zeroizing::new(vec![0; chars]);
@@ -162,12 +216,41 @@ mod tests {
         assert_ne!(made.id(), other.id());
     }
 
+    fn ring(dir: &Path) -> KeyRing<fn(&str) -> Option<Role>> {
+        let role_of: fn(&str) -> Option<Role> = |id| match id {
+            "token" => Some(Role::JoinToken),
+            "machine" => Some(Role::Instance),
+            _ => None,
+        };
+        let (root, server) = (RootAccessKey::load_or_create(dir), ServerKey::load_or_create(dir));
+        KeyRing::new(root.unwrap(), &server.unwrap(), role_of)
+    }
+
     #[test]
-    fn only_its_own_id_without_a_token_finds_the_secret() {
-        let key = RootAccessKey::generate().unwrap();
-        assert!(SecretKeys::secret(&key, key.id(), None).is_some());
-        assert!(SecretKeys::secret(&key, key.id(), Some("token")).is_none());
-        assert!(SecretKeys::secret(&key, "LSIAOTHER", None).is_none());
+    fn keys_are_found_by_what_the_state_says_of_them() {
+        let dir = tempfile::tempdir().unwrap();
+        let ring = ring(dir.path());
+        let root = ring.root.id.clone();
+        assert_eq!(ring.find(&root).unwrap().1, Role::Owner);
+        assert_eq!(ring.find("token").unwrap().1, Role::JoinToken);
+        assert_eq!(ring.find("machine").unwrap().1, Role::Instance);
+        assert!(ring.find("other").is_none());
+    }
+
+    #[test]
+    fn a_derived_secret_is_the_same_each_time_and_like_no_other() {
+        let (one, two) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let first = ring(one.path());
+        let secret = first.find("machine").unwrap().0;
+        assert_eq!(secret.reveal().len(), 40);
+        assert_eq!(secret.reveal(), ring(one.path()).issue(Role::Instance, "machine").reveal());
+        for other in [
+            first.issue(Role::Instance, "machine2"),
+            first.issue(Role::JoinToken, "machine"),
+            ring(two.path()).issue(Role::Instance, "machine"),
+        ] {
+            assert_ne!(secret.reveal(), other.reveal());
+        }
     }
 
     #[test]

@@ -3,8 +3,11 @@
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 
+use longshore_core::config::LossPolicy;
+
 use crate::error::ServerError;
 use crate::limits::{EdgeLimits, SessionLimits};
+use crate::tls;
 
 /// The configuration of a server. It does not change while the server runs.
 #[derive(Clone, Debug)]
@@ -21,10 +24,31 @@ pub struct ServerConfig {
     pub zone: String,
     /// Plain HTTP may be offered to other machines.
     pub insecure: bool,
+    /// HTTPS in place of plain HTTP.
+    pub tls: Option<TlsConfig>,
+    /// When container instances that vanish are given up.
+    pub loss: LossPolicy,
     /// Bounds of the edge.
     pub limits: EdgeLimits,
     /// Bounds of agents' sessions.
     pub session_limits: SessionLimits,
+}
+
+/// Whose certificate the server shows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TlsConfig {
+    /// One that it makes itself, issued by an authority of its own.
+    Own {
+        /// Names and addresses that it is for, besides those that the machine has.
+        names: Vec<String>,
+    },
+    /// One that it is given.
+    Given {
+        /// The certificate and those of the authorities above it, as PEM.
+        cert: PathBuf,
+        /// Its private key, as PEM.
+        key: PathBuf,
+    },
 }
 
 impl ServerConfig {
@@ -37,6 +61,8 @@ impl ServerConfig {
             account_id: "000000000000".to_owned(),
             zone: "us-east-1a".to_owned(),
             insecure: false,
+            tls: None,
+            loss: LossPolicy::default(),
             limits: EdgeLimits::default(),
             session_limits: SessionLimits::default(),
         }
@@ -60,7 +86,12 @@ impl ServerConfig {
         if self.account_id.len() != 12 || !self.account_id.bytes().all(|byte| byte.is_ascii_digit()) {
             return setting("--account-id", &self.account_id, "an account id has twelve digits");
         }
-        if !self.listen.ip().is_loopback() && !self.insecure {
+        if let Some(TlsConfig::Own { names }) = &self.tls {
+            if let Some(name) = names.iter().find(|name| !tls::is_name(name)) {
+                return setting("--tls-name", name, "a DNS name such as ecs.example.com, or an address");
+            }
+        }
+        if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
             return Err(ServerError::PlainHttpBeyondLoopback { listen: self.listen, port: self.listen.port() });
         }
         Ok(())

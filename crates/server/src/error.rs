@@ -25,8 +25,8 @@ pub enum ServerError {
     },
     /// Plain HTTP is offered to other machines.
     #[error(
-        "--listen {listen} would offer plain HTTP to other machines: listen on a loopback address such as 127.0.0.1:{port}, \
-         or pass --insecure if the network is trusted"
+        "--listen {listen} would offer plain HTTP to other machines: pass --tls, listen on a loopback address such as \
+         127.0.0.1:{port}, or pass --insecure if the network is trusted"
     )]
     PlainHttpBeyondLoopback {
         /// The address asked for.
@@ -78,6 +78,42 @@ pub enum ServerError {
         /// Its account.
         account_id: String,
     },
+    /// A file of a given certificate cannot be used.
+    #[error("{setting} {} cannot be used: {problem}", path.display())]
+    TlsFile {
+        /// The flag.
+        setting: &'static str,
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server's own authority is not whole.
+    #[error(
+        "{} is damaged ({problem}): restore its directory from a backup, or delete the directory so that the next start \
+         makes a new authority, which every machine and client must then be told to trust",
+        path.display()
+    )]
+    DamagedAuthority {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// The server's own authority could not issue a certificate.
+    #[error("cannot make a certificate in {}: {problem}", dir.display())]
+    Certificate {
+        /// Where it would be kept.
+        dir: PathBuf,
+        /// Why.
+        problem: String,
+    },
+    /// TLS itself cannot be set up.
+    #[error("cannot set up TLS")]
+    Tls {
+        /// What the library said.
+        source: rustls::Error,
+    },
     /// The system gave no randomness for a key.
     #[error("the operating system gave no random bytes to make keys from: try again")]
     Randomness,
@@ -92,6 +128,18 @@ pub enum ServerError {
     /// The store cannot be opened; the error itself says what to do.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The store can be read, but no server can start on what is in it.
+    #[error(
+        "run `longshore store check --data-dir {dir}` to see what is wrong, then bring a backup back with `longshore store \
+         restore FILE --data-dir {dir} --force`: the records of the store cannot be used",
+        dir = data_dir.display()
+    )]
+    Records {
+        /// The data directory.
+        data_dir: PathBuf,
+        /// Which record, or which contradiction.
+        source: LoadError,
+    },
     /// The state cannot be loaded; the error itself says what to do.
     #[error(transparent)]
     Load(#[from] LoadError),

@@ -20,8 +20,9 @@ pub mod runner;
 mod scope;
 mod server;
 pub mod sessions;
+mod tls;
 
 pub use auth::Authenticator;
-pub use config::ServerConfig;
+pub use config::{ServerConfig, TlsConfig};
 pub use error::ServerError;
 pub use server::{RunningServer, SERVER_FILE, STORE_DIR, Server};

@@ -3,6 +3,8 @@
 
 use std::time::Duration;
 
+use longshore_core::config::LossPolicy;
+
 /// The bounds of the edge that an operator may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {
@@ -53,15 +55,34 @@ pub struct SessionLimits {
     /// How often agents hear from us. They close a silent socket after 60 s; 20 to 30 s is what the protocol calls
     /// comfortable.
     pub heartbeat_every: Duration,
-    /// A session that said nothing for this long is dead: three heartbeats went unanswered, with a margin.
+    /// A session that said nothing for this long is dead: two heartbeats went unanswered, with a margin.
     pub silence: Duration,
+}
+
+impl SessionLimits {
+    /// The same limits with such a pulse that silence is always noticed before an instance is lost for it.
+    #[must_use]
+    pub(crate) fn within(self, loss: &LossPolicy) -> Self {
+        let patience = [loss.lost_after_ms, loss.official_lost_after_ms].into_iter().flatten().min();
+        let Some(patience) = patience.and_then(|ms| u64::try_from(ms).ok()).map(Duration::from_millis) else {
+            return self;
+        };
+        Self {
+            heartbeat_every: self.heartbeat_every.min(patience / 4).max(LEAST_HEARTBEAT),
+            silence: self.silence.min(patience * 3 / 4).max(2 * LEAST_HEARTBEAT),
+            ..self
+        }
+    }
 }
 
 impl Default for SessionLimits {
     fn default() -> Self {
-        Self { max_sessions: 22_000, heartbeat_every: Duration::from_secs(25), silence: Duration::from_secs(90) }
+        Self { max_sessions: 22_000, heartbeat_every: Duration::from_secs(20), silence: Duration::from_secs(45) }
     }
 }
+
+/// However short the patience with silence is: ten thousand agents are not asked more often than this.
+const LEAST_HEARTBEAT: Duration = Duration::from_millis(50);
 
 /// Streams one HTTP/2 connection may have open.
 pub(crate) const MAX_HTTP2_STREAMS: u32 = 256;
@@ -97,3 +118,21 @@ pub(crate) const MAX_TCS_FRAME_BYTES: usize = 1024 * 1024 + 16 * 1024;
 
 /// Instances whose telemetry is remembered. Volatile; a new one beyond the bound is acknowledged and not remembered.
 pub(crate) const MAX_TELEMETRY_INSTANCES: usize = 22_000;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn silence_is_noticed_before_it_is_loss() {
+        let pulse = |lost_after_ms: Option<i64>| {
+            let limits = SessionLimits::default().within(&LossPolicy::default().lost_after(lost_after_ms));
+            (limits.heartbeat_every.as_millis(), limits.silence.as_millis())
+        };
+        assert_eq!(pulse(None), (20_000, 45_000));
+        assert_eq!(pulse(Some(3_600_000)), (20_000, 45_000));
+        assert_eq!(pulse(Some(60_000)), (15_000, 45_000));
+        assert_eq!(pulse(Some(2_000)), (500, 1_500));
+        assert_eq!(pulse(Some(1)), (50, 100));
+    }
+}

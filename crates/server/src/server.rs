@@ -12,15 +12,16 @@ use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
-use crate::access_key::{RootAccessKey, ServerKey};
+use crate::access_key::{KeyRing, RootAccessKey, ServerKey};
 use crate::auth::Authenticator;
-use crate::config::ServerConfig;
+use crate::config::{ServerConfig, TlsConfig};
 use crate::edge::Edge;
 use crate::error::ServerError;
 use crate::files;
-use crate::runner::{Perform, Runner};
+use crate::runner::{LoadError, Perform, Runner};
 use crate::scope;
 use crate::sessions::Sessions;
+use crate::tls::Tls;
 
 /// The name of the file in the data directory that says where the server listens, while it does.
 pub const SERVER_FILE: &str = "server.json";
@@ -54,6 +55,20 @@ struct ServerFile<'a> {
     pid: u32,
     region: &'a str,
     account_id: &'a str,
+    /// The address it listens on, which may be all of them.
+    listen: SocketAddr,
+    /// The certificate that the server was given.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cert_file: Option<&'a Path>,
+    /// The certificate of the server's own authority, for `longshore agent join --ca-file` and the like.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_file: Option<PathBuf>,
+    /// It and the system's roots, for `AWS_CA_BUNDLE`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_bundle: Option<PathBuf>,
+    /// What a machine that joins pins, for `--ca-fingerprint`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ca_fingerprint: Option<&'a str>,
 }
 
 impl Server {
@@ -66,7 +81,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
 
-        let sessions = Arc::new(Sessions::new(config.session_limits.clone()));
+        let sessions = Arc::new(Sessions::new(config.session_limits.clone().within(&config.loss)));
         let runner = {
             let (config, performer) = (config.clone(), Arc::clone(&sessions) as Arc<dyn Perform>);
             let loaded = tokio::task::spawn_blocking(move || load(&config, performer)).await;
@@ -90,7 +105,14 @@ fn load(config: &ServerConfig, performer: Arc<dyn Perform>) -> Result<Runner, Se
     let store = EmbeddedStore::open(config.data_dir.join(STORE_DIR))?;
     let mut cell = CellConfig::new(&config.region, &config.account_id);
     cell.zone = config.zone.as_str().into();
-    Ok(Runner::start(cell, Box::new(store), performer, config.limits.max_waiting_requests)?)
+    cell.loss = config.loss;
+    let started = Runner::start(cell, Box::new(store), performer, config.limits.max_waiting_requests);
+    started.map_err(|error| match error {
+        LoadError::Record(_) | LoadError::Inconsistent(_) => {
+            ServerError::Records { data_dir: config.data_dir.clone(), source: error }
+        }
+        other => other.into(),
+    })
 }
 
 /// What a server is made of, once its state is loaded.
@@ -108,19 +130,29 @@ impl Parts {
         scope::bind(&config)?;
         let root_key = RootAccessKey::load_or_create(&config.data_dir)?;
         let server_key = ServerKey::load_or_create(&config.data_dir)?;
-        let edge = Arc::new(Edge::new(
-            Authenticator::new(&config.region, &config.account_id, root_key),
+        let known = runner.clone();
+        let keys = KeyRing::new(root_key, &server_key, move |access_key_id: &str| known.role_of(access_key_id));
+        let tls = Tls::start(&config, local_addr)?.map(Arc::new);
+        let acceptor = tls.as_ref().map(|tls| tls.acceptor()).transpose()?;
+        let edge = Edge::new(
+            Authenticator::new(&config.region, &config.account_id, keys),
             Arc::new(runner.clone()),
             Arc::clone(&sessions),
             PageTokens::new(server_key.derive(PAGE_TOKEN_PURPOSE)),
             config.limits.clone(),
             local_addr,
-        ));
-        let endpoint = format!("http://{}", reachable(local_addr));
+        );
+        let endpoint = match &tls {
+            None => format!("http://{}", reachable(local_addr)),
+            Some(tls) => format!("https://{}:{}", tls.local_host(), local_addr.port()),
+        };
         let server_file = config.data_dir.join(SERVER_FILE);
-        write_server_file(&server_file, &endpoint, &config)?;
+        write_server_file(&server_file, &endpoint, local_addr, &config, tls.as_deref())?;
         let stop = CancellationToken::new();
-        let edge = tokio::spawn(edge.serve(listener, stop.clone()));
+        let edge = tokio::spawn(Arc::new(edge.behind(acceptor)).serve(listener, stop.clone()));
+        if let Some(tls) = tls {
+            tokio::spawn(tls.keep_current(stop.clone()));
+        }
         tracing::info!(%endpoint, data_dir = %config.data_dir.display(), region = config.region, "listening");
         Ok(RunningServer { local_addr, endpoint, server_file, config, runner, sessions, edge, stop })
     }
@@ -168,13 +200,33 @@ impl RunningServer {
     }
 }
 
-fn write_server_file(path: &Path, endpoint: &str, config: &ServerConfig) -> Result<(), ServerError> {
-    let file = ServerFile { endpoint, pid: std::process::id(), region: &config.region, account_id: &config.account_id };
+fn write_server_file(
+    path: &Path,
+    endpoint: &str,
+    listen: SocketAddr,
+    config: &ServerConfig,
+    tls: Option<&Tls>,
+) -> Result<(), ServerError> {
+    let (ca_file, ca_bundle) = tls.and_then(Tls::ca_files).unzip();
+    let file = ServerFile {
+        endpoint,
+        pid: std::process::id(),
+        region: &config.region,
+        account_id: &config.account_id,
+        listen,
+        cert_file: match &config.tls {
+            Some(TlsConfig::Given { cert, .. }) => Some(cert),
+            Some(TlsConfig::Own { .. }) | None => None,
+        },
+        ca_file,
+        ca_bundle,
+        ca_fingerprint: tls.map(Tls::fingerprint),
+    };
     files::replace(path, &serde_json::to_vec(&file).unwrap_or_default(), files::PUBLIC_MODE)
 }
 
 /// The address by which a client of this machine reaches a listener: "any address" is no destination.
-fn reachable(listener: SocketAddr) -> SocketAddr {
+pub(crate) fn reachable(listener: SocketAddr) -> SocketAddr {
     let ip = match listener.ip() {
         IpAddr::V4(ip) if ip.is_unspecified() => IpAddr::V4(Ipv4Addr::LOCALHOST),
         IpAddr::V6(ip) if ip.is_unspecified() => IpAddr::V6(Ipv6Addr::LOCALHOST),

@@ -126,7 +126,7 @@ async fn oversize_bodies_are_refused_in_json() {
 
     // Without a length, the body shows its size only as it comes.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
-    stream.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ntransfer-encoding: chunked\r\n\r\n").await.unwrap();
+    stream.write_all(head(&call("CreateCluster", b""), served.addr, "transfer-encoding: chunked").as_bytes()).await.unwrap();
     for _ in 0..20 {
         stream.write_all(b"64\r\n").await.unwrap();
         stream.write_all(&[b' '; 100]).await.unwrap();
@@ -320,16 +320,16 @@ async fn bodies_of_all_connections_together_are_bounded_and_count_as_they_arrive
     let full = || call("CreateCluster", [b' '; 1000]).request(served.addr);
     assert_eq!(send(served.addr, full()).await.status, 200, "an empty server takes it, and the room is given back");
     assert_eq!(send(served.addr, full()).await.status, 200);
-    // A stranger who announces much and sends little takes only what he sent.
+    // Who announces much and sends little takes only what he sent.
     let mut stranger = TcpStream::connect(served.addr).await.unwrap();
-    stranger.write_all(b"POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n").await.unwrap();
+    stranger.write_all(head(&call("CreateCluster", b""), served.addr, "content-length: 900").as_bytes()).await.unwrap();
     stranger.write_all(&[b' '; 600]).await.unwrap();
     let throttled = async {
         while send(served.addr, call("CreateCluster", [b' '; 500]).request(served.addr)).await.status == 200 {
             tokio::task::yield_now().await;
         }
     };
-    timeout(SOON, throttled).await.expect("what arrived of the stranger's body counts");
+    timeout(SOON, throttled).await.expect("what arrived of the body counts");
     let refused = send(served.addr, call("CreateCluster", [b' '; 500]).request(served.addr)).await;
     assert_eq!(refused.error(), (400, "ThrottlingException"));
     assert_eq!(send(served.addr, call("CreateCluster", b"{}").request(served.addr)).await.status, 200);
@@ -339,8 +339,58 @@ async fn bodies_of_all_connections_together_are_bounded_and_count_as_they_arrive
     let slow = call("CreateCluster", slow).request(served.addr);
     let addr = served.addr;
     let waiting = tokio::spawn(async move { send(addr, slow).await.status });
-    timeout(SOON, served.fake.began.notified()).await.expect("the stranger's room came back");
+    timeout(SOON, served.fake.began.notified()).await.expect("the room came back");
     assert_eq!(send(served.addr, full()).await.status, 200);
     served.fake.go_on.notify_one();
     assert_eq!(timeout(SOON, waiting).await.unwrap().unwrap(), 200);
+}
+
+/// The head of a signed call whose body is still to come.
+fn head(call: &support::Call, addr: std::net::SocketAddr, body: &str) -> String {
+    let request = call.request(addr);
+    let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+    format!("POST / HTTP/1.1\r\n{}{body}\r\n\r\n", headers.collect::<String>())
+}
+
+#[tokio::test]
+async fn who_claims_no_known_key_takes_no_room_and_is_answered_before_the_body_is_there() {
+    let served = serve_with(|limits| limits.max_body_bytes_in_flight = 1000).await;
+    let mut unknown = call("CreateCluster", b"");
+    unknown.key_id = "LSIASTRANGER".to_owned();
+    let mut old = call("CreateCluster", b"");
+    old.at = old.at.plus_millis(-600_000);
+    let unsigned = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n".to_owned();
+    for (head, code) in [
+        (head(&unknown, served.addr, "content-length: 900"), "UnrecognizedClientException"),
+        (head(&old, served.addr, "content-length: 900"), "InvalidSignatureException"),
+        (unsigned, "MissingAuthenticationTokenException"),
+    ] {
+        let mut stranger = TcpStream::connect(served.addr).await.unwrap();
+        stranger.write_all(head.as_bytes()).await.unwrap();
+        stranger.write_all(&[b' '; 800]).await.unwrap();
+        let full = send(served.addr, call("CreateCluster", [b' '; 1000]).request(served.addr)).await;
+        assert_eq!(full.status, 200, "{code}: {}", full.body);
+        let mut answer = vec![0; 4096];
+        let read = timeout(SOON, stranger.read(&mut answer)).await.unwrap().unwrap();
+        let answer = String::from_utf8_lossy(&answer[..read]).into_owned();
+        assert!(answer.starts_with("HTTP/1.1 400") && answer.contains(code), "{answer}");
+    }
+}
+
+#[tokio::test]
+async fn the_administration_is_a_service_of_its_own_behind_the_same_door() {
+    let served = serve().await;
+    let refusals = [
+        ("Longshore.CreateJoinToken", json!({"uses": 0}), (400, "InvalidParameterException"), "uses must be between"),
+        ("Longshore.CreateJoinToken", json!({"uses": "1"}), (400, "SerializationException"), "uses must be an integer"),
+        ("Longshore.ListJoinTokens", json!({"nextToken": "x"}), (400, "InvalidParameterException"), "nextToken"),
+        ("Longshore.CreateCluster", json!({}), (400, "UnknownOperationException"), "Longshore has no operation"),
+        ("CreateJoinToken", json!({}), (400, "UnknownOperationException"), "ECS has no operation"),
+        ("Longshore.CreateJoinToken", json!({}), (500, "ServerException"), "does not know CreateJoinToken"),
+    ];
+    for (operation, body, error, message) in refusals {
+        let answer = send(served.addr, call(operation, body.to_string()).request(served.addr)).await;
+        assert_eq!(answer.error(), error, "{operation} {body}");
+        assert!(answer.message().contains(message), "{}", answer.message());
+    }
 }

@@ -72,6 +72,7 @@ async fn the_data_directory_says_where_the_server_is_while_it_is() {
         json_file(&dir.join("server.json")),
         json!({
             "endpoint": format!("http://{}", server.local_addr()),
+            "listen": server.local_addr().to_string(),
             "pid": std::process::id(),
             "region": "us-east-1",
             "accountId": "123456789012",

@@ -412,7 +412,10 @@ impl World {
                 self.plan_save(index, life);
             }
             Action::Log { task_arn, message, .. } => self.trace(format_args!("agent {index}: {task_arn} {message}")),
-            Action::InspectImage { .. } | Action::PullImage { .. } | Action::Inspect { .. } => {
+            Action::InspectImage { .. }
+            | Action::PullImage { .. }
+            | Action::Inspect { .. }
+            | Action::FindContainers { .. } => {
                 self.begin(index, life, action)?;
             }
             action if process.barrier <= process.saved => self.begin(index, life, action)?,
@@ -536,7 +539,9 @@ fn engine_config(arn: String, task_cleanup_wait_ms: i64) -> EngineConfig {
         create_timeout_ms: 60_000,
         start_timeout_ms: 60_000,
         task_cleanup_wait_ms,
+        task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::Default,
+        image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
@@ -572,6 +577,8 @@ fn input_name(input: &Input) -> String {
         Input::Removed { container, result } => short("removed", container, result),
         Input::Died { container, exit_code } => short("died", container, exit_code),
         Input::HealthChanged { container, health } => short("health", container, &health.status),
+        Input::ContainersFound { task_arn, result } => format!("found of {task_arn}: {result:?}"),
+        Input::ClockSet { by_ms } => format!("clock set by {by_ms} ms"),
         Input::Submitted { task_arn, outcome } => format!("submitted {task_arn} {outcome:?}"),
         Input::Tick => "tick".to_owned(),
     }

@@ -219,6 +219,12 @@ impl World {
                 let result = self.remove(host, &container, &target)?;
                 Input::Removed { container, result }
             }
+            Action::FindContainers { task_arn } => {
+                let mut found =
+                    self.hosts[host].list(self.agents[agent].disk.instance_arn.as_deref().unwrap_or_default());
+                found.retain(|found| found.container.task_arn == task_arn);
+                Input::ContainersFound { task_arn, result: Ok(found) }
+            }
             other => return Err(crate::oracle::Violation::new(0, format!("{other:?} is nothing for Docker"))),
         })
     }
@@ -464,7 +470,7 @@ impl World {
 }
 
 fn info(image: &str) -> ImageInfo {
-    ImageInfo { digest: Some(format!("sha256:{:0>64}", image.len())) }
+    ImageInfo { digest: Some(format!("sha256:{:0>64}", image.len())), pulled: true }
 }
 
 fn container_of(action: &Action) -> Option<&ContainerKey> {
@@ -476,7 +482,8 @@ fn container_of(action: &Action) -> Option<&ContainerKey> {
         | Action::Stop { container, .. }
         | Action::Inspect { container, .. }
         | Action::Remove { container, .. } => Some(container),
-        Action::Save { .. }
+        Action::FindContainers { .. }
+        | Action::Save { .. }
         | Action::Forget { .. }
         | Action::SaveTimeline(_)
         | Action::Reply(_)
@@ -501,6 +508,7 @@ fn failed(action: &Action, error: DockerError) -> Input {
         Action::Stop { container, .. } => Input::Stopped { container, result: Err(error) },
         Action::Inspect { container, .. } => Input::Inspected { container, result: Err(error) },
         Action::Remove { container, .. } => Input::Removed { container, result: Err(error) },
+        Action::FindContainers { task_arn } => Input::ContainersFound { task_arn, result: Err(error) },
         Action::Save { .. }
         | Action::Forget { .. }
         | Action::SaveTimeline(_)

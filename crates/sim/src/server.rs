@@ -11,7 +11,7 @@ use longshore_core::ids::SessionId;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::pipeline::{Batch, Committed, Pipeline, Release, Step as Todo, Ticket};
 use longshore_core::read::ReadModel;
-use longshore_core::{CellConfig, Principal};
+use longshore_core::{CellConfig, Principal, Role};
 use longshore_store::{self as store, CommitError, CommitNumber, MemoryDisk, MemoryStore, Store, Term, Write};
 
 use crate::event::{CallId, ConnId, Event, Frame, Life};
@@ -236,7 +236,13 @@ impl World {
                 self.respond(call, None);
                 return Ok(());
             }
-            Some(process) => process.snapshot.answer(&request),
+            Some(process) => {
+                let principal = principal(key);
+                match process.snapshot.authorise(&principal, &request) {
+                    Ok(authorised) => process.snapshot.answer(authorised),
+                    Err(denied) => Some(Err(denied)),
+                }
+            }
         };
         if let Some(answer) = answer {
             self.respond(call, Some(answer));
@@ -296,7 +302,7 @@ impl World {
         let ours = conn.server_life == Some(self.server.life);
         if let (Some((session, instance)), true, Some(process)) = (session, ours, &mut self.server.process) {
             process.sessions.remove(&session);
-            self.submit(Waiter::Nobody, Command::SessionClosed { instance, session });
+            self.submit(Waiter::Nobody, Command::SessionClosed { instance, session, heard_at: self.now });
         }
     }
 
@@ -482,7 +488,8 @@ impl World {
             (Waiter::Session(conn, session), Reply::Session(Ok(instance))) => {
                 let Some(known) = self.network.conns.get_mut(&conn) else { return };
                 if known.server_left {
-                    return self.submit(Waiter::Nobody, Command::SessionClosed { instance, session });
+                    return self
+                        .submit(Waiter::Nobody, Command::SessionClosed { instance, session, heard_at: self.now });
                 }
                 known.session = Some((session, instance));
                 if let Some(process) = &mut self.server.process {
@@ -563,14 +570,14 @@ impl World {
 
 fn says_unavailable(reply: &Reply) -> bool {
     match reply {
-        Reply::Api(Err(refused)) => refused.code == error::SERVICE_UNAVAILABLE,
+        Reply::Api(Err(refused)) | Reply::Admin(Err(refused)) => refused.code == error::SERVICE_UNAVAILABLE,
         Reply::Session(refused) => *refused == Err(SessionRefusal::Unavailable),
         Reply::None => true,
-        Reply::Api(Ok(_)) => false,
+        Reply::Api(Ok(_)) | Reply::Admin(Ok(_)) => false,
     }
 }
 
 /// The owner of a numbered access key.
 pub(crate) fn principal(key: u32) -> Principal {
-    Principal { access_key_id: format!("AKIA{key:016}").into(), arn: "arn:aws:iam::000000000000:root".into() }
+    Principal::new(Role::Owner, &format!("AKIA{key:016}"), "000000000000")
 }

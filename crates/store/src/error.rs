@@ -19,8 +19,10 @@ pub enum StoreError {
     },
     /// An acknowledged write cannot be read back.
     #[error(
-        "the store is damaged: {file} at byte {offset}: {detail}. Nothing was repaired. \
-         Run `longshore store check` to see what can be read, then restore the store's directory from a backup"
+        "the store is damaged: {file} at byte {offset}: {detail}. Nothing was repaired. Run `longshore store check \
+         --data-dir {dir}` to see what can be read, then bring a backup back with `longshore store restore FILE \
+         --data-dir {dir} --force`",
+        dir = data_dir(.file)
     )]
     Damaged {
         /// The damaged file.
@@ -39,6 +41,71 @@ pub enum StoreError {
         /// The store's directory.
         path: PathBuf,
         /// The format found there.
+        found: u32,
+        /// The newest format that this release knows.
+        supported: u32,
+    },
+    /// There is nothing to read.
+    #[error("there is no store in {path}: name the server's data directory with --data-dir")]
+    NoStore {
+        /// Where one was looked for.
+        path: PathBuf,
+    },
+    /// A restore would replace a store.
+    #[error(
+        "there is a store in {path} already: restore into a data directory of its own, or pass --force, which moves \
+         the present one aside"
+    )]
+    StoreExists {
+        /// The store that is there.
+        path: PathBuf,
+    },
+    /// The file system cannot exchange two directories in one step.
+    #[error(
+        "the file system of {path} cannot exchange directories in one step: move that directory away by hand, then \
+         restore without --force"
+    )]
+    CannotExchange {
+        /// The store that is there.
+        path: PathBuf,
+    },
+    /// A backup would replace a file.
+    #[error("{path} exists already: choose another name, or pass --force to replace it")]
+    BackupExists {
+        /// The file that is there.
+        path: PathBuf,
+    },
+    /// A file is too large to go with a backup.
+    #[error(
+        "the file {name} has {bytes} bytes, more than the {limit} that a backup takes along: it is not what belongs there"
+    )]
+    AttachmentTooLarge {
+        /// The file.
+        name: String,
+        /// Its size.
+        bytes: u64,
+        /// The limit.
+        limit: u64,
+    },
+    /// A backup cannot be read back, so nothing of it is used.
+    #[error("the backup {file} is damaged at byte {offset}: {detail}. Nothing was changed; take another backup")]
+    BadBackup {
+        /// The backup.
+        file: PathBuf,
+        /// Where in it the damage begins.
+        offset: u64,
+        /// What was expected there.
+        detail: String,
+    },
+    /// A newer release wrote this backup.
+    #[error(
+        "the backup {file} has format {found}, this release reads up to {supported}: restore it with the release that \
+         wrote it, or a newer one"
+    )]
+    NewerBackup {
+        /// The backup.
+        file: PathBuf,
+        /// The format found in it.
         found: u32,
         /// The newest format that this release knows.
         supported: u32,
@@ -129,6 +196,12 @@ pub enum CommitError {
         /// The term that is in force.
         current: Term,
     },
+}
+
+/// The data directory of a store's file, as commands take it: `DIR/store/FILE`.
+fn data_dir(file: &Path) -> String {
+    let dir = file.parent().and_then(Path::parent).filter(|dir| !dir.as_os_str().is_empty());
+    dir.unwrap_or(Path::new(".")).display().to_string()
 }
 
 fn holder(pid: Option<u32>) -> String {

@@ -17,7 +17,7 @@ pub mod memory;
 
 use std::fmt;
 
-pub use embedded::EmbeddedStore;
+pub use embedded::{EmbeddedStore, backup, check, restore};
 pub use error::{CommitError, StoreError};
 pub use memory::{MemoryDisk, MemoryStore};
 

@@ -83,6 +83,11 @@ pub enum Action {
         /// Docker id, or the name where the id is not known.
         target: String,
     },
+    /// Look for containers of the task that carry this instance's label → [`super::Input::ContainersFound`].
+    FindContainers {
+        /// The task.
+        task_arn: String,
+    },
     /// Submit a state change → [`super::Input::Submitted`]. Never more than one per task at a time.
     Submit {
         /// The task.

@@ -12,6 +12,10 @@ use super::container_config::{counted_memory_mib, network_mode};
 use super::input::Protocol;
 use super::ports;
 
+/// Tasks that may wait for their share at once. The control plane sends what fits, so a few wait at a time; a flood must not
+/// fill memory and disk (a record is about two kilobytes).
+pub(crate) const MAX_WAITING_TASKS: usize = 10_000;
+
 /// What a task needs of its host.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Demand {

@@ -6,9 +6,9 @@
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
-use super::ImagePullBehavior;
 use super::dependency::Readiness;
 use super::input::{DockerError, Health, ImageInfo, Inspection, PortBinding, PullError, RunState};
+use super::{EngineConfig, ImagePullBehavior};
 
 /// How far a container or a task has come. Only ever grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -42,6 +42,7 @@ impl Status {
 /// What is known of a container. Durable. Written by this module from Docker's answers, `reported` by the task from the
 /// control plane's.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
 pub struct ContainerRecord {
     /// The container's name in its task.
     pub name: String,
@@ -67,7 +68,8 @@ pub struct ContainerRecord {
     pub reason: Option<String>,
     /// Repository digest of its image.
     pub image_digest: Option<String>,
-    /// Whether its image was pulled for it.
+    /// Whether its image was pulled for it. Nothing reads it but release 0.1.0, which reads no record without it: whoever goes
+    /// back to that finds his tasks.
     pub image_pulled: bool,
     /// Published ports; `None` while Docker has not been asked yet.
     pub bindings: Option<Vec<PortBinding>>,
@@ -129,6 +131,12 @@ pub(crate) struct Work {
     pub(crate) failing: Option<String>,
     /// Exit code of the event stream, should Docker have forgotten the container when it is asked.
     pub(crate) died_with: Option<i32>,
+    /// When the first pull began.
+    pub(crate) pull_began: Option<Timestamp>,
+    /// It failed in a way that ends the task, essential or not.
+    pub(crate) fails_task: bool,
+    /// It runs although it has ended: it must be stopped before it can be removed.
+    pub(crate) stop_first: bool,
     image: Image,
     pulls: u32,
     failures: u32,
@@ -156,8 +164,6 @@ pub(crate) struct Surroundings {
     pub(crate) dependents_down: bool,
     pub(crate) pull_dependents_upfront: bool,
     pub(crate) pull_behavior: ImagePullBehavior,
-    /// A task of this instance pulled the image before.
-    pub(crate) pulled_before: bool,
 }
 
 /// After the third failure in a row a pull is pointless for minutes; five tries ride out a hiccup of a registry.
@@ -167,6 +173,14 @@ const PULL_PAUSE_MAX_MS: i64 = 5_000;
 /// Docker restarts within seconds, or somebody has to come and look.
 const DOCKER_PAUSE_MS: i64 = 2_000;
 const DOCKER_PAUSE_MAX_MS: i64 = 200_000;
+/// Between attempts to remove a container. Nobody waits for it, and an operator may be looking at it.
+const REMOVE_PAUSE_MS: i64 = 30_000;
+const REMOVE_PAUSE_MAX_MS: i64 = 600_000;
+
+/// The pause after so many attempts to reach Docker.
+pub(crate) fn docker_pause(failures: u32) -> i64 {
+    backoff(DOCKER_PAUSE_MS, DOCKER_PAUSE_MAX_MS, failures)
+}
 
 fn backoff(first_ms: i64, max_ms: i64, failures: u32) -> i64 {
     first_ms.saturating_mul(1 << failures.min(16)).min(max_ms)
@@ -213,16 +227,20 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
 fn image_step(work: &Work, around: &Surroundings) -> Next {
     use ImagePullBehavior::{Always, Default, Once, PreferCached};
     match (&work.image, around.pull_behavior) {
-        (Image::Untried, PreferCached) => Next::Do(Step::InspectImage),
-        (Image::Untried, Once) if around.pulled_before => Next::Do(Step::InspectImage),
+        (Image::Untried, PreferCached | Once) => Next::Do(Step::InspectImage),
         (Image::PullFailed(_), Default | PreferCached) => Next::Do(Step::InspectImage),
         (Image::Untried | Image::Absent, _) | (Image::PullFailed(_), Always | Once) => Next::Do(Step::PullImage),
     }
 }
 
 impl Work {
+    /// Nothing but to ask Docker about it.
+    pub(crate) fn to_inspect() -> Self {
+        Self { inspect_wanted: true, ..Self::default() }
+    }
+
     fn pause(&mut self, now: Timestamp) {
-        self.retry_at = Some(now.plus_millis(backoff(DOCKER_PAUSE_MS, DOCKER_PAUSE_MAX_MS, self.failures)));
+        self.retry_at = Some(now.plus_millis(docker_pause(self.failures)));
         self.failures = self.failures.saturating_add(1);
     }
 
@@ -231,22 +249,28 @@ impl Work {
         self.retry_at = None;
     }
 
-    fn pull_again_or_fail(&mut self, now: Timestamp, error: PullError) {
-        let (message, again) = match error {
-            PullError::Refused(message) => (message, false),
-            PullError::Registry(message) => (message, self.pulls < PULL_TRIES),
+    fn pull_again_or_fail(&mut self, now: Timestamp, config: &EngineConfig, error: PullError) {
+        let limit_ms = config.image_pull_timeout_ms;
+        let out_of_time = self.pull_began.is_some_and(|began| now.since(began) >= limit_ms);
+        let reason = match error {
+            PullError::Registry(_) if self.pulls < PULL_TRIES && !out_of_time => {
+                self.image = Image::Absent;
+                let pause = backoff(PULL_PAUSE_MS, PULL_PAUSE_MAX_MS, self.pulls.saturating_sub(1));
+                self.retry_at = Some(now.plus_millis(pause));
+                return;
+            }
             PullError::Docker(_) => {
                 self.image = Image::Untried;
                 return self.pause(now);
             }
+            PullError::Refused(message) | PullError::Registry(message) => {
+                format!("CannotPullContainerError: {message}")
+            }
+            PullError::TooLong => timed_out("pulled", limit_ms),
         };
-        if again {
-            self.image = Image::Absent;
-            let pause = backoff(PULL_PAUSE_MS, PULL_PAUSE_MAX_MS, self.pulls.saturating_sub(1));
-            self.retry_at = Some(now.plus_millis(pause));
-        } else {
-            self.failing = Some(format!("CannotPullContainerError: {message}"));
-        }
+        self.failing = Some(reason);
+        // Who insists on a pull wants no task without it, not even one that could do without this container.
+        self.fails_task = matches!(config.image_pull_behavior, ImagePullBehavior::Always | ImagePullBehavior::Once);
     }
 }
 
@@ -255,9 +279,12 @@ pub(crate) fn image_inspected(
     container: &mut ContainerRecord,
     work: &mut Work,
     now: Timestamp,
+    config: &EngineConfig,
     result: Result<Option<ImageInfo>, DockerError>,
 ) {
+    let to_be_pulled = |image: &ImageInfo| config.image_pull_behavior == ImagePullBehavior::Once && !image.pulled;
     match (result, std::mem::take(&mut work.image)) {
+        (Ok(Some(image)), Image::Untried) if to_be_pulled(&image) => work.image = Image::Absent,
         (Ok(Some(image)), _) => {
             work.went_well();
             container.image_digest = image.digest;
@@ -268,7 +295,7 @@ pub(crate) fn image_inspected(
             work.pause(now);
         }
         // Whatever else Docker says, it has no such image; a pull will give the better reason.
-        (Ok(None) | Err(_), Image::PullFailed(error)) => work.pull_again_or_fail(now, error),
+        (Ok(None) | Err(_), Image::PullFailed(error)) => work.pull_again_or_fail(now, config, error),
         (Ok(None) | Err(_), _) => work.image = Image::Absent,
     }
 }
@@ -278,9 +305,11 @@ pub(crate) fn image_pulled(
     container: &mut ContainerRecord,
     work: &mut Work,
     now: Timestamp,
-    behavior: ImagePullBehavior,
+    config: &EngineConfig,
     result: Result<ImageInfo, PullError>,
 ) {
+    let cache_will_do =
+        matches!(config.image_pull_behavior, ImagePullBehavior::Default | ImagePullBehavior::PreferCached);
     work.pulls = work.pulls.saturating_add(1);
     match result {
         Ok(image) => {
@@ -289,12 +318,11 @@ pub(crate) fn image_pulled(
             container.image_pulled = true;
             container.known = container.known.max(Status::Pulled);
         }
-        Err(error @ (PullError::Refused(_) | PullError::Registry(_)))
-            if matches!(behavior, ImagePullBehavior::Default | ImagePullBehavior::PreferCached) =>
-        {
+        // Whether the image is here is found out before anything is tried again: what is here runs at once.
+        Err(error @ (PullError::Refused(_) | PullError::Registry(_) | PullError::TooLong)) if cache_will_do => {
             work.image = Image::PullFailed(error);
         }
-        Err(error) => work.pull_again_or_fail(now, error),
+        Err(error) => work.pull_again_or_fail(now, config, error),
     }
 }
 
@@ -348,14 +376,41 @@ pub(crate) fn started(
     }
 }
 
-/// Docker stopped the container, or not. Either way Docker is asked what came of it.
-pub(crate) fn stopped(work: &mut Work, now: Timestamp, result: Result<(), DockerError>) {
+/// Docker stopped the container, or not. Either way Docker is asked what came of it, unless it had ended before: then its
+/// removal will tell.
+pub(crate) fn stopped(container: &ContainerRecord, work: &mut Work, now: Timestamp, result: Result<(), DockerError>) {
+    if container.known == Status::Stopped {
+        work.stop_first = false;
+        return;
+    }
     work.inspect_wanted = true;
     work.stop_sent = true;
     match result {
         Ok(()) | Err(DockerError::NotFound(_)) => work.went_well(),
         Err(_) => work.pause(now),
     }
+}
+
+/// The container was removed, or not; answers with what is to be told about that. Docker removes nothing that runs, and
+/// somebody may have started it by hand: it is stopped before the next attempt. That does no harm to one that does not run.
+pub(crate) fn removed(
+    container: &mut ContainerRecord,
+    work: &mut Work,
+    now: Timestamp,
+    result: Result<(), DockerError>,
+) -> Option<String> {
+    let why = match result {
+        Ok(()) | Err(DockerError::NotFound(_)) => {
+            work.went_well();
+            container.removed = true;
+            return None;
+        }
+        Err(why) => why,
+    };
+    work.retry_at = Some(now.plus_millis(backoff(REMOVE_PAUSE_MS, REMOVE_PAUSE_MAX_MS, work.failures)));
+    work.failures = work.failures.saturating_add(1);
+    work.stop_first = !matches!(why, DockerError::Unavailable(_));
+    (work.failures == 1).then(|| format!("it cannot be removed yet, this is tried again: {why}"))
 }
 
 /// Docker's answer about the container.
@@ -407,14 +462,21 @@ pub(crate) fn inspected(
             }
             let reason = if oom_killed {
                 Some("OutOfMemoryError: Container killed due to memory usage".to_owned())
-            } else if started {
-                None
             } else {
-                error.filter(|why| !why.is_empty()).map(|why| format!("CannotStartContainerError: {why}"))
+                let name = if started { "DockerStateError" } else { "CannotStartContainerError" };
+                error.filter(|why| !why.is_empty()).map(|why| format!("{name}: {why}"))
             };
             let exit_code = container.started.then_some(exit_code);
             end(container, work, finished_at.unwrap_or(now), reason, exit_code);
         }
+    }
+}
+
+/// The clock jumped: pauses last as long as they were meant to.
+pub(crate) fn clock_set(container: &mut ContainerRecord, work: &mut Work, by_ms: i64) {
+    let times = [&mut work.retry_at, &mut work.pull_began, &mut container.started_at];
+    for time in times.into_iter().flatten() {
+        *time = time.plus_millis(by_ms);
     }
 }
 
@@ -432,7 +494,7 @@ fn vanished(container: &mut ContainerRecord, work: &mut Work, now: Timestamp) {
     container.docker_id = None;
     if container.start_intended {
         let exit_code = work.died_with;
-        let reason = "ContainerVanishedError: Container is no longer known to Docker".to_owned();
+        let reason = "ContainerVanishedError: No container matching saved ID found".to_owned();
         end(container, work, now, Some(reason), exit_code);
     }
 }

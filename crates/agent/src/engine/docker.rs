@@ -42,6 +42,9 @@ pub(crate) enum DockerError {
         /// The Engine's words.
         message: String,
     },
+    /// The Engine began to do it and failed on the way.
+    #[error("{0}")]
+    Broken(String),
     /// No answer in time.
     #[error("no answer from the Engine to {call} within {}s", limit.as_secs())]
     Timeout {
@@ -95,6 +98,11 @@ pub(crate) struct Image {
     pub(crate) digest: Option<String>,
 }
 
+/// The call that takes longer than a whole pull may take.
+pub(crate) const PULL: &str = "pull";
+/// The call that fell silent.
+pub(crate) const PULL_PROGRESS: &str = "the progress of a pull";
+
 /// Limits on a pull.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct PullLimits {
@@ -136,6 +144,22 @@ pub(crate) struct Listed {
     pub(crate) id: String,
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) running: bool,
+    /// `sha256:…` of its image.
+    pub(crate) image_id: String,
+    pub(crate) created_at_ms: i64,
+}
+
+/// An image in a list.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct ListedImage {
+    /// `sha256:…`, the configuration's digest.
+    pub(crate) id: String,
+    /// `web:1`
+    pub(crate) tags: Vec<String>,
+    /// `web@sha256:…`
+    pub(crate) digests: Vec<String>,
+    pub(crate) created_at_ms: i64,
+    pub(crate) size: u64,
 }
 
 /// Where a container is in its life.
@@ -195,6 +219,12 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// The local image of that name.
     fn inspect_image(&self, name: &str) -> impl Future<Output = Result<Image, DockerError>> + Send;
 
+    /// All images but those that are only layers of others.
+    fn images(&self) -> impl Future<Output = Result<Vec<ListedImage>, DockerError>> + Send;
+
+    /// Removes a name of an image, and the image with its last name. One that a container uses, running or not, stays.
+    fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
+
     /// Fetches an image.
     fn pull(&self, name: &str, limits: PullLimits) -> impl Future<Output = Result<(), DockerError>> + Send;
 
@@ -219,8 +249,8 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// Removes a container with its anonymous volumes.
     fn remove(&self, id: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
 
-    /// All containers, running or not, that carry the label (`key` or `key=value`).
-    fn list(&self, label: &str) -> impl Future<Output = Result<Vec<Listed>, DockerError>> + Send;
+    /// All containers, running or not, that carry all these labels (`key` or `key=value`).
+    fn list(&self, labels: &[&str]) -> impl Future<Output = Result<Vec<Listed>, DockerError>> + Send;
 
     /// Events of containers that carry [`LABEL_INSTANCE`], from now on. The channel closes when the stream ends;
     /// whoever listens then subscribes anew and looks at everything, for what happened in between is not told.

@@ -78,6 +78,13 @@ pub enum Input {
         /// Whether it is gone ([`DockerError::NotFound`] counts as gone).
         result: Result<(), DockerError>,
     },
+    /// Result of [`super::Action::FindContainers`].
+    ContainersFound {
+        /// The task.
+        task_arn: String,
+        /// Its containers on this instance, running or not.
+        result: Result<Vec<FoundContainer>, DockerError>,
+    },
     /// Docker's event stream: the container's process ended. A hint: the engine inspects before it believes.
     Died {
         /// The container, from the event's labels.
@@ -99,6 +106,12 @@ pub enum Input {
         /// What became of it.
         outcome: SubmitOutcome,
     },
+    /// The machine's clock was set, or stood still while the machine slept: the time given with this input differs by so much
+    /// from what would have passed. Every pause lasts as long as it was meant to all the same.
+    ClockSet {
+        /// How far the clock jumped, forward if positive.
+        by_ms: i64,
+    },
     /// Time passed; due at [`super::Engine::next_deadline`].
     Tick,
 }
@@ -119,6 +132,8 @@ pub struct FoundContainer {
 pub struct ImageInfo {
     /// `sha256:…` of the repository digest; none for an image that never was in a registry.
     pub digest: Option<String>,
+    /// Whether a task's pull brought it here under this name, and it was not cleaned up since.
+    pub pulled: bool,
 }
 
 /// Why a pull failed, with Docker's or the registry's words.
@@ -126,8 +141,10 @@ pub struct ImageInfo {
 pub enum PullError {
     /// The image is unknown, forbidden or unusable: the same pull will not succeed later.
     Refused(String),
-    /// The network or the registry failed, or took too long: the same pull may succeed later.
+    /// The network or the registry failed, or fell silent: the same pull may succeed later.
     Registry(String),
+    /// It took longer than a whole pull may take.
+    TooLong,
     /// Docker itself cannot be reached.
     Docker(String),
 }

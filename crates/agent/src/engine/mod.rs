@@ -6,7 +6,7 @@
 //!
 //! It must not know tokio, Docker's client, sockets or files. Begin reading at [`Engine::handle`], then `task` (what a task
 //! needs next), `container` (what one container needs next), `container_config` (a payload's container in Docker's words) and
-//! `report` (what the control plane is told).
+//! `report` (what the control plane is told). `image` decides which images may go; it is the machine's, not an instance's.
 
 pub mod action;
 mod admission;
@@ -14,6 +14,7 @@ mod container;
 mod container_config;
 mod dependency;
 pub(crate) mod docker;
+pub(crate) mod image;
 pub mod input;
 mod orders;
 mod ports;
@@ -35,7 +36,7 @@ pub use input::{
 };
 pub use task::{Desired, TaskRecord};
 
-use admission::Ledger;
+use admission::{Ledger, MAX_WAITING_TASKS};
 use container::{Step, Work};
 use orders::Orders;
 use task::{Context, Task};
@@ -55,8 +56,12 @@ pub struct EngineConfig {
     pub start_timeout_ms: i64,
     /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION`.
     pub task_cleanup_wait_ms: i64,
+    /// `ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER`.
+    pub task_cleanup_jitter_ms: i64,
     /// `ECS_IMAGE_PULL_BEHAVIOR`.
     pub image_pull_behavior: ImagePullBehavior,
+    /// `ECS_IMAGE_PULL_TIMEOUT`: for all attempts together.
+    pub image_pull_timeout_ms: i64,
     /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`.
     pub pull_dependents_upfront: bool,
     /// `ECS_DYNAMIC_HOST_PORT_RANGE`; none leaves dynamic ports to Docker's own range.
@@ -90,7 +95,7 @@ pub enum ImagePullBehavior {
     Default,
     /// Pull; if that fails, the task fails.
     Always,
-    /// Pull what no task here has pulled yet; if that fails, the task fails.
+    /// Pull what no task here has pulled yet, or what was cleaned up since; if that fails, the task fails.
     Once,
     /// Pull only what is not on this host.
     PreferCached,
@@ -108,8 +113,6 @@ pub struct Engine {
     deadlines: BTreeSet<(Timestamp, String)>,
     /// Cleaned-up tasks, in order of their end.
     remembered: BTreeSet<(Timestamp, String)>,
-    /// Images that tasks of this instance pulled.
-    pulled_images: BTreeSet<String>,
     orders: Orders,
 }
 
@@ -123,7 +126,6 @@ impl Engine {
             waiting: BTreeSet::new(),
             deadlines: BTreeSet::new(),
             remembered: BTreeSet::new(),
-            pulled_images: BTreeSet::new(),
             orders: Orders::default(),
         }
     }
@@ -142,7 +144,6 @@ impl Engine {
             if record.cleaned {
                 self.remembered.insert((record.stopped_at.unwrap_or_default(), record.arn().to_owned()));
             }
-            self.pulled_images.extend(task.pulled_images());
             // Each is looked at once, whatever else happens: it may have something to report or to clean up.
             self.deadlines.insert((Timestamp::from_millis(i64::MIN), record.arn().to_owned()));
             self.tasks.insert(record.arn().to_owned(), task);
@@ -158,6 +159,8 @@ impl Engine {
             Input::StopVerificationAck(message) => self.stop_verified(&mut turn, message),
             Input::DockerReady { found } => self.docker_ready(&mut turn, found),
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
+            Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
+            Input::ClockSet { by_ms } => self.clock_set(by_ms),
             Input::Tick => {}
             result => self.container_news(&mut turn, result),
         }
@@ -171,6 +174,13 @@ impl Engine {
     /// When a [`Input::Tick`] is due, if nothing else happens.
     pub fn next_deadline(&self) -> Option<Timestamp> {
         self.deadlines.first().map(|(at, _)| *at)
+    }
+
+    /// The images, as task definitions spell them, of all containers that were not cleaned up: those that exist, and those
+    /// that are yet to be made.
+    pub(crate) fn images_in_use(&self) -> BTreeSet<String> {
+        let definitions = self.tasks.values().flat_map(|task| &task.record.definition.containers);
+        definitions.map(|container| container.image.clone()).collect()
     }
 
     /// All tasks, in the order of their ARNs; among them stopped and cleaned-up ones that are only remembered.
@@ -190,16 +200,15 @@ impl Engine {
         let arn = match input {
             Input::ImageInspected { container: key, result } => {
                 if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::InspectImage) {
-                    container::image_inspected(container, work, now, result);
+                    container::image_inspected(container, work, now, config, result);
                 }
                 key.task_arn
             }
             Input::ImagePulled { container: key, result } => {
                 if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::PullImage) {
-                    container::image_pulled(container, work, now, config.image_pull_behavior, result);
+                    container::image_pulled(container, work, now, config, result);
                     if let Some(task) = self.tasks.get_mut(&key.task_arn) {
                         task.record.pull_stopped_at = Some(now);
-                        self.pulled_images.extend(task.pulled_images());
                     }
                 }
                 key.task_arn
@@ -217,8 +226,8 @@ impl Engine {
                 key.task_arn
             }
             Input::Stopped { container: key, result } => {
-                if let Some((_, work)) = awaiting(&mut self.tasks, &key, Step::Stop) {
-                    container::stopped(work, now, result);
+                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::Stop) {
+                    container::stopped(container, work, now, result);
                 }
                 key.task_arn
             }
@@ -230,9 +239,10 @@ impl Engine {
                 key.task_arn
             }
             Input::Removed { container: key, result } => {
-                let gone = matches!(result, Ok(()) | Err(DockerError::NotFound(_)));
-                if let Some(task) = self.tasks.get_mut(&key.task_arn) {
-                    task.removed(&key.name, now, gone);
+                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::Remove)
+                    && let Some(trouble) = container::removed(container, work, now, result)
+                {
+                    turn.log(LogLevel::Warn, &key.task_arn, format!("container {}: {trouble}", key.name));
                 }
                 key.task_arn
             }
@@ -254,6 +264,8 @@ impl Engine {
             | Input::StopVerificationAck(_)
             | Input::DockerReady { .. }
             | Input::Submitted { .. }
+            | Input::ContainersFound { .. }
+            | Input::ClockSet { .. }
             | Input::Tick => return,
         };
         self.advance(turn, arn);
@@ -295,10 +307,36 @@ impl Engine {
         let arns: Vec<String> = self.tasks.keys().cloned().collect();
         for arn in arns {
             if let Some(task) = self.tasks.get_mut(&arn) {
-                task.docker_ready(&found);
+                task.docker_ready(turn.now, &found);
             }
             self.advance(turn, arn);
         }
+    }
+
+    /// Docker's answer about the containers of a task that is not known here.
+    fn containers_found(
+        &mut self,
+        turn: &mut Turn,
+        task_arn: String,
+        result: Result<Vec<FoundContainer>, DockerError>,
+    ) {
+        if let Ok(found) = &result
+            && !found.is_empty()
+        {
+            let message = format!("{} containers of a task that this agent did not know are stopped", found.len());
+            turn.log(LogLevel::Warn, &task_arn, message);
+        }
+        if let Some(task) = self.tasks.get_mut(&task_arn) {
+            task.containers_found(turn.now, result);
+        }
+        self.advance(turn, task_arn);
+    }
+
+    /// The clock jumped: everything that waits for a time waits for the same span as before.
+    fn clock_set(&mut self, by_ms: i64) {
+        let deadlines = std::mem::take(&mut self.deadlines);
+        self.deadlines = deadlines.into_iter().map(|(at, arn)| (at.plus_millis(by_ms), arn)).collect();
+        self.tasks.values_mut().for_each(|task| task.clock_set(by_ms));
     }
 
     /// Lets a task do what it can, and then those that waited for what it gave up.
@@ -313,7 +351,7 @@ impl Engine {
             if let Some(at) = task.deadline.take() {
                 self.deadlines.remove(&(at, arn.clone()));
             }
-            let context = Context { config: &self.config, now: turn.now, pulled_images: &self.pulled_images };
+            let context = Context { config: &self.config, now: turn.now };
             turn.actions.extend(task.step(&context));
             if let Some(at) = task.deadline {
                 self.deadlines.insert((at, arn.clone()));
@@ -344,6 +382,12 @@ impl Engine {
                 self.ledger.take(arn, &task.demand);
                 task.admit();
                 self.waiting.remove(&place);
+            }
+            Some(why) if self.waiting.len() >= MAX_WAITING_TASKS && !self.waiting.contains(&place) => {
+                task.refuse(format!(
+                    "TaskStateError: Agent could not progress task's state to running: {MAX_WAITING_TASKS} tasks wait \
+                     for their share of this instance already, and {why}"
+                ));
             }
             Some(why) => {
                 if self.waiting.insert(place) {

@@ -1,20 +1,21 @@
 //! One task: what is known and wanted of it, and what its containers, its report and its clean-up need next.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 
+use aws_lc_rs::digest;
 use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::EngineConfig;
 use super::action::{Action, LogLevel};
 use super::admission::Demand;
 use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, Work};
 use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
-use super::input::{ContainerKey, FoundContainer};
+use super::input::{ContainerKey, DockerError, FoundContainer};
 use super::report::{self, Due, Report};
 use super::support;
-use super::{EngineConfig, ImagePullBehavior};
 
 /// What is wanted of a task. Only ever turns from Running to Stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -58,6 +59,9 @@ pub struct TaskRecord {
     pub reported: Status,
     /// Whether its containers were removed; it is only remembered then.
     pub cleaned: bool,
+    /// Whether Docker is yet to be asked which containers it has: an order to stop came for a task that was not known.
+    #[serde(default)]
+    pub to_find: bool,
 }
 
 impl TaskRecord {
@@ -93,8 +97,14 @@ enum Save {
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a EngineConfig,
     pub(crate) now: Timestamp,
-    /// Images that tasks of this instance pulled.
-    pub(crate) pulled_images: &'a BTreeSet<String>,
+}
+
+/// How far the search for the containers of an unknown task has come.
+#[derive(Clone, Copy, Debug, Default)]
+struct Finding {
+    in_flight: bool,
+    failures: u32,
+    retry_at: Option<Timestamp>,
 }
 
 /// A task with what is under way for it.
@@ -107,6 +117,7 @@ pub(crate) struct Task {
     outstanding: Option<Report>,
     submit_not_before: Option<Timestamp>,
     batched_since: Option<Timestamp>,
+    finding: Finding,
     /// When time alone gives it something to do.
     pub(crate) deadline: Option<Timestamp>,
     save: Save,
@@ -117,8 +128,6 @@ pub(crate) struct Task {
 /// Between submits of the same report, when one did not get through. The shell retries inside one submit, so this is the end of a
 /// long wait already.
 const SUBMIT_PAUSE_MS: i64 = 5_000;
-/// Between attempts to remove a container.
-const REMOVE_PAUSE_MS: i64 = 30_000;
 
 impl Task {
     /// A task that a payload brought. One that cannot be run is a task that stops, and says why.
@@ -150,6 +159,7 @@ impl Task {
             stopped_at: None,
             reported: Status::None,
             cleaned: false,
+            to_find: false,
         };
         let mut task = Self::around(record);
         task.save = Save::First;
@@ -160,7 +170,8 @@ impl Task {
         task
     }
 
-    /// A task that is not known here and was ordered to stop.
+    /// A task that is not known here and was ordered to stop. Containers of it may exist all the same, if what was known of it
+    /// was lost: it has not stopped before Docker says that none runs.
     pub(crate) fn unknown(config: &EngineConfig, definition: &acs::Task, seq_num: i64, now: Timestamp) -> Self {
         let named = acs::Task {
             arn: definition.arn.clone(),
@@ -169,7 +180,55 @@ impl Task {
         };
         let mut task = Self::new(config, named, seq_num, now);
         task.record.reason = "TaskStateError: Agent could not progress task's state to stopped".to_owned();
+        task.record.to_find = true;
         task
+    }
+
+    /// Docker says which containers an unknown task has: they become its containers, and are stopped like any others.
+    pub(crate) fn containers_found(&mut self, now: Timestamp, result: Result<Vec<FoundContainer>, DockerError>) {
+        self.finding.in_flight = false;
+        if !self.record.to_find {
+            return;
+        }
+        let Ok(found) = result else {
+            self.finding.retry_at = Some(now.plus_millis(container::docker_pause(self.finding.failures)));
+            self.finding.failures = self.finding.failures.saturating_add(1);
+            return;
+        };
+        self.record.to_find = false;
+        self.save = Save::First;
+        for found in found {
+            self.adopt(found);
+        }
+    }
+
+    fn adopt(&mut self, found: FoundContainer) {
+        let record = &mut self.record;
+        // That it had one is all there is to say about a task whose containers end as ordered.
+        record.reason.clear();
+        record.reported = Status::Running;
+        // Nobody names two containers alike but somebody who copies one by hand: that copy must not run on either.
+        let alike = record.containers.iter().filter(|known| known.name == found.container.name).count();
+        let name = if alike == 0 { found.container.name } else { format!("{}#{alike}", found.container.name) };
+        record.definition.containers.push(acs::Container { name: name.clone(), ..acs::Container::default() });
+        record.containers.push(ContainerRecord {
+            name,
+            docker_name: found.docker_id.clone(),
+            docker_id: Some(found.docker_id),
+            essential: true,
+            known: Status::Created,
+            start_intended: true,
+            reported: Status::Running,
+            bindings: Some(Vec::new()),
+            ..ContainerRecord::default()
+        });
+        self.work.push(Work::to_inspect());
+    }
+
+    /// It cannot be run here, and says why.
+    pub(crate) fn refuse(&mut self, reason: String) {
+        self.record.reason = reason;
+        self.stop();
     }
 
     /// A task from its record. Until Docker was seen, nothing is done for its containers.
@@ -191,6 +250,7 @@ impl Task {
             outstanding: None,
             submit_not_before: None,
             batched_since: None,
+            finding: Finding::default(),
             deadline: None,
             save: Save::No,
             ended_saved: 0,
@@ -246,13 +306,17 @@ impl Task {
     }
 
     /// Docker can be asked again, and these containers exist: each that may is to be asked about.
-    pub(crate) fn docker_ready(&mut self, found: &BTreeMap<ContainerKey, FoundContainer>) {
+    pub(crate) fn docker_ready(&mut self, now: Timestamp, found: &BTreeMap<ContainerKey, FoundContainer>) {
+        self.finding.retry_at = None;
+        // What lies ahead was written by a clock that was wrong then, or is now.
+        self.record.stopped_at = self.record.stopped_at.map(|at| at.min(now));
         for (container, work) in self.record.containers.iter_mut().zip(&mut self.work) {
             work.unverified = false;
             work.retry_at = None;
             if container.known == Status::Stopped {
                 continue;
             }
+            container.started_at = container.started_at.map(|at| at.min(now));
             let key = ContainerKey { task_arn: self.record.definition.arn.clone(), name: container.name.clone() };
             let found = found.get(&key);
             if container.docker_id.is_none() {
@@ -262,10 +326,22 @@ impl Task {
         }
     }
 
-    /// Images that were pulled for this task.
-    pub(crate) fn pulled_images(&self) -> Vec<String> {
-        let images = self.record.containers.iter().zip(&self.record.definition.containers);
-        images.filter(|(container, _)| container.image_pulled).map(|(_, definition)| definition.image.clone()).collect()
+    /// The clock jumped: what waits for a time waits for the same span as before.
+    pub(crate) fn clock_set(&mut self, by_ms: i64) {
+        let record = &mut self.record;
+        let times = [
+            &mut self.submit_not_before,
+            &mut self.batched_since,
+            &mut self.deadline,
+            &mut self.finding.retry_at,
+            &mut record.stopped_at,
+        ];
+        for time in times.into_iter().flatten() {
+            *time = time.plus_millis(by_ms);
+        }
+        for (container, work) in record.containers.iter_mut().zip(&mut self.work) {
+            container::clock_set(container, work, by_ms);
+        }
     }
 
     /// What became of the report under way.
@@ -282,19 +358,13 @@ impl Task {
         }
     }
 
-    /// A container was removed, or not.
-    pub(crate) fn removed(&mut self, name: &str, now: Timestamp, gone: bool) {
-        if let Some((container, work)) = self.awaiting(name, Step::Remove) {
-            container.removed = gone;
-            work.retry_at = (!gone).then(|| now.plus_millis(REMOVE_PAUSE_MS));
-        }
-    }
-
     /// Everything that can be done now. The record is saved before.
     pub(crate) fn step(&mut self, context: &Context<'_>) -> Vec<Action> {
         let mut actions = Vec::new();
         self.deadline = None;
-        if !self.waits_for_admission() {
+        if self.record.to_find {
+            self.step_find(context, &mut actions);
+        } else if !self.waits_for_admission() {
             self.step_containers(context, &mut actions);
         }
         self.step_known(context);
@@ -311,6 +381,16 @@ impl Task {
             actions.insert(0, Action::Save { record: Box::new(self.record.clone()), durable });
         }
         actions
+    }
+
+    fn step_find(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
+        let later = self.finding.retry_at.filter(|at| *at > context.now);
+        if later.is_some() {
+            self.wake_at(later);
+        } else if !self.finding.in_flight {
+            self.finding.in_flight = true;
+            actions.push(Action::FindContainers { task_arn: self.record.definition.arn.clone() });
+        }
     }
 
     fn step_containers(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
@@ -341,7 +421,6 @@ impl Task {
         let depends = |dependencies: &Vec<Dependency>| dependencies.iter().any(|dependency| dependency.on == position);
         let dependents =
             self.dependencies.iter().zip(&self.record.containers).filter(|(dependencies, _)| depends(dependencies));
-        let image = self.record.definition.containers.get(position).map(|container| container.image.as_str());
         let around = Surroundings {
             now: context.now,
             stopping: self.record.desired == Desired::Stopped,
@@ -349,15 +428,17 @@ impl Task {
             dependents_down: dependents.into_iter().all(|(_, c)| c.known == Status::Stopped || !c.start_intended),
             pull_dependents_upfront: context.config.pull_dependents_upfront,
             pull_behavior: context.config.image_pull_behavior,
-            pulled_before: context.config.image_pull_behavior == ImagePullBehavior::Once
-                && image.is_some_and(|image| context.pulled_images.contains(image)),
         };
         container::next(container, work, &around)
     }
 
     fn end(&mut self, now: Timestamp, position: usize, reason: Option<String>, exit_code: Option<i32>) {
         if let (Some(container), Some(work)) = (self.record.containers.get_mut(position), self.work.get_mut(position)) {
+            let fails_task = work.fails_task;
             container::end(container, work, now, reason, exit_code);
+            if fails_task {
+                self.stop();
+            }
         }
     }
 
@@ -387,6 +468,7 @@ impl Task {
             Step::InspectImage => Action::InspectImage { container, image: definition.image.clone() },
             Step::PullImage => {
                 self.record.pull_started_at.get_or_insert(context.now);
+                work.pull_began.get_or_insert(context.now);
                 Action::PullImage { container, image: definition.image.clone() }
             }
             Step::Create => match container_spec(context.config, &self.record.definition, definition) {
@@ -424,7 +506,7 @@ impl Task {
     /// The task has come as far as the container that has come least far.
     fn step_known(&mut self, context: &Context<'_>) {
         let record = &mut self.record;
-        if record.known == Status::Stopped {
+        if record.known == Status::Stopped || record.to_find {
             return;
         }
         let ended = record.containers.iter().all(|container| container.known == Status::Stopped);
@@ -483,7 +565,8 @@ impl Task {
         if record.reported != Status::Stopped {
             return;
         }
-        let due_at = stopped_at.plus_millis(context.config.task_cleanup_wait_ms);
+        let wait_ms = context.config.task_cleanup_wait_ms.saturating_add(self.jitter(context.config));
+        let due_at = stopped_at.plus_millis(wait_ms);
         if due_at > context.now {
             return self.wake_at(Some(due_at));
         }
@@ -496,6 +579,7 @@ impl Task {
             match (done || work.in_flight.is_some(), retry_at) {
                 (true, _) => {}
                 (false, Some(at)) => self.wake_at(Some(at)),
+                (false, None) if work.stop_first => self.perform(context, position, Step::Stop, actions),
                 (false, None) => self.perform(context, position, Step::Remove, actions),
             }
         }
@@ -507,6 +591,13 @@ impl Task {
                 message: "removed the containers of the stopped task".to_owned(),
             });
         }
+    }
+
+    /// The task's own part of the jitter: any, but the same whenever it is asked for.
+    fn jitter(&self, config: &EngineConfig) -> i64 {
+        let hash = digest::digest(&digest::SHA256, self.record.definition.arn.as_bytes());
+        let number = hash.as_ref().iter().take(4).fold(0, |number, byte| number << 8 | i64::from(*byte));
+        number % config.task_cleanup_jitter_ms.saturating_add(1).max(1)
     }
 
     /// Only what is needed to say again that the task has stopped.

@@ -1,10 +1,14 @@
 //! The engine against a model of Docker, of the disk and of a control plane.
 //!
-//! `world` is that model; `life` and `session` tell stories in it and compare the trace of actions; `random` lets anything happen in any order and
-//! checks what must always hold; `config` looks at settings alone.
+//! `world` is that model; `life`, `session` and `recovery` tell stories in it and compare the trace of actions; `random` lets
+//! anything happen in any order and checks what must always hold; `config` and `image` look at decisions alone, `records` at
+//! what earlier releases saved.
 
 mod config;
+mod image;
 mod life;
 mod random;
+mod records;
+mod recovery;
 mod session;
 mod world;

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
 use longshore_agent_protocol::acs::{AgentMessage, HeartbeatAckRequest, NackRequest, ServerMessage, UpdateMessage};
-use tokio::net::TcpStream;
+use longshore_client::{Client, Stream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
 use tokio_tungstenite::WebSocketStream;
@@ -21,7 +21,6 @@ use tracing::{debug, info, warn};
 
 use super::dial::{DialError, dial};
 use super::{AGENT_HASH, AGENT_VERSION, Endpoints, Identity};
-use crate::api_client::Signer;
 use crate::backoff::{Backoff, jittered};
 
 /// Answers that may wait for the socket. The engine answers each message at most a few times.
@@ -40,17 +39,24 @@ pub(crate) struct Timing {
     pub(crate) write: Duration,
     /// Between dials.
     pub(crate) backoff: Backoff,
+    /// Between dials while our key is not accepted.
+    pub(crate) denied: Backoff,
+    /// At most, before dialling again after the server closed the session: it did the same to all other agents.
+    pub(crate) spread: Duration,
     /// After being told that the instance is inactive.
     pub(crate) inactive: Duration,
 }
 
 impl Timing {
-    pub(crate) const fn official() -> Self {
+    /// The official agent's figures, but for the pauses while the server is away: those are shorter.
+    pub(crate) const fn usual() -> Self {
         Self {
             silence: (Duration::from_secs(60), Duration::from_secs(60)),
             age: (Duration::from_secs(30 * 60), Duration::from_secs(5 * 60)),
             write: Duration::from_secs(3 * 60),
-            backoff: Backoff::new(Duration::from_millis(250), Duration::from_secs(120), 1.5, 0.2),
+            backoff: Backoff::while_away(),
+            denied: Backoff::while_denied(),
+            spread: Duration::from_secs(1),
             inactive: Duration::from_secs(3600),
         }
     }
@@ -88,7 +94,7 @@ pub(crate) enum Event {
 pub(crate) struct Context {
     pub(crate) identity: Arc<Identity>,
     pub(crate) endpoints: Arc<Endpoints>,
-    pub(crate) signer: Arc<Signer>,
+    pub(crate) api: Client,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) current: Arc<CurrentSession>,
     /// Rung at each heartbeat: time to look after one's own health.
@@ -98,7 +104,9 @@ pub(crate) struct Context {
 
 /// How a session ended.
 enum End {
-    /// In an orderly way: dial again at once.
+    /// We closed it, because it was old: dial again at once.
+    Expired,
+    /// The server closed it in an orderly way, or is gone: dial again soon.
     Orderly(String),
     /// Otherwise: pause first.
     Broken(String),
@@ -108,7 +116,8 @@ enum End {
 
 /// Keeps a session open until dropped or until nobody reads the events.
 pub(crate) async fn run(context: Context) {
-    let mut backoff = context.timing.backoff.clone();
+    let timing = &context.timing;
+    let mut pauses = Pauses { away: timing.backoff.clone(), denied: timing.denied.clone() };
     let mut number = 0;
     loop {
         // "Send me credentials" is for a process that has none: until the first session.
@@ -117,25 +126,12 @@ pub(crate) async fn run(context: Context) {
                 number += 1;
                 let began = Instant::now();
                 let end = session(&context, number, &mut socket).await;
-                if began.elapsed() >= GOOD_AFTER {
-                    backoff.reset();
-                }
-                match end {
-                    End::Leaving => return,
-                    // One that ends as soon as it begins is treated like a refusal, or both sides would spin.
-                    End::Orderly(why) if began.elapsed() >= Duration::from_secs(1) => {
-                        info!(%why, "ACS session ended, dialling again");
-                        backoff.reset();
-                        Duration::ZERO
-                    }
-                    End::Orderly(why) | End::Broken(why) => {
-                        let pause = backoff.next();
-                        warn!(%why, ?pause, "ACS session ended");
-                        pause
-                    }
+                match pauses.after(&context, end, began.elapsed()) {
+                    Some(pause) => pause,
+                    None => return,
                 }
             }
-            Err(error) => match pause_after(&context, &error, &mut backoff).await {
+            Err(error) => match pauses.after_failure(&context, &error).await {
                 Some(pause) => pause,
                 None => return,
             },
@@ -144,25 +140,71 @@ pub(crate) async fn run(context: Context) {
     }
 }
 
-/// The pause that a failed dial asks for; `None` when nobody is interested any more.
-async fn pause_after(context: &Context, error: &DialError, backoff: &mut Backoff) -> Option<Duration> {
-    if error.is_inactive_instance() {
-        let pause = context.timing.inactive;
-        warn!(%error, ?pause, "the control plane has deregistered this instance");
-        return context.events.send(Event::Deregistered).await.is_ok().then_some(pause);
-    }
-    if let DialError::Refused { clock_corrected: true, .. } = error {
-        return Some(Duration::ZERO);
-    }
-    if let DialError::Unreachable { .. } = error {
-        context.endpoints.doubt();
-    }
-    let pause = backoff.next();
-    warn!(%error, ?pause, "cannot open the ACS session");
-    Some(pause)
+/// How long to wait before the next dial.
+struct Pauses {
+    away: Backoff,
+    denied: Backoff,
 }
 
-async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<TcpStream>, DialError> {
+impl Pauses {
+    /// After a session; `None` when nobody is interested any more.
+    fn after(&mut self, context: &Context, end: End, lived: Duration) -> Option<Duration> {
+        self.denied.reset();
+        if lived >= GOOD_AFTER {
+            self.away.reset();
+        }
+        match end {
+            End::Leaving => None,
+            End::Expired => Some(Duration::ZERO),
+            // One that ends as soon as it begins is treated like a refusal, or both sides would spin.
+            End::Orderly(why) if lived >= Duration::from_secs(1) => {
+                info!(%why, "ACS session ended, dialling again");
+                self.away.reset();
+                Some(jittered(Duration::ZERO, context.timing.spread))
+            }
+            End::Orderly(why) | End::Broken(why) => {
+                let pause = self.away.next();
+                warn!(%why, ?pause, "ACS session ended");
+                Some(pause)
+            }
+        }
+    }
+
+    /// After a dial that failed; `None` when nobody is interested any more.
+    async fn after_failure(&mut self, context: &Context, error: &DialError) -> Option<Duration> {
+        let instance = &context.identity.instance_arn;
+        if error.is_inactive_instance() {
+            let pause = context.timing.inactive;
+            warn!(
+                instance,
+                ?pause,
+                "this container instance was deregistered: its agent has nothing to do. To register anew, stop the agent, delete agent.redb in ECS_DATADIR, and start it again"
+            );
+            return context.events.send(Event::Deregistered).await.is_ok().then_some(pause);
+        }
+        if error.is_denied() {
+            let pause = self.denied.next();
+            warn!(
+                instance,
+                %error,
+                ?pause,
+                "the server does not accept this machine's access key for this instance: if it was revoked, delete identity.json and agent.redb in ECS_DATADIR and join again"
+            );
+            return Some(pause);
+        }
+        if let DialError::Refused { clock_corrected: true, .. } = error {
+            return Some(Duration::ZERO);
+        }
+        if let DialError::Unreachable { .. } = error {
+            context.endpoints.doubt();
+        }
+        let pause = self.away.next();
+        warn!(%error, ?pause, "cannot open the ACS session");
+        Some(pause)
+    }
+}
+
+async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<Stream>, DialError> {
     let endpoints = context.endpoints.discover().await?;
     let docker_version = format!("DockerVersion: {}", context.identity.docker_version);
     let parameters = BTreeMap::from([
@@ -176,12 +218,12 @@ async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<TcpSt
         ("seqNum", "1"),
     ]);
     let endpoint = endpoints.endpoint.as_deref().unwrap_or_default();
-    let dialled = dial(endpoint, &parameters, &context.signer).await?;
+    let dialled = dial(endpoint, &parameters, &context.api).await?;
     info!(endpoint, "ACS session open");
     Ok(dialled.socket)
 }
 
-async fn session(context: &Context, number: u64, socket: &mut WebSocketStream<TcpStream>) -> End {
+async fn session(context: &Context, number: u64, socket: &mut WebSocketStream<Stream>) -> End {
     let (outgoing, answers) = mpsc::channel(OUTGOING);
     context.current.0.store(number, Ordering::Release);
     let end = if context.events.send(Event::Opened { outgoing }).await.is_err() {
@@ -199,7 +241,7 @@ async fn session(context: &Context, number: u64, socket: &mut WebSocketStream<Tc
 async fn serve(
     context: &Context,
     number: u64,
-    socket: &mut WebSocketStream<TcpStream>,
+    socket: &mut WebSocketStream<Stream>,
     mut answers: mpsc::Receiver<AgentMessage>,
 ) -> End {
     let timing = &context.timing;
@@ -238,7 +280,8 @@ async fn serve(
                     reason: "ConnectionExpired: Reconnect to continue".into(),
                 };
                 let _ = timeout(timing.write, socket.close(Some(frame))).await;
-                return End::Orderly("it was old enough".into());
+                debug!("the ACS session was old enough");
+                return End::Expired;
             }
         }
     }
@@ -248,7 +291,7 @@ async fn serve(
 async fn take(
     context: &Context,
     number: u64,
-    socket: &mut WebSocketStream<TcpStream>,
+    socket: &mut WebSocketStream<Stream>,
     message: ServerMessage,
 ) -> Option<End> {
     let answer = match message {
@@ -276,7 +319,7 @@ fn no_updates(context: &Context, update: UpdateMessage) -> NackRequest {
     }
 }
 
-async fn send(timing: &Timing, socket: &mut WebSocketStream<TcpStream>, message: &AgentMessage) -> Option<End> {
+async fn send(timing: &Timing, socket: &mut WebSocketStream<Stream>, message: &AgentMessage) -> Option<End> {
     match timeout(timing.write, socket.send(Message::text(message.encode()))).await {
         Ok(Ok(())) => None,
         Ok(Err(error)) => Some(end_of_error(&error)),
@@ -333,7 +376,7 @@ mod tests {
 
     fn fast() -> Timing {
         let pause = Duration::from_millis(5);
-        Timing { backoff: Backoff::new(pause, pause, 1.0, 0.0), ..Timing::official() }
+        Timing { backoff: Backoff::new(pause, pause, 1.0, 0.0), spread: pause, ..Timing::usual() }
     }
 
     fn start(server: &FakeServer, timing: Timing) -> Agent {
@@ -349,7 +392,7 @@ mod tests {
         let context = Context {
             endpoints: Arc::new(Endpoints::new(api.clone(), identity.clone())),
             identity,
-            signer: api.signer().clone(),
+            api,
             events: sender,
             current: current.clone(),
             heartbeat: heartbeat.clone(),
@@ -392,6 +435,29 @@ mod tests {
         opened(&mut agent).await;
         answers_heartbeat(&mut session).await;
         agent.heartbeat.notified().await;
+    }
+
+    #[tokio::test]
+    async fn dials_with_tls_where_the_server_says_so() {
+        let mut server = FakeServer::with_tls_endpoints().await;
+        let mut agent = start(&server, fast());
+        let mut session = server.session("/acs/").await;
+        opened(&mut agent).await;
+        answers_heartbeat(&mut session).await;
+    }
+
+    #[tokio::test]
+    async fn a_key_that_is_not_accepted_is_tried_at_its_own_pace() {
+        let mut server = FakeServer::with_endpoints().await;
+        for _ in 0..3 {
+            server.refuse_session(403, r#"{"AccessDeniedException":"not you"}"#);
+        }
+        let mut timing = fast();
+        timing.backoff = Backoff::new(Duration::from_secs(3600), Duration::from_secs(3600), 1.0, 0.0);
+        timing.denied = Backoff::new(Duration::from_millis(5), Duration::from_millis(5), 1.0, 0.0);
+        let mut agent = start(&server, timing);
+        server.session("/acs/").await;
+        opened(&mut agent).await;
     }
 
     #[tokio::test]
@@ -486,7 +552,7 @@ mod tests {
     async fn a_wrong_clock_is_corrected() {
         let mut server = FakeServer::with_endpoints().await;
         server.set_clock_ahead_ms(3_600_000);
-        let _agent = start(&server, Timing::official());
+        let _agent = start(&server, Timing::usual());
         server.session("/acs/").await;
         assert!(server.call("DiscoverPollEndpoint").await["cluster"] == "c");
     }

@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use http::Request;
 use http::header::{
     CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, SEC_WEBSOCKET_VERSION, UPGRADE, USER_AGENT,
 };
-use http::{Request, Uri};
+use longshore_client::{CallError, Client, Origin, OriginError, Signer, Stream, is_denial};
 use serde_json::Value;
 use thiserror::Error;
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite;
@@ -17,10 +17,9 @@ use tokio_tungstenite::tungstenite::handshake::client::generate_key;
 use tokio_tungstenite::tungstenite::protocol::WebSocketConfig;
 
 use super::session_target;
-use crate::api_client::{CallError, Signer};
 
-/// For the connection and for the upgrade, each.
-const DIAL_LIMIT: Duration = Duration::from_secs(30);
+/// For the upgrade; the connection has its own limit.
+const UPGRADE_LIMIT: Duration = Duration::from_secs(30);
 /// Payloads are some kilobytes, a manifest of thousands of tasks a megabyte.
 const MAX_MESSAGE_BYTES: usize = 16 << 20;
 /// The library's own default is 128 KiB each way, for every session.
@@ -33,12 +32,12 @@ pub(crate) enum DialError {
     #[error(transparent)]
     Discover(#[from] CallError),
     /// It said something we cannot dial.
-    #[error("the control plane named the endpoint {endpoint:?}: {why}")]
+    #[error("the control plane named the endpoint {endpoint:?}, which is not {source}")]
     Endpoint {
         /// What it named.
         endpoint: String,
-        /// What is wrong with it.
-        why: String,
+        /// What it should be.
+        source: OriginError,
     },
     /// Nobody there, or no websocket.
     #[error("{authority}: {cause}")]
@@ -67,49 +66,38 @@ impl DialError {
     pub(super) fn is_inactive_instance(&self) -> bool {
         matches!(self, Self::Refused { code, .. } if code == "InactiveInstanceException")
     }
+
+    /// The server does not accept who we are.
+    pub(super) fn is_denied(&self) -> bool {
+        match self {
+            Self::Refused { code, clock_corrected, .. } => !clock_corrected && is_denial(code),
+            Self::Discover(error) => error.is_denied(),
+            Self::Endpoint { .. } | Self::Unreachable { .. } => false,
+        }
+    }
 }
 
 /// An open session, and what its frames are signed with.
 pub(super) struct Dialled {
-    pub(super) socket: WebSocketStream<TcpStream>,
+    pub(super) socket: WebSocketStream<Stream>,
     /// Path and query that were dialled.
     pub(super) target: String,
     pub(super) authority: String,
-}
-
-/// Where an endpoint leads: authority and path.
-fn resolve(endpoint: &str) -> Result<(String, String), DialError> {
-    let bad = |why: &str| DialError::Endpoint { endpoint: endpoint.to_owned(), why: why.to_owned() };
-    let uri: Uri = endpoint.parse().map_err(|_| bad("not a URL"))?;
-    match uri.scheme_str() {
-        Some("http" | "ws") => {}
-        Some("https" | "wss") => return Err(bad("TLS is not supported yet, use http")),
-        _ => return Err(bad("it needs the scheme http")),
-    }
-    let authority = uri.authority().ok_or_else(|| bad("it names no host"))?;
-    Ok((authority.to_string(), uri.path().to_owned()))
 }
 
 /// Dials `endpoint` with these query parameters, signed afresh.
 pub(super) async fn dial(
     endpoint: &str,
     parameters: &BTreeMap<&str, &str>,
-    signer: &Signer,
+    api: &Client,
 ) -> Result<Dialled, DialError> {
-    let (authority, path) = resolve(endpoint)?;
+    let (origin, path) =
+        Origin::of(endpoint).map_err(|source| DialError::Endpoint { endpoint: endpoint.to_owned(), source })?;
+    let authority = origin.authority().to_owned();
     let target = session_target(&path, parameters);
     let unreachable = |cause: String| DialError::Unreachable { authority: authority.clone(), cause };
-    let request = upgrade(&authority, &target, signer).map_err(unreachable)?;
-    let address = match authority.rsplit_once(':') {
-        Some((_, port)) if port.parse::<u16>().is_ok() => authority.clone(),
-        _ => format!("{authority}:80"),
-    };
-    let stream = within(TcpStream::connect(&address))
-        .await
-        .and_then(|stream| stream.map_err(|error| error.to_string()))
-        .map_err(unreachable)?;
-    // State changes and acks are small and must not wait for more to come.
-    stream.set_nodelay(true).map_err(|error| unreachable(error.to_string()))?;
+    let request = upgrade(&authority, &target, api.signer()).map_err(unreachable)?;
+    let stream = api.transport().connect(&origin).await.map_err(|error| unreachable(error.to_string()))?;
     let config = WebSocketConfig::default()
         .max_message_size(Some(MAX_MESSAGE_BYTES))
         .max_frame_size(Some(MAX_MESSAGE_BYTES))
@@ -120,13 +108,13 @@ pub(super) async fn dial(
         .map_err(unreachable)?;
     match upgraded {
         Ok((socket, _)) => Ok(Dialled { socket, target, authority }),
-        Err(tungstenite::Error::Http(response)) => Err(refusal(&response, signer)),
+        Err(tungstenite::Error::Http(response)) => Err(refusal(&response, api.signer())),
         Err(error) => Err(unreachable(error.to_string())),
     }
 }
 
 async fn within<T>(work: impl Future<Output = T>) -> Result<T, String> {
-    timeout(DIAL_LIMIT, work).await.map_err(|_| format!("no answer within {}s", DIAL_LIMIT.as_secs()))
+    timeout(UPGRADE_LIMIT, work).await.map_err(|_| format!("no answer within {}s", UPGRADE_LIMIT.as_secs()))
 }
 
 fn upgrade(authority: &str, target: &str, signer: &Signer) -> Result<Request<()>, String> {
@@ -164,19 +152,5 @@ fn refusal(response: &http::Response<Option<Vec<u8>>>, signer: &Signer) -> DialE
         clock_corrected: signer.learn_skew(&format!("{code}{message}"), response.headers()),
         code,
         message,
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn endpoints_we_cannot_dial_are_named() {
-        for (endpoint, part) in [("https://h/acs/", "TLS"), ("h:80/acs", "URL"), ("/acs", "scheme"), ("", "URL")] {
-            let error = resolve(endpoint).unwrap_err().to_string();
-            assert!(error.contains(part), "{endpoint}: {error}");
-        }
-        assert_eq!(resolve("http://h:1/a/").unwrap(), ("h:1".to_owned(), "/a/".to_owned()));
     }
 }

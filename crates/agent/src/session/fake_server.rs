@@ -1,4 +1,7 @@
-//! A control plane for tests: verifies signatures, answers API calls as told, hands its websockets to the test.
+//! A control plane for tests: verifies signatures, answers API calls as told, hands its websockets to the test. With TLS if the
+//! test likes.
+
+mod tls;
 
 use std::collections::VecDeque;
 use std::sync::{Arc, Mutex};
@@ -11,22 +14,30 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
 use longshore_api::Timestamp;
+use longshore_client::{Client, ClientConfig, Trust, TrustSources, now};
 use longshore_wire::sigv4;
 use serde_json::{Value, json};
 use tokio::sync::mpsc;
 
-use crate::api_client::{ApiClient, Signer, now};
 use crate::config::Credentials;
 
 const KEY: &str = "AKIATEST";
 const SECRET: &str = "very-secret/+";
 
-/// The one key there is.
+/// A join token, and its halves.
+pub(crate) const TOKEN: &str = "LSTKAAAABBBBCCCCDDDD.token-secret";
+
+/// The keys there are: an ordinary one and a join token.
 pub(crate) struct TestKey;
 
 impl sigv4::SecretKeys for TestKey {
     fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<sigv4::Secret> {
-        (access_key_id == KEY && session_token.is_none()).then(|| sigv4::Secret::new(SECRET))
+        let secret = match TOKEN.split_once('.') {
+            Some((id, secret)) if id == access_key_id => secret,
+            _ if access_key_id == KEY => SECRET,
+            _ => return None,
+        };
+        session_token.is_none().then(|| sigv4::Secret::new(secret))
     }
 }
 
@@ -50,6 +61,8 @@ struct Inner {
 /// The running fake; it ends with the test's runtime.
 pub(crate) struct FakeServer {
     pub(crate) base: String,
+    /// What it presents, its own certificate first, in PEM; empty without TLS.
+    pub(crate) chain: Vec<String>,
     inner: Arc<Inner>,
     /// Calls in order of arrival.
     pub(crate) calls: mpsc::UnboundedReceiver<Call>,
@@ -66,6 +79,18 @@ pub(crate) struct Session {
 
 impl FakeServer {
     pub(crate) async fn start(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static) -> Self {
+        Self::listening(None, answer).await
+    }
+
+    /// One with a certificate for `localhost`.
+    pub(crate) async fn with_tls(answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static) -> Self {
+        Self::listening(Some(tls::Certificates::for_localhost()), answer).await
+    }
+
+    async fn listening(
+        certificates: Option<tls::Certificates>,
+        answer: impl Fn(&Call) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
         let (calls_sender, calls) = mpsc::unbounded_channel();
         let (sessions_sender, sessions) = mpsc::unbounded_channel();
         let inner = Arc::new(Inner {
@@ -76,23 +101,45 @@ impl FakeServer {
             sessions: sessions_sender,
         });
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let base = format!("http://{}", listener.local_addr().unwrap());
+        let address = listener.local_addr().unwrap();
         let router = Router::new().fallback(handle).with_state(inner.clone());
-        tokio::spawn(async move { axum::serve(listener, router).await });
-        Self { base, inner, calls, sessions, other: VecDeque::new() }
+        let (base, chain) = match certificates {
+            None => {
+                tokio::spawn(async move { axum::serve(listener, router).await });
+                (format!("http://{address}"), Vec::new())
+            }
+            Some(certificates) => {
+                let chain = certificates.pem.clone();
+                let listener = tls::Listener::new(listener, &certificates);
+                tokio::spawn(async move { axum::serve(listener, router).await });
+                (format!("https://localhost:{}", address.port()), chain)
+            }
+        };
+        Self { base, chain, inner, calls, sessions, other: VecDeque::new() }
     }
 
     /// One that only says where its endpoints are.
     pub(crate) async fn with_endpoints() -> Self {
+        Self::saying_where_it_is(None).await
+    }
+
+    /// As above, with TLS.
+    pub(crate) async fn with_tls_endpoints() -> Self {
+        Self::saying_where_it_is(Some(tls::Certificates::for_localhost())).await
+    }
+
+    async fn saying_where_it_is(certificates: Option<tls::Certificates>) -> Self {
         let base = Arc::new(Mutex::new(String::new()));
         let known = base.clone();
-        let server = Self::start(move |_| (200, endpoints(&known.lock().unwrap()))).await;
+        let server = Self::listening(certificates, move |_| (200, endpoints(&known.lock().unwrap()))).await;
         *base.lock().unwrap() = server.base.clone();
         server
     }
 
-    pub(crate) fn client(&self) -> ApiClient {
-        ApiClient::new(&self.base, Arc::new(Signer::new(&credentials(), "us-east-1")))
+    pub(crate) fn client(&self) -> Client {
+        let mut config = ClientConfig::new(&*self.base, "us-east-1", credentials().for_signing());
+        config.trust = Trust::new(TrustSources { pinned_pem: self.chain.last().cloned(), ..TrustSources::default() });
+        Client::new(config).unwrap()
     }
 
     pub(crate) fn set_clock_ahead_ms(&self, ms: i64) {

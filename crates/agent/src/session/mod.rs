@@ -11,11 +11,11 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use longshore_api::ecs::Operation;
 use longshore_api::ecs::types::{DiscoverPollEndpointRequest, DiscoverPollEndpointResponse};
+use longshore_client::{CallError, Client};
 use tokio::time::Instant;
 use tracing::warn;
-
-use crate::api_client::{ApiClient, CallError};
 
 /// How long an answer of DiscoverPollEndpoint is good for.
 const ENDPOINTS_KEPT: Duration = Duration::from_secs(12 * 3600);
@@ -37,7 +37,7 @@ pub(crate) const AGENT_HASH: &str = "00000000";
 
 /// Where to dial, remembered between dials of both sessions of an instance.
 pub(crate) struct Endpoints {
-    api: ApiClient,
+    api: Client,
     identity: Arc<Identity>,
     known: Mutex<Option<Known>>,
 }
@@ -49,7 +49,7 @@ struct Known {
 }
 
 impl Endpoints {
-    pub(crate) fn new(api: ApiClient, identity: Arc<Identity>) -> Self {
+    pub(crate) fn new(api: Client, identity: Arc<Identity>) -> Self {
         Self { api, identity, known: Mutex::new(None) }
     }
 
@@ -83,7 +83,7 @@ impl Endpoints {
     }
 
     async fn ask(&self) -> Result<DiscoverPollEndpointResponse, CallError> {
-        const OPERATION: &str = "DiscoverPollEndpoint";
+        const OPERATION: Operation = Operation::DiscoverPollEndpoint;
         let request = DiscoverPollEndpointRequest {
             cluster: Some(self.identity.cluster.clone()),
             container_instance: Some(self.identity.instance_arn.clone()),
@@ -91,7 +91,7 @@ impl Endpoints {
         };
         let body = self.api.call(OPERATION, request.to_json()).await?;
         DiscoverPollEndpointResponse::from_json(&body)
-            .map_err(|error| CallError::Answer { operation: OPERATION, cause: error.to_string() })
+            .map_err(|error| CallError::Answer { operation: OPERATION.name(), cause: error.to_string() })
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Option<Known>> {

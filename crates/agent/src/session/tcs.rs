@@ -16,6 +16,7 @@ use longshore_agent_protocol::tcs::{
     PublishMetricsRequest, ServerMessage,
 };
 use longshore_api::Timestamp;
+use longshore_client::{Client, now};
 use longshore_wire::request_id::RequestId;
 use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, MissedTickBehavior, interval, sleep, sleep_until, timeout};
@@ -24,7 +25,6 @@ use tracing::{debug, info, warn};
 
 use super::dial::{DialError, Dialled, dial};
 use super::{AGENT_HASH, AGENT_VERSION, Endpoints, Identity};
-use crate::api_client::{Signer, now};
 use crate::backoff::{Backoff, jittered};
 
 const GOOD_AFTER: Duration = Duration::from_secs(60);
@@ -57,15 +57,22 @@ pub(crate) struct Timing {
     pub(crate) age: (Duration, Duration),
     /// Between dials.
     pub(crate) backoff: Backoff,
+    /// Between dials while our key is not accepted, or the instance is inactive: the ACS session says so.
+    pub(crate) denied: Backoff,
+    /// At most, before dialling again after the server closed the session.
+    pub(crate) spread: Duration,
 }
 
 impl Timing {
-    pub(crate) const fn official() -> Self {
+    /// The official agent's figures, but for the pauses while the server is away: those are shorter.
+    pub(crate) const fn usual() -> Self {
         Self {
             cycle: Duration::from_secs(20),
             silence: (Duration::from_secs(60), Duration::from_secs(60)),
             age: (Duration::from_secs(30 * 60), Duration::from_secs(5 * 60)),
-            backoff: Backoff::new(Duration::from_secs(1), Duration::from_secs(60), 2.0, 0.2),
+            backoff: Backoff::while_away(),
+            denied: Backoff::while_denied(),
+            spread: Duration::from_secs(1),
         }
     }
 }
@@ -74,7 +81,7 @@ impl Timing {
 pub(crate) struct Context {
     pub(crate) identity: Arc<Identity>,
     pub(crate) endpoints: Arc<Endpoints>,
-    pub(crate) signer: Arc<Signer>,
+    pub(crate) api: Client,
     /// Rung at each ACS heartbeat.
     pub(crate) heartbeat: Arc<Notify>,
     /// Tasks that run or are to run.
@@ -85,25 +92,48 @@ pub(crate) struct Context {
     pub(crate) timing: Timing,
 }
 
+/// How a session ended.
+enum End {
+    /// We closed it, because it was old.
+    Expired,
+    /// The server closed it, or is gone.
+    Orderly(String),
+    /// Otherwise.
+    Broken(String),
+}
+
 /// Keeps a session open until dropped.
 pub(crate) async fn run(context: Context) {
-    let mut backoff = context.timing.backoff.clone();
+    let timing = &context.timing;
+    let (mut away, mut denied) = (timing.backoff.clone(), timing.denied.clone());
     loop {
         let began = Instant::now();
         let pause = match connect(&context).await {
             Ok(mut dialled) => {
-                let (why, orderly) = publish(&context, &mut dialled).await;
-                if began.elapsed() >= GOOD_AFTER {
-                    backoff.reset();
+                denied.reset();
+                let end = publish(&context, &mut dialled).await;
+                let lived = began.elapsed();
+                if lived >= GOOD_AFTER {
+                    away.reset();
                 }
-                debug!(%why, "TCS session ended");
-                if orderly && began.elapsed() >= Duration::from_secs(1) { Duration::ZERO } else { backoff.next() }
+                match end {
+                    End::Expired => Duration::ZERO,
+                    End::Orderly(why) if lived >= Duration::from_secs(1) => {
+                        debug!(%why, "TCS session ended, dialling again");
+                        jittered(Duration::ZERO, timing.spread)
+                    }
+                    End::Orderly(why) | End::Broken(why) => {
+                        debug!(%why, "TCS session ended");
+                        away.next()
+                    }
+                }
             }
             Err(error) => {
                 if let DialError::Unreachable { .. } = error {
                     context.endpoints.doubt();
                 }
-                let pause = backoff.next();
+                let hopeless = error.is_denied() || error.is_inactive_instance();
+                let pause = if hopeless { denied.next() } else { away.next() };
                 debug!(%error, ?pause, "cannot open the TCS session");
                 pause
             }
@@ -124,13 +154,13 @@ async fn connect(context: &Context) -> Result<Dialled, DialError> {
         ("dockerVersion", &identity.docker_version),
     ]);
     let endpoint = endpoints.telemetry_endpoint.as_deref().unwrap_or_default();
-    let dialled = dial(endpoint, &parameters, &context.signer).await?;
+    let dialled = dial(endpoint, &parameters, &context.api).await?;
     info!(endpoint, "TCS session open");
     Ok(dialled)
 }
 
-/// Publishes until the session ends; says why it did, and whether to dial again at once.
-async fn publish(context: &Context, dialled: &mut Dialled) -> (String, bool) {
+/// Publishes until the session ends.
+async fn publish(context: &Context, dialled: &mut Dialled) -> End {
     let timing = &context.timing;
     let expiry = Instant::now() + jittered(timing.age.0, timing.age.1);
     let mut silence = Instant::now() + jittered(timing.silence.0, timing.silence.1);
@@ -145,22 +175,22 @@ async fn publish(context: &Context, dialled: &mut Dialled) -> (String, bool) {
                     Ok(None) => debug!("a telemetry message of an unknown type was ignored"),
                     Err(error) => warn!(%error, "a telemetry message cannot be read"),
                 },
-                Some(Ok(Message::Close(_))) | None => return ("closed".into(), true),
+                Some(Ok(Message::Close(_))) | None => return End::Orderly("closed".into()),
                 Some(Ok(_)) => {}
-                Some(Err(error)) => return (error.to_string(), true),
+                Some(Err(error)) => return End::Orderly(error.to_string()),
             },
             () = context.heartbeat.notified() => heartbeat_seen = true,
             _ = cycle.tick() => {
                 for message in due(context, std::mem::take(&mut heartbeat_seen)) {
                     if let Err(why) = send(context, dialled, &message).await {
-                        return (why, false);
+                        return End::Broken(why);
                     }
                 }
             }
-            () = sleep_until(silence) => return ("the control plane fell silent".into(), false),
+            () = sleep_until(silence) => return End::Broken("the control plane fell silent".into()),
             () = sleep_until(expiry) => {
                 let _ = timeout(WRITE_LIMIT, dialled.socket.close(None)).await;
-                return ("it was old enough".into(), true);
+                return End::Expired;
             }
         }
     }
@@ -214,7 +244,7 @@ async fn send(context: &Context, dialled: &mut Dialled, message: &AgentMessage) 
     let body = message.encode();
     let host = HeaderValue::try_from(&dialled.authority).map_err(|error| error.to_string())?;
     let headers = HeaderMap::from_iter([(HOST, host)]);
-    let added = context.signer.sign("GET", &dialled.target, &headers, body.as_bytes())?;
+    let added = context.api.signer().sign("GET", &dialled.target, &headers, body.as_bytes())?;
     let mut block = vec![("Host".to_owned(), dialled.authority.clone())];
     for (name, value) in added {
         let value = value.to_str().map_err(|error| error.to_string())?;
@@ -255,12 +285,12 @@ mod tests {
         let context = Context {
             endpoints: Arc::new(Endpoints::new(api.clone(), identity.clone())),
             identity,
-            signer: api.signer().clone(),
+            api,
             heartbeat: heartbeat.clone(),
             live_tasks,
             runtime,
             metrics: true,
-            timing: Timing { cycle: Duration::from_millis(20), ..Timing::official() },
+            timing: Timing { cycle: Duration::from_millis(20), ..Timing::usual() },
         };
         let agent = tokio::spawn(run(context));
         let mut session = server.session("/tcs/").await;

@@ -12,53 +12,74 @@ pub(super) fn error(error: docker::DockerError) -> DockerError {
         docker::DockerError::NotFound(message) => DockerError::NotFound(message),
         docker::DockerError::Timeout { .. } => DockerError::Timeout,
         docker::DockerError::Unavailable { cause, .. } => DockerError::Unavailable(cause),
-        docker::DockerError::Conflict(_)
-        | docker::DockerError::Refused { .. }
-        | docker::DockerError::Protocol { .. } => DockerError::Failed(error.to_string()),
+        docker::DockerError::Conflict(message) | docker::DockerError::Refused { message, .. } => {
+            DockerError::Failed(from_daemon(&message))
+        }
+        docker::DockerError::Broken(_) | docker::DockerError::Protocol { .. } => DockerError::Failed(error.to_string()),
     }
+}
+
+/// The Engine's words as Docker's own client, and so every reason that users know, introduces them.
+fn from_daemon(message: &str) -> String {
+    format!("Error response from daemon: {message}")
 }
 
 /// At `create` a conflict is about the name, and what is not found is the image.
 pub(super) fn create_error(failure: docker::DockerError) -> DockerError {
     match failure {
         docker::DockerError::Conflict(message) => DockerError::NameInUse(message),
-        docker::DockerError::NotFound(message) => DockerError::Failed(message),
+        docker::DockerError::NotFound(message) => DockerError::Failed(from_daemon(&message)),
         other => error(other),
     }
 }
 
 /// Registries' words for "no such image" and "not for you": asking again changes nothing. The Engine passes most of them on
 /// inside a stream, where no status tells them apart.
-const FINAL_PULL_ERRORS: [&str; 6] = [
+const FINAL_PULL_ERRORS: [&str; 10] = [
     "not found",
     "manifest unknown",
+    "name unknown",
+    "no matching manifest",
     "pull access denied",
+    "access to the resource is denied",
     "unauthorized",
+    "authentication required",
     "no basic auth credentials",
     "invalid reference format",
 ];
 
 pub(super) fn pull_error(error: docker::DockerError) -> PullError {
-    let message = error.to_string();
     match error {
-        docker::DockerError::Unavailable { .. } => PullError::Docker(message),
-        docker::DockerError::NotFound(_) | docker::DockerError::Refused { status: 400, .. } => {
-            PullError::Refused(message)
+        docker::DockerError::Unavailable { .. } => PullError::Docker(error.to_string()),
+        docker::DockerError::Timeout { call: docker::PULL, .. } => PullError::TooLong,
+        docker::DockerError::Timeout { call: docker::PULL_PROGRESS, .. } => {
+            PullError::Registry("inactivity time exceeded timeout while pulling image".to_owned())
         }
-        _ if FINAL_PULL_ERRORS.iter().any(|text| message.contains(text)) => PullError::Refused(message),
-        _ => PullError::Registry(message),
+        docker::DockerError::NotFound(message) | docker::DockerError::Refused { status: 400, message } => {
+            PullError::Refused(from_daemon(&message))
+        }
+        docker::DockerError::Conflict(message) | docker::DockerError::Refused { message, .. } => {
+            tried(from_daemon(&message))
+        }
+        docker::DockerError::Broken(_) | docker::DockerError::Timeout { .. } | docker::DockerError::Protocol { .. } => {
+            tried(error.to_string())
+        }
     }
 }
 
-pub(super) fn image(image: docker::Image) -> ImageInfo {
-    ImageInfo { digest: image.digest }
+fn tried(message: String) -> PullError {
+    if FINAL_PULL_ERRORS.iter().any(|text| message.contains(text)) {
+        PullError::Refused(message)
+    } else {
+        PullError::Registry(message)
+    }
 }
 
 pub(super) fn image_inspected(
-    result: Result<docker::Image, docker::DockerError>,
+    result: Result<ImageInfo, docker::DockerError>,
 ) -> Result<Option<ImageInfo>, DockerError> {
     match result {
-        Ok(found) => Ok(Some(image(found))),
+        Ok(found) => Ok(Some(found)),
         Err(docker::DockerError::NotFound(_)) => Ok(None),
         Err(other) => Err(error(other)),
     }
@@ -119,6 +140,9 @@ mod tests {
             (streamed("manifest for web:1 not found: manifest unknown"), false),
             (streamed("Get \"https://r/v2/\": dial tcp: i/o timeout"), true),
             (streamed("toomanyrequests: slow down"), true),
+            (streamed("unauthorized: authentication required"), false),
+            (docker::DockerError::Broken("no matching manifest for linux/arm64".into()), false),
+            (docker::DockerError::Broken("unexpected EOF".into()), true),
         ] {
             let found = matches!(pull_error(error.clone()), PullError::Registry(_));
             assert_eq!(found, retryable, "{error}");
@@ -126,11 +150,20 @@ mod tests {
     }
 
     #[test]
+    fn a_pull_that_takes_too_long_is_told_from_one_that_fell_silent() {
+        let timeout = |call| docker::DockerError::Timeout { call, limit: std::time::Duration::from_secs(60) };
+        assert_eq!(pull_error(timeout(docker::PULL)), PullError::TooLong);
+        assert!(
+            matches!(pull_error(timeout(docker::PULL_PROGRESS)), PullError::Registry(why) if why.contains("inactivity"))
+        );
+    }
+
+    #[test]
     fn conflicts_mean_the_name_only_at_create() {
         let conflict = || docker::DockerError::Conflict("taken".into());
         assert_eq!(create_error(conflict()), DockerError::NameInUse("taken".into()));
-        assert_eq!(error(conflict()), DockerError::Failed("taken".into()));
+        assert_eq!(error(conflict()), DockerError::Failed("Error response from daemon: taken".into()));
         let missing = docker::DockerError::NotFound("No such image".into());
-        assert_eq!(create_error(missing), DockerError::Failed("No such image".into()));
+        assert_eq!(create_error(missing), DockerError::Failed("Error response from daemon: No such image".into()));
     }
 }

@@ -1,5 +1,6 @@
 //! The loop with a fake Docker and a fake control plane: order, concurrency, loss of either.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
@@ -8,8 +9,9 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
-use crate::engine::docker::Phase;
 use crate::engine::docker::fake::FakeDocker;
+use crate::engine::docker::{LABEL_CONTAINER, Phase};
+use crate::engine::image::CleanupRules;
 use crate::engine::{EngineConfig, HostResources, ImagePullBehavior};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
@@ -26,6 +28,7 @@ struct World {
     events: mpsc::Sender<Event>,
     answers: mpsc::Receiver<AgentMessage>,
     parts: Vec<JoinHandle<()>>,
+    questions: Vec<mpsc::Sender<Question>>,
     writer: Option<Writer>,
 }
 
@@ -43,7 +46,9 @@ fn config() -> EngineConfig {
         create_timeout_ms: 60_000,
         start_timeout_ms: 60_000,
         task_cleanup_wait_ms: 3_600_000,
+        task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::PreferCached,
+        image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
@@ -56,14 +61,27 @@ impl World {
     /// A running loop with an open session. `current` is the number of the session that counts; the open one has 1.
     async fn start(docker: FakeDocker, current: u64) -> Self {
         let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
-        Self::with(docker, current, server, PATIENCE).await
+        Self::with(docker, current, server, PATIENCE, config()).await
     }
 
-    async fn with(docker: FakeDocker, current: u64, server: FakeServer, look_every: Duration) -> Self {
+    /// The same with other settings.
+    async fn with_config(docker: FakeDocker, config: EngineConfig) -> Self {
+        let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
+        Self::with(docker, 1, server, PATIENCE, config).await
+    }
+
+    async fn with(
+        docker: FakeDocker,
+        current: u64,
+        server: FakeServer,
+        look_every: Duration,
+        config: EngineConfig,
+    ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (state, writer, _) = State::open(Some(dir.path())).unwrap();
         let shared = Arc::new(Shared {
             docker,
+            images: Images::new(state.clone(), &BTreeMap::new()),
             state,
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),
@@ -74,21 +92,25 @@ impl World {
         let (events, session_events) = mpsc::channel(16);
         let (outgoing, answers) = mpsc::channel(16);
         let inputs = mpsc::unbounded_channel();
-        let listeners = watcher::Listeners::from([(INSTANCE.to_owned(), inputs.0.clone())]);
+        let (asks, questions) = mpsc::channel(1);
+        let (joining, joined) = mpsc::unbounded_channel();
+        joining.send((INSTANCE.to_owned(), inputs.0.clone())).unwrap();
         let (health, _) =
             watch::channel(RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None });
         let instance = Instance {
             shared: shared.clone(),
             index: 0,
-            engine: Engine::new(config()),
+            arn: INSTANCE.into(),
+            engine: Engine::new(config),
+            questions,
             session_events,
             current_session: CurrentSession::numbered(current),
             inputs,
             live_tasks: watch::channel(0).0,
         };
-        let parts = vec![tokio::spawn(instance.run()), tokio::spawn(watcher::run(shared.clone(), listeners, health))];
+        let parts = vec![tokio::spawn(instance.run()), tokio::spawn(watcher::run(shared.clone(), joined, health))];
         events.send(Event::Opened { outgoing }).await.unwrap();
-        Self { server, dir, shared, events, answers, parts, writer: Some(writer) }
+        Self { server, dir, shared, events, answers, parts, questions: vec![asks], writer: Some(writer) }
     }
 
     async fn order(&self, text: Value) {
@@ -213,7 +235,7 @@ async fn work_waits_for_docker_and_goes_on_when_it_is_back() {
 #[tokio::test]
 async fn an_end_whose_event_was_lost_is_found_out() {
     let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
-    let mut world = World::with(FakeDocker::with_image("web"), 1, server, Duration::from_millis(50)).await;
+    let mut world = World::with(FakeDocker::with_image("web"), 1, server, Duration::from_millis(50), config()).await;
     world.order(run_task("a", "web")).await;
     world.change(&task("a"), "RUNNING").await;
     world.shared.docker.drop_events();
@@ -231,7 +253,7 @@ async fn a_report_that_a_server_does_not_take_yet_is_soon_sent_again() {
         (status, json!({ "acknowledgment": "ok" }))
     })
     .await;
-    let mut world = World::with(FakeDocker::with_image("web"), 1, server, PATIENCE).await;
+    let mut world = World::with(FakeDocker::with_image("web"), 1, server, PATIENCE, config()).await;
     world.order(run_task("a", "web")).await;
     // The engine itself would wait five seconds after each.
     timeout(Duration::from_secs(10), async {
@@ -241,4 +263,175 @@ async fn a_report_that_a_server_does_not_take_yet_is_soon_sent_again() {
     })
     .await
     .unwrap();
+}
+
+const OTHER_INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/c/other";
+
+/// Labels of a container of task `id`.
+fn labels<'a>(instance: &'a str, task: &'a str) -> [(&'a str, &'a str); 3] {
+    [(LABEL_INSTANCE, instance), (LABEL_TASK, task), (LABEL_CONTAINER, "main")]
+}
+
+#[tokio::test]
+async fn a_copy_of_an_unknown_task_is_stopped_before_the_order_is_answered_and_another_instances_is_not() {
+    let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+    let stale = task("stale");
+    world.shared.docker.add_container("ours", &labels(INSTANCE, &stale), Phase::Running, 0);
+    world.shared.docker.add_container("theirs", &labels(OTHER_INSTANCE, &stale), Phase::Running, 0);
+    world.shared.docker.add_container("another-task", &labels(INSTANCE, &task("other")), Phase::Running, 0);
+    world.order(order("stale", "STOPPED", json!([]))).await;
+    let change = world.change(&stale, "STOPPED").await;
+    let [container] = change["containers"].as_array().unwrap().as_slice() else { panic!("{change}") };
+    assert_eq!((&container["containerName"], &container["exitCode"]), (&json!("main"), &json!(0)));
+    assert_eq!(container["runtimeId"], "id-of-ours");
+    assert_eq!(change["reason"], "");
+    let running = world.shared.docker.containers().into_iter().filter(|container| container.phase == Phase::Running);
+    assert_eq!(running.map(|container| container.name).collect::<Vec<_>>(), ["another-task", "theirs"]);
+    let touched = world.shared.docker.calls().into_iter().filter(|call| call.ends_with("theirs")).count();
+    assert_eq!(touched, 0);
+}
+
+#[tokio::test]
+async fn an_unknown_task_has_not_stopped_while_docker_cannot_be_asked() {
+    let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.shared.docker.add_container("ours", &labels(INSTANCE, &task("stale")), Phase::Running, 0);
+    world.shared.docker.set_down(true);
+    world.order(order("stale", "STOPPED", json!([]))).await;
+    assert!(matches!(world.answer().await, AgentMessage::Ack(_)));
+    let silence = timeout(Duration::from_millis(200), world.server.call("SubmitTaskStateChange")).await;
+    assert!(silence.is_err(), "{silence:?}");
+    world.shared.docker.set_down(false);
+    world.change(&task("stale"), "STOPPED").await;
+    assert!(world.shared.docker.calls().contains(&"stop id-of-ours".to_owned()));
+}
+
+#[tokio::test]
+async fn a_listener_that_joins_late_hears_at_once_and_of_its_own_alone() {
+    let world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.shared.docker.add_container("ours", &labels(INSTANCE, &task("a")), Phase::Running, 0);
+    world.shared.docker.add_container("theirs", &labels(OTHER_INSTANCE, &task("b")), Phase::Running, 0);
+    let (joining, joined) = mpsc::unbounded_channel();
+    let (health, _) = watch::channel(RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None });
+    let watching = tokio::spawn(watcher::run(world.shared.clone(), joined, health));
+    for (instance, expected) in [(INSTANCE, "a"), (OTHER_INSTANCE, "b")] {
+        let (news, mut heard) = mpsc::unbounded_channel();
+        joining.send((instance.to_owned(), news)).unwrap();
+        let Some(Input::DockerReady { found }) = timeout(PATIENCE, heard.recv()).await.unwrap() else {
+            panic!("something else comes first");
+        };
+        let tasks: Vec<_> = found.into_iter().map(|found| found.container.task_arn).collect();
+        assert_eq!(tasks, [task(expected)]);
+    }
+    watching.abort();
+}
+
+fn rules() -> CleanupRules {
+    CleanupRules {
+        minimum_age_ms: 0,
+        images_per_round: 5,
+        untracked: false,
+        untracked_age_ms: 0,
+        container_age_ms: 60_000,
+        containers_per_round: 2,
+        exclude: BTreeSet::new(),
+    }
+}
+
+#[tokio::test]
+async fn an_image_goes_when_the_last_task_that_used_it_was_cleaned_up() {
+    let config = EngineConfig { task_cleanup_wait_ms: 0, ..config() };
+    let mut world = World::with_config(FakeDocker::with_image("web"), config).await;
+    world.shared.docker.add_image("foreign", 1);
+    world.order(run_task("a", "web")).await;
+    world.change(&task("a"), "RUNNING").await;
+    images::round(&world.shared, &world.questions, &rules(), now()).await.unwrap();
+    assert_eq!(world.shared.docker.image_tags(), ["web", "foreign"]);
+    world.shared.docker.end_all(0);
+    world.change(&task("a"), "STOPPED").await;
+    timeout(PATIENCE, async {
+        while !world.shared.docker.containers().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    // The loop has heard of the removal when it has answered anything asked after it.
+    timeout(PATIENCE, async {
+        while world.shared.docker.image_tags().len() > 1 {
+            images::round(&world.shared, &world.questions, &rules(), now()).await.unwrap();
+        }
+    })
+    .await
+    .unwrap();
+    assert_eq!(world.shared.docker.image_tags(), ["foreign"]);
+}
+
+#[tokio::test]
+async fn an_image_whose_task_is_about_to_create_its_container_stays() {
+    let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.shared.docker.add_image("init", 1);
+    let waits = json!([
+        { "name": "main", "image": "web", "essential": true, "dependsOn": [{ "containerName": "init", "condition": "SUCCESS" }] },
+        { "name": "init", "image": "init", "essential": false },
+    ]);
+    // Both images were used once, so both could go.
+    for name in ["web", "init"] {
+        world.shared.images.find(&world.shared.docker, name).await.unwrap();
+    }
+    world.order(order("a", "RUNNING", waits)).await;
+    assert!(matches!(world.answer().await, AgentMessage::Ack(_)));
+    images::round(&world.shared, &world.questions, &rules(), now()).await.unwrap();
+    assert_eq!(world.shared.docker.image_tags(), ["web", "init"]);
+}
+
+#[tokio::test]
+async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
+    let config = EngineConfig { image_pull_behavior: ImagePullBehavior::Once, ..config() };
+    let mut world = World::with_config(FakeDocker::default(), config).await;
+    let pulls = |world: &World| world.shared.docker.calls().iter().filter(|call| *call == "pull web").count();
+    // Another instance of this process pulls it.
+    world.shared.docker.pulls.0.add_permits(2);
+    let limits = world.shared.pull_limits;
+    world.shared.images.pull(&world.shared.docker, "web", limits).await.unwrap();
+    world.order(run_task("a", "web")).await;
+    world.change(&task("a"), "RUNNING").await;
+    assert_eq!(pulls(&world), 1);
+    // What was kept on disk says so after a restart, too.
+    let ticket = world.shared.state.write(Vec::new());
+    world.shared.state.durable(ticket).await;
+    let restarted = Images::new(world.shared.state.clone(), &world.on_disk().images);
+    assert!(restarted.find(&world.shared.docker, "web").await.unwrap().pulled);
+
+    world.shared.docker.end_all(0);
+    world.change(&task("a"), "STOPPED").await;
+    world.shared.docker.remove_image("web").await.unwrap();
+    images::round(&world.shared, &world.questions, &rules(), now()).await.unwrap();
+    world.order(run_task("b", "web")).await;
+    world.change(&task("b"), "RUNNING").await;
+    assert_eq!(pulls(&world), 2);
+}
+
+#[tokio::test]
+async fn foreign_containers_and_images_go_on_demand_only_and_never_what_runs_or_is_a_tasks() {
+    let world = World::start(FakeDocker::with_image("web"), 1).await;
+    let docker = &world.shared.docker;
+    let ended = Phase::Exited { exit_code: 0 };
+    let fresh = now().as_millis();
+    docker.add_container("old-1", &[], ended, 1);
+    docker.add_container("old-2", &[], ended, 1);
+    docker.add_container("old-3", &[], ended, 1);
+    docker.add_container("just-ended", &[], ended, fresh);
+    docker.add_container("runs", &[], Phase::Running, 0);
+    docker.add_container("another-agents", &labels(OTHER_INSTANCE, "arn:t"), ended, 1);
+    docker.add_container("official-agents", &[(LABEL_TASK, "arn:t")], ended, 1);
+    let names = || docker.containers().into_iter().map(|container| container.name).collect::<Vec<_>>();
+    images::round(&world.shared, &world.questions, &rules(), now()).await.unwrap();
+    assert_eq!((names().len(), docker.image_tags().len()), (7, 1));
+
+    let on_demand = CleanupRules { untracked: true, ..rules() };
+    images::round(&world.shared, &world.questions, &on_demand, now()).await.unwrap();
+    assert_eq!(names(), ["another-agents", "just-ended", "official-agents", "old-3", "runs"]);
+    images::round(&world.shared, &world.questions, &on_demand, now()).await.unwrap();
+    assert_eq!(names(), ["another-agents", "just-ended", "official-agents", "runs"]);
+    assert_eq!(docker.image_tags(), Vec::<String>::new());
 }

@@ -5,6 +5,7 @@ use std::fmt;
 
 use super::Cell;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
+use crate::instance::InstanceStatus;
 use crate::placement::pool::{PortBook, Slot, ports_held};
 use crate::read::Counters;
 use crate::resources::HostPort;
@@ -32,15 +33,21 @@ impl Cell {
         let mut held: BTreeMap<InstanceKey, Held> = BTreeMap::new();
         for task in view.tasks.values() {
             counters.entry(task.key.cluster).or_default().add(task);
-            let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
-            if task.known == TaskStatus::Stopped {
+            if task.last_status() == TaskStatus::Stopped {
                 ensure(task.stop.is_some(), || format!("{:?} is STOPPED without a reason", task.key))?;
                 ensure(task.desired == DesiredStatus::Stopped, || format!("{:?} is STOPPED and wanted", task.key))?;
                 ensure(task.life.stopped_at.is_some(), || format!("{:?} is STOPPED at no time", task.key))?;
-                continue;
             }
-            ensure(view.instances.contains_key(&instance), || format!("{:?} is on no instance", task.key))?;
-            held.entry(instance).or_default().add(task);
+            if let Some(verdict) = task.verdict {
+                let settled = verdict.settled_at.is_some();
+                ensure(settled != task.is_stale(), || format!("{:?} is stale: {}", task.key, task.is_stale()))?;
+            }
+            if task.known != TaskStatus::Stopped {
+                let home = view.instances.get(&task.home());
+                let in_service = home.is_some_and(|home| home.status != InstanceStatus::Inactive);
+                ensure(in_service, || format!("{:?} holds something on no instance", task.key))?;
+                held.entry(task.home()).or_default().add(task);
+            }
         }
         for (cluster, known) in &view.counters {
             // How many instances there are is counted at the next publication.
@@ -48,7 +55,36 @@ impl Cell {
             ensure(*known == expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
         }
         ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
-        self.check_pool(&held)
+        self.check_pool(&held)?;
+        self.check_instances()
+    }
+
+    /// Every instance in service is connected, missing or lost, one of the three; an INACTIVE one is nothing but a record.
+    fn check_instances(&self) -> Result<(), Violation> {
+        let liveness = &self.liveness;
+        let mut in_service = 0;
+        for instance in self.tables.view().instances.values() {
+            let key = instance.key;
+            let inactive = instance.status == InstanceStatus::Inactive;
+            let slot = self.tables.pool().slot(key);
+            ensure(slot.is_none() == inactive, || format!("{key:?} is {:?} and in the pool or not", instance.status))?;
+            ensure(inactive == instance.inactive_at.is_some(), || format!("{key:?} is INACTIVE since no time"))?;
+            let status = slot.map_or(instance.status, |slot| slot.status);
+            ensure(status == instance.status, || format!("{key:?} is {status:?} for the pool"))?;
+            let connected = self.sessions.get(key).is_some();
+            let (missing, lost) = (liveness.missing(key).is_some(), instance.lost_at.is_some());
+            ensure(!lost || !connected, || format!("{key:?} is lost and connected"))?;
+            ensure(!inactive || !(connected || missing || lost), || format!("{key:?} is INACTIVE and waited for"))?;
+            let states = [connected, missing, lost].into_iter().filter(|holds| *holds).count();
+            let one = !liveness.has_begun() || inactive || states == 1;
+            ensure(one, || format!("{key:?} is connected: {connected}, missing: {missing}, lost: {lost}"))?;
+            in_service += usize::from(!inactive);
+        }
+        ensure(in_service == self.tables.pool().slots().len(), || {
+            "the pool has another number of instances".to_owned()
+        })?;
+        ensure(liveness.missing_count() <= in_service, || "instances are missing that do not exist".to_owned())?;
+        ensure(liveness.is_consistent(), || "the queue of loss deadlines differs from the clocks".to_owned())
     }
 
     fn check_pool(&self, held: &BTreeMap<InstanceKey, Held>) -> Result<(), Violation> {
@@ -77,8 +113,7 @@ impl Cell {
         let view = self.tables.view();
         let mut taken: BTreeSet<(&str, HostPort)> = BTreeSet::new();
         for task in view.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
-            let instance = InstanceKey { cluster: task.key.cluster, id: task.instance };
-            let Some(slot) = self.tables.pool().slot(instance) else { continue };
+            let Some(slot) = self.tables.pool().slot(task.home()) else { continue };
             for &port in &task.host_ports {
                 ensure(taken.insert((slot.host(), port)), || {
                     format!("host port {port} of {} was given twice", slot.host())
@@ -104,9 +139,10 @@ impl Held {
     fn add(&mut self, task: &crate::entity::Task) {
         self.cpu += i64::from(task.cpu.0);
         self.memory += i64::from(task.memory.0);
-        match task.known {
+        match task.last_status() {
+            TaskStatus::Pending => self.pending += 1,
             TaskStatus::Running => self.running += 1,
-            TaskStatus::Pending | TaskStatus::Stopped => self.pending += 1,
+            TaskStatus::Stopped => {}
         }
         self.tasks.insert(task.key.id);
         self.ports.extend(ports_held(task));

@@ -159,9 +159,9 @@ fn the_newest_session_counts() {
     let closed = Effect::Close { instance, session: older, reason: CloseReason::Replaced };
     assert_eq!(outcome.effects.first(), Some(&closed));
     // The end of the older one says nothing about the agent.
-    lab.apply(Command::SessionClosed { instance, session: older });
+    lab.disconnect(instance, older);
     assert_eq!(connected(&mut lab, &arn), json!(true));
-    lab.apply(Command::SessionClosed { instance, session: crate::ids::SessionId(older.0 + 1) });
+    lab.disconnect(instance, crate::ids::SessionId(older.0 + 1));
     assert_eq!(connected(&mut lab, &arn), json!(false));
 }
 
@@ -203,6 +203,7 @@ fn an_agent_that_connects_is_told_what_it_has_not_done() {
                 assert_eq!(name(task), stops);
                 told.push("stop".to_owned());
             }
+            Effect::Note(_) => {}
             Effect::ConfirmStops { .. } => panic!("nobody asked"),
         }
     }
@@ -389,7 +390,7 @@ proptest! {
                     let (key, arn) = (instances[at].key, instances[at].arn.clone());
                     match (open, instances[at].session.take()) {
                         (true, _) => instances[at].session = Some(lab.connect(key, &arn)),
-                        (false, Some((instance, session))) => drop(lab.apply(Command::SessionClosed { instance, session })),
+                        (false, Some((instance, session))) => drop(lab.disconnect(instance, session)),
                         (false, None) => {}
                     }
                 }

@@ -1,13 +1,14 @@
 //! DescribeContainerInstances and ListContainerInstances.
 
-use longshore_api::ApiError;
 use longshore_api::ecs::{Response, types};
+use longshore_api::{ApiError, admin};
 
 use crate::cluster::missing;
 use crate::entity::{Cluster, Instance};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::limits;
 use crate::names;
+use crate::placement::pool::HOST_ID;
 use crate::read::{Page, ReadModel, Usage, bad_token, page};
 use crate::resources::{HostPort, Protocol};
 use crate::unsupported::refuse;
@@ -56,9 +57,8 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListContainerInstancesRequ
     };
     let from = InstanceKey { cluster: cluster.id, id: InstanceId(after.0.saturating_add(1)) };
     let to = InstanceKey { cluster: cluster.id, id: InstanceId(u128::MAX) };
-    // Every registered instance is ACTIVE; the other states come with draining and deregistration.
-    let active = matches!(request.status, None | Some(types::ContainerInstanceStatus::Active));
-    let ids = view.instances.range(from..=to).map(|(key, _)| key.id).filter(|_| active);
+    let listed = view.instances.range(from..=to).filter(|(_, instance)| instance.status.is_listed(request.status));
+    let ids = listed.map(|(key, _)| key.id);
     let Page { items, next } = page(ids, request.max_results, InstanceId::to_string);
     let arns = items.into_iter().map(|id| view.config.instance_arn(&cluster.name, id)).collect();
     Ok(types::ListContainerInstancesResponse { container_instance_arns: Some(arns), next_token: next }.into())
@@ -85,7 +85,7 @@ pub(crate) fn document(
             &instance.reserved_ports,
         )),
         remaining_resources: Some(resources(usage.cpu_free, usage.memory_free, &used_ports(instance, usage))),
-        status: Some("ACTIVE".to_owned()),
+        status: Some(instance.status.as_str().to_owned()),
         agent_connected: Some(usage.connected),
         running_tasks_count: count(usage.running),
         pending_tasks_count: count(usage.pending),
@@ -97,6 +97,24 @@ pub(crate) fn document(
     }
 }
 
+/// The instance at a glance, for `longshore instance list`.
+pub(crate) fn state(view: &ReadModel, cluster: &Cluster, instance: &Instance) -> admin::ContainerInstanceState {
+    let usage = view.usage.get(&instance.key);
+    let count = |count: Option<u32>| count.map_or(0, |count| i32::try_from(count).unwrap_or(i32::MAX));
+    let version = instance.version_info.as_ref().and_then(|info| info.agent_version.clone());
+    admin::ContainerInstanceState {
+        container_instance_arn: view.config.instance_arn(&cluster.name, instance.key.id),
+        status: instance.status.as_str().to_owned(),
+        agent_connected: usage.is_some_and(|usage| usage.connected),
+        disconnected_at: usage.and_then(|usage| usage.disconnected_at).or(instance.heard_at),
+        lost_at: instance.lost_at,
+        running_tasks_count: count(usage.map(|usage| usage.running)),
+        pending_tasks_count: count(usage.map(|usage| usage.pending)),
+        host: instance.attributes.get(HOST_ID).and_then(|host| host.as_deref()).map(str::to_owned),
+        agent_version: version.filter(|version| !version.is_empty()),
+    }
+}
+
 fn unused(instance: &Instance) -> Usage {
     Usage {
         cpu_free: i64::from(instance.cpu.0),
@@ -105,6 +123,7 @@ fn unused(instance: &Instance) -> Usage {
         pending: 0,
         running: 0,
         connected: false,
+        disconnected_at: None,
     }
 }
 

@@ -1,7 +1,18 @@
-//! Container instances: registration, sessions, DescribeContainerInstances and ListContainerInstances.
+//! Container instances: registration, sessions, loss and return, draining and deregistration, Describe and List.
 
+pub(crate) mod brake;
+pub(crate) mod deregister;
 pub(crate) mod describe;
+pub(crate) mod ending;
+pub(crate) mod liveness;
+pub(crate) mod lost;
 pub(crate) mod register;
 pub(crate) mod session;
+pub(crate) mod state;
+mod status;
+#[cfg(test)]
+mod tests;
 
+pub use liveness::AgentKind;
 pub use session::SessionRefusal;
+pub use status::InstanceStatus;

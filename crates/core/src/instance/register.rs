@@ -9,7 +9,9 @@ use longshore_api::ecs::{Response, error, types};
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, Instance, Made};
 use crate::idempotency::{self, Seen};
+use crate::identity;
 use crate::ids::{InstanceId, InstanceKey};
+use crate::instance::InstanceStatus;
 use crate::instance::describe::document;
 use crate::instance::session;
 use crate::limits;
@@ -37,7 +39,11 @@ pub(crate) fn register(
         (Some(arn), _) => Some(returning(turn, principal, &cluster, arn)?),
         (None, Seen::Repeated(Made::Instance(id))) => {
             let key = InstanceKey { cluster: cluster.id, id: *id };
-            turn.tables.view().instances.get(&key).filter(|known| known.principal == principal.access_key_id).cloned()
+            let known = turn.tables.view().instances.get(&key);
+            match known.filter(|known| known.principal == principal.access_key_id) {
+                Some(known) if known.status == InstanceStatus::Inactive => return Err(not_registered(*id)),
+                known => known.cloned(),
+            }
         }
         (None, _) => None,
     };
@@ -133,22 +139,33 @@ fn attributes(turn: &Turn<'_>, sent: &[types::Attribute]) -> Result<BTreeMap<Arc
     Ok(attributes)
 }
 
-/// The instance that comes back: it must exist, in this cluster, and be registered by the same key.
+/// The instance that comes back: it must be in service in this cluster, and registered by the same key.
 fn returning(turn: &Turn<'_>, principal: &Principal, cluster: &Cluster, arn: &str) -> Result<Arc<Instance>, ApiError> {
     let id = names::instance(turn.config, cluster, arn)?;
     let known = id
         .and_then(|id| turn.tables.view().instances.get(&InstanceKey { cluster: cluster.id, id }))
-        .ok_or_else(|| ApiError::client(format!("The container instance {arn} is not registered in this cluster.")))?;
-    match known.principal == principal.access_key_id {
-        true => Ok(known.clone()),
-        false => Err(ApiError::new(
+        .ok_or_else(|| not_registered(id_of(arn)))?;
+    match (known.principal == principal.access_key_id, known.status) {
+        (false, _) => Err(ApiError::new(
             error::ACCESS_DENIED_EXCEPTION,
             format!("The container instance {arn} was registered by another access key."),
         )),
+        (true, InstanceStatus::Inactive) => Err(not_registered(id_of(arn))),
+        (true, InstanceStatus::Active | InstanceStatus::Draining | InstanceStatus::Deregistering) => Ok(known.clone()),
     }
 }
 
+fn id_of(arn: &str) -> &str {
+    arn.rsplit('/').next().unwrap_or(arn)
+}
+
+/// In ECS's words; agents give up on it, until an operator clears their data directory.
+fn not_registered(instance: impl std::fmt::Display) -> ApiError {
+    ApiError::client(format!("Referenced container instance {instance} not registered."))
+}
+
 fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Offer) -> Result<Arc<Instance>, ApiError> {
+    identity::check_room(turn.tables.view(), principal)?;
     if turn.tables.pool().count(cluster.id) >= limits::INSTANCES_PER_CLUSTER {
         let most = limits::INSTANCES_PER_CLUSTER;
         let message = format!("The cluster has reached its limit of {most} container instances.");
@@ -165,9 +182,15 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
         tags: offer.tags,
         version_info: offer.version_info,
         registered_at: turn.now,
+        status: InstanceStatus::Active,
+        lost_at: None,
+        heard_at: None,
+        inactive_at: None,
         version: 1,
     });
     turn.tables.put(Entity::Instance(instance.clone()));
+    // An agent that registers and never opens a session is missing like any other.
+    turn.liveness.vanish(&turn.config.loss, &instance, turn.now, turn.now);
     Ok(instance)
 }
 

@@ -6,11 +6,14 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_api::Timestamp;
 use longshore_api::ecs::types;
 
 use crate::cell::{AgentInfo, CloseReason, Effect, Turn};
+use crate::decision::Decision;
 use crate::entity::{Entity, Instance};
 use crate::ids::{InstanceKey, SessionId, TaskId, TaskKey};
+use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::names;
 use crate::principal::Principal;
@@ -26,6 +29,9 @@ pub enum SessionRefusal {
     /// The cluster does not exist.
     #[error("the cluster does not exist")]
     InvalidCluster,
+    /// The instance was deregistered. Agents do not come back for an hour.
+    #[error("the container instance was deregistered")]
+    Inactive,
     /// Another access key registered the instance.
     #[error("the container instance was registered by another access key")]
     AccessDenied,
@@ -40,6 +46,7 @@ impl SessionRefusal {
         match self {
             Self::InvalidInstance => "InvalidInstanceException",
             Self::InvalidCluster => "InvalidClusterException",
+            Self::Inactive => "InactiveInstanceException",
             Self::AccessDenied => "AccessDeniedException",
             Self::Unavailable => "ServerException",
         }
@@ -49,18 +56,24 @@ impl SessionRefusal {
 /// The sessions that are open, by instance.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sessions {
-    open: BTreeMap<InstanceKey, SessionId>,
+    open: BTreeMap<InstanceKey, Session>,
+}
+
+#[derive(Clone, Copy, Debug)]
+struct Session {
+    id: SessionId,
+    opened_at: Timestamp,
 }
 
 impl Sessions {
     pub(crate) fn get(&self, instance: InstanceKey) -> Option<SessionId> {
-        self.open.get(&instance).copied()
+        self.open.get(&instance).map(|session| session.id)
     }
 
     /// Forgets every session and answers the orders to close them.
     pub(crate) fn close_all(&mut self, reason: CloseReason) -> Vec<Effect> {
         let open = std::mem::take(&mut self.open);
-        open.into_iter().map(|(instance, session)| Effect::Close { instance, session, reason }).collect()
+        open.into_iter().map(|(instance, Session { id, .. })| Effect::Close { instance, session: id, reason }).collect()
     }
 }
 
@@ -72,23 +85,60 @@ pub(crate) fn opened(
     session: SessionId,
     agent: &AgentInfo,
 ) -> Result<InstanceKey, SessionRefusal> {
-    let instance = turn.tables.view().admit(principal, arn)?.clone();
+    let instance = match turn.tables.view().admit(principal, arn) {
+        Ok(instance) => instance.clone(),
+        Err(refusal) => return Err(refused(turn, principal, arn, refusal)),
+    };
     let key = instance.key;
-    if let Some(older) = turn.sessions.open.insert(key, session) {
+    let opened = Session { id: session, opened_at: turn.now };
+    if let Some(Session { id: older, .. }) = turn.sessions.open.insert(key, opened) {
         turn.effects.push(Effect::Close { instance: key, session: older, reason: CloseReason::Replaced });
+        turn.note(Decision::SessionReplaced { instance: key, older, newer: session });
     }
-    turn.tables.set_session(key, Some(session));
-    note_versions(turn, &instance, agent);
+    turn.tables.connected(key);
+    turn.liveness.forget(turn.now, key);
+    welcome(turn, &instance, agent);
     tell(turn, key, session);
     Ok(key)
 }
 
 /// A session ended. An older one than the current says nothing about the agent.
-pub(crate) fn closed(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
+pub(crate) fn closed(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId, heard_at: Timestamp) {
     if turn.sessions.get(instance) == Some(session) {
-        turn.sessions.open.remove(&instance);
-        turn.tables.set_session(instance, None);
+        end(turn, instance, heard_at);
     }
+}
+
+/// Closes the session of an instance, if it has one: its loss clock starts now.
+pub(crate) fn close(turn: &mut Turn<'_>, instance: InstanceKey, reason: CloseReason) {
+    if let Some(session) = turn.sessions.get(instance) {
+        turn.effects.push(Effect::Close { instance, session, reason });
+        end(turn, instance, turn.now);
+    }
+}
+
+/// The instance has no session any more. What is said of when its agent was heard of must lie within the session.
+fn end(turn: &mut Turn<'_>, key: InstanceKey, heard_at: Timestamp) {
+    let Some(session) = turn.sessions.open.remove(&key) else { return };
+    let heard_at = heard_at.max(session.opened_at).min(turn.now);
+    turn.tables.disconnected(key, Some(heard_at));
+    let instance = turn.tables.view().instances.get(&key);
+    if let Some(instance) = instance.filter(|instance| instance.status != InstanceStatus::Inactive) {
+        let lost_at = turn.liveness.vanish(&turn.config.loss, instance, heard_at, heard_at);
+        turn.note(Decision::InstanceVanished { instance: key, heard_at, lost_at });
+    }
+}
+
+/// Notes what an operator should know: that a key reaches for an instance that is not its own, or that is gone.
+fn refused(turn: &mut Turn<'_>, principal: &Principal, arn: &str, refusal: SessionRefusal) -> SessionRefusal {
+    match refusal {
+        SessionRefusal::AccessDenied | SessionRefusal::Inactive => {
+            let (instance_arn, access_key_id) = (arn.into(), principal.access_key_id.clone());
+            turn.note(Decision::SessionRefused { instance_arn, access_key_id, refusal });
+        }
+        SessionRefusal::InvalidInstance | SessionRefusal::InvalidCluster | SessionRefusal::Unavailable => {}
+    }
+    refusal
 }
 
 /// An agent asks which of the tasks that the manifest does not want it may stop: those that we do not want either.
@@ -124,23 +174,39 @@ impl ReadModel {
             self.clusters.get(&*cluster).filter(|cluster| cluster.active).ok_or(SessionRefusal::InvalidCluster)?;
         let key = InstanceKey { cluster: cluster.id, id };
         let instance = self.instances.get(&key).ok_or(SessionRefusal::InvalidInstance)?;
-        match instance.principal == principal.access_key_id {
-            true => Ok(instance),
-            false => Err(SessionRefusal::AccessDenied),
+        let own = instance.principal == principal.access_key_id && self.is_alive(principal);
+        match (own, instance.status) {
+            (false, _) => Err(SessionRefusal::AccessDenied),
+            (true, InstanceStatus::Inactive) => Err(SessionRefusal::Inactive),
+            (true, InstanceStatus::Active | InstanceStatus::Draining | InstanceStatus::Deregistering) => Ok(instance),
         }
     }
 }
 
-/// Agents name their versions when they connect; the official one does not when it registers.
-fn note_versions(turn: &mut Turn<'_>, instance: &Arc<Instance>, agent: &AgentInfo) {
+/// Writes down what a session changes of an instance. It was lost no longer than until now; and agents name their versions
+/// when they connect: the official one does not when it registers.
+fn welcome(turn: &mut Turn<'_>, instance: &Arc<Instance>, agent: &AgentInfo) {
     let version_info = Some(shortened(types::VersionInfo {
         agent_version: Some(agent.agent_version.clone()),
         agent_hash: Some(agent.agent_hash.clone()),
         docker_version: Some(agent.docker_version.clone()),
     }));
-    if instance.version_info != version_info {
-        let next = Instance { version_info, version: instance.version + 1, ..Instance::clone(instance) };
+    if instance.version_info != version_info || instance.lost_at.is_some() {
+        let (lost_at, heard_at, version) = (None, None, instance.version + 1);
+        let next = Instance { version_info, lost_at, heard_at, version, ..Instance::clone(instance) };
         turn.tables.put(Entity::Instance(Arc::new(next)));
+    }
+    if let Some(lost_at) = instance.lost_at {
+        let view = turn.tables.view();
+        let key = |&id: &TaskId| TaskKey { cluster: instance.key.cluster, id };
+        let slot = turn.tables.pool().slot(instance.key);
+        let tasks = slot.into_iter().flat_map(|slot| &slot.tasks);
+        let stale = tasks.filter(|id| view.tasks.get(&key(id)).is_some_and(|task| task.is_stale())).count();
+        let lost_for_ms = turn.now.since(lost_at);
+        turn.note(Decision::InstanceReturned { instance: instance.key, lost_for_ms, stale });
+    }
+    if instance.status == InstanceStatus::Deregistering {
+        turn.liveness.begin_ending(turn.now, instance.key);
     }
 }
 
@@ -154,13 +220,15 @@ pub(crate) fn shortened(info: types::VersionInfo) -> types::VersionInfo {
     }
 }
 
-/// Sends the manifest, then every order that the agent has not carried out.
+/// Sends the manifest, then every order that the agent has not carried out: first the orders to stop stale copies, whose
+/// replacements may run elsewhere by now.
 fn tell(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
     let Some(slot) = turn.tables.pool().slot(instance) else { return };
     let tasks: Vec<TaskId> = slot.tasks.iter().copied().collect();
     let view = turn.tables.view();
-    let tasks: Vec<_> =
+    let mut tasks: Vec<_> =
         tasks.iter().filter_map(|&id| view.tasks.get(&TaskKey { cluster: instance.cluster, id })).cloned().collect();
+    tasks.sort_by_key(|task| !task.is_stale());
     let listed = tasks.iter().map(|task| (task.key, task.desired)).collect();
     let sequence = turn.next_sequence();
     turn.effects.push(Effect::Manifest { instance, session, sequence, tasks: listed });

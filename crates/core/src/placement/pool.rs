@@ -3,9 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use longshore_api::Timestamp;
+
 use crate::entity::{Instance, Task};
 use crate::entropy::Entropy;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
+use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::placement::{Need, Refusal};
 use crate::resources::{HostPort, Protocol};
@@ -28,12 +31,16 @@ pub(crate) struct Pool {
 #[derive(Clone, Debug)]
 pub(crate) struct Slot {
     pub(crate) instance: Arc<Instance>,
+    /// Of the instance; here, because placement asks every time.
+    pub(crate) status: InstanceStatus,
     pub(crate) connected: bool,
+    /// When its last session ended, while it has none. Volatile.
+    pub(crate) disconnected_at: Option<Timestamp>,
     pub(crate) cpu_free: i64,
     pub(crate) memory_free: i64,
     pub(crate) pending: u32,
     pub(crate) running: u32,
-    /// Tasks that are not STOPPED.
+    /// Tasks whose agent has not said STOPPED: those that are stale too.
     pub(crate) tasks: BTreeSet<TaskId>,
     /// Ports held by tasks of this instance, with how many hold each.
     pub(crate) ports: PortBook,
@@ -60,7 +67,9 @@ impl Pool {
         let index = self.slots.len();
         self.slots.push(Slot {
             instance: instance.clone(),
+            status: instance.status,
             connected: false,
+            disconnected_at: None,
             cpu_free: i64::from(instance.cpu.0),
             memory_free: i64::from(instance.memory.0),
             pending: 0,
@@ -80,6 +89,7 @@ impl Pool {
         slot.cpu_free += i64::from(new.cpu.0) - i64::from(old.cpu.0);
         slot.memory_free += i64::from(new.memory.0) - i64::from(old.memory.0);
         slot.instance = new.clone();
+        slot.status = new.status;
         let held: Vec<HostPort> = counted(&slot.ports);
         let from = std::mem::replace(&mut slot.host, host_of(new));
         let to = slot.host.clone();
@@ -112,7 +122,7 @@ impl Pool {
     /// A task came, changed, or went: what it held is given back and what it holds now is taken.
     pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) {
         let Some(task) = new.or(old) else { return };
-        let key = InstanceKey { cluster: task.key.cluster, id: task.instance };
+        let key = task.home();
         let Some(&index) = self.by_key.get(&key) else { return };
         let slot = &mut self.slots[index];
         let host = slot.host.clone();
@@ -138,10 +148,12 @@ impl Pool {
         }
     }
 
-    /// The agent of an instance came or went.
-    pub(crate) fn set_connected(&mut self, key: InstanceKey, connected: bool) {
+    /// The agent of an instance came, or went at a known time.
+    pub(crate) fn set_connected(&mut self, key: InstanceKey, connected: bool, left_at: Option<Timestamp>) {
         if let Some(&index) = self.by_key.get(&key) {
-            self.slots[index].connected = connected;
+            let slot = &mut self.slots[index];
+            slot.connected = connected;
+            slot.disconnected_at = left_at;
             self.dirty.insert(index);
         }
     }
@@ -162,6 +174,9 @@ impl Pool {
 
     /// Whether the instance can take the task, and if not, the first reason in ECS's order.
     pub(crate) fn fits(&self, slot: &Slot, need: Need<'_>) -> Result<(), Refusal> {
+        if slot.status != InstanceStatus::Active {
+            return Err(Refusal::Inactive);
+        }
         if !slot.connected {
             return Err(Refusal::Agent);
         }
@@ -228,7 +243,7 @@ impl Slot {
         self.cpu_free -= i64::from(task.cpu.0);
         self.memory_free -= i64::from(task.memory.0);
         self.tasks.insert(task.key.id);
-        *self.counter(task.known) += 1;
+        self.count(task, |counter| *counter += 1);
         let ports = ports_held(task);
         take(&mut self.ports, &ports);
         ports
@@ -242,16 +257,18 @@ impl Slot {
         self.cpu_free += i64::from(task.cpu.0);
         self.memory_free += i64::from(task.memory.0);
         self.tasks.remove(&task.key.id);
-        *self.counter(task.known) -= 1;
+        self.count(task, |counter| *counter -= 1);
         let ports = ports_held(task);
         release(&mut self.ports, &ports);
         ports
     }
 
-    fn counter(&mut self, status: TaskStatus) -> &mut u32 {
-        match status {
-            TaskStatus::Running => &mut self.running,
-            TaskStatus::Pending | TaskStatus::Stopped => &mut self.pending,
+    /// A stale task holds what it holds, and is counted nowhere.
+    fn count(&mut self, task: &Task, change: impl FnOnce(&mut u32)) {
+        match task.last_status() {
+            TaskStatus::Pending => change(&mut self.pending),
+            TaskStatus::Running => change(&mut self.running),
+            TaskStatus::Stopped => {}
         }
     }
 }

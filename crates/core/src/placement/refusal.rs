@@ -5,6 +5,8 @@ use crate::resources::HostPort;
 /// Why an instance cannot take a task, and by how much.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Refusal {
+    /// It is not ACTIVE.
+    Inactive,
     /// Its agent is not connected.
     Agent,
     /// It lacks an attribute that the definition requires.
@@ -33,6 +35,7 @@ impl Refusal {
     /// The reason as ECS writes it into a `Failure`.
     pub fn reason(&self) -> &'static str {
         match self {
+            Self::Inactive => "INACTIVE",
             Self::Agent => "AGENT",
             Self::Attribute { .. } => "ATTRIBUTE",
             Self::Cpu { .. } => "RESOURCE:CPU",
@@ -46,6 +49,7 @@ impl Refusal {
 impl fmt::Display for Refusal {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::Inactive => f.write_str("the instance is not ACTIVE"),
             Self::Agent => f.write_str("the agent is not connected"),
             Self::Attribute { name } => write!(f, "the instance lacks the attribute {name}"),
             Self::Cpu { missing } => write!(f, "{missing} CPU units too few"),

@@ -112,7 +112,7 @@ impl<'a> Filter<'a> {
 
 /// A task that ended by itself is wanted STOPPED from then on.
 fn effective_desired(task: &Task) -> DesiredStatus {
-    match task.known {
+    match task.last_status() {
         TaskStatus::Stopped => DesiredStatus::Stopped,
         TaskStatus::Pending | TaskStatus::Running => task.desired,
     }
@@ -145,7 +145,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         execution_stopped_at: life.execution_stopped_at,
         group: Some(task.group.to_string()),
         health_status: Some(types::HealthStatus::Unknown),
-        last_status: Some(task.known.as_str().to_owned()),
+        last_status: Some(task.last_status().as_str().to_owned()),
         launch_type: Some(task.launch_type),
         memory: Some(task.memory.to_string()),
         overrides: Some(overrides(task, known)),
@@ -196,6 +196,8 @@ fn containers(
     let resolved = known.map_or(&[][..], |known| known.resolved.containers.as_slice());
     let changes = task.overrides.as_deref().and_then(|overrides| overrides.container_overrides.as_deref());
     let nothing = ContainerDetail::default();
+    // With the verdict over a task its containers are over, whatever their agent said last.
+    let floor = if task.verdict.is_some() { TaskStatus::Stopped } else { TaskStatus::Pending };
     container_definitions(known)
         .iter()
         .zip(&task.containers)
@@ -210,7 +212,7 @@ fn containers(
                 image: definition.image.clone(),
                 image_digest: text(&detail.image_digest),
                 runtime_id: text(&detail.runtime_id),
-                last_status: Some(container.status.as_str().to_owned()),
+                last_status: Some(container.status.max(floor).as_str().to_owned()),
                 exit_code: detail.exit_code,
                 reason: text(&detail.reason),
                 network_bindings: Some(detail.network_bindings.clone()),

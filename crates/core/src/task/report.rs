@@ -11,6 +11,7 @@ use longshore_api::ecs::{Response, error, types};
 use crate::cell::Turn;
 use crate::entity::{ContainerDetail, Entity, Stop, Task, TaskContainer};
 use crate::ids::{InstanceKey, TaskKey};
+use crate::instance::deregister;
 use crate::limits;
 use crate::names;
 use crate::principal::Principal;
@@ -135,6 +136,13 @@ fn container<'a>(turn: &Turn<'_>, task: &'a mut Task, name: Option<&str>) -> Opt
 fn advance(turn: &Turn<'_>, task: &mut Task, status: TaskStatus, reason: Option<&str>) {
     let before = task.known;
     task.known = before.advance(status);
+    if let Some(verdict) = &mut task.verdict {
+        // The verdict stands: the report frees what the task held, and changes nothing that the API shows of its life.
+        if task.known == TaskStatus::Stopped {
+            first(&mut verdict.settled_at, Some(turn.now));
+        }
+        return;
+    }
     if status != TaskStatus::Stopped {
         first(&mut task.life.connectivity_at, Some(turn.now));
     }
@@ -208,7 +216,12 @@ fn short(text: Option<&str>) -> Option<Arc<str>> {
 /// Stores the task if the report changed it.
 fn store(turn: &mut Turn<'_>, before: &Arc<Task>, mut next: Task) {
     if next != **before {
+        let ended = next.known == TaskStatus::Stopped && before.known != TaskStatus::Stopped;
+        let home = next.home();
         next.version += 1;
         turn.tables.put(Entity::Task(Arc::new(next)));
+        if ended {
+            deregister::finish(turn, home);
+        }
     }
 }

@@ -12,13 +12,13 @@ use crate::tables::Tables;
 pub(crate) fn expire(turn: &mut Turn<'_>) {
     for _ in 0..limits::EXPIRED_PER_TICK {
         match task_due(turn.tables, turn.config.retention) {
-            Some((due, key)) if due <= turn.now => turn.tables.remove(&key),
+            Some((due, key)) if due <= turn.now && turn.has_room() => turn.tables.remove(&key),
             _ => break,
         }
     }
     for _ in 0..limits::EXPIRED_PER_TICK {
         match turn.tables.tokens_by_expiry().first().cloned() {
-            Some((due, key)) if due <= turn.now => turn.tables.remove(&EntityKey::Token(key)),
+            Some((due, key)) if due <= turn.now && turn.has_room() => turn.tables.remove(&EntityKey::Token(key)),
             _ => break,
         }
     }

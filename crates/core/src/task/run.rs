@@ -12,7 +12,7 @@ use crate::idempotency::{self, Seen};
 use crate::ids::{InstanceId, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
-use crate::placement::Need;
+use crate::placement::{Need, Refusal};
 use crate::read::{KnownDefinition, ReadModel};
 use crate::tags;
 use crate::task::describe::document;
@@ -37,14 +37,11 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     let known = turn.tables.view().runnable(&request.task_definition)?.clone();
     let effective = task_definition::merge(&known.record.document, &known.resolved, request.overrides.as_ref())?;
     let copy = Copy::new(turn, request, &cluster, &known, &effective)?;
-    if turn.tables.pool().count(cluster.id) == 0 {
-        return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
-    }
     if turn.tables.view().tasks.len() + count > limits::TASKS {
         let message = format!("The number of tasks has reached its limit of {}.", limits::TASKS);
         return Err(ApiError::client(message));
     }
-    let made = place(turn, &cluster, &copy, count);
+    let made = place(turn, &cluster, &copy, count)?;
     let response = answer(turn.tables.view(), &cluster, &made);
     if let Some(fresh) = fresh {
         idempotency::remember(turn, fresh, made);
@@ -95,6 +92,7 @@ impl Copy {
             containers: vec![TaskContainer::default(); known.resolved.containers.len()],
             tags: all_tags(request, cluster, &known.record)?,
             created_at: turn.now,
+            verdict: None,
             life: Life::default(),
             stop: None,
             version: 1,
@@ -113,12 +111,18 @@ impl Copy {
 }
 
 /// Places up to `count` copies. The first that fits nowhere ends it: the others are like it.
-fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Made {
+///
+/// # Errors
+/// When there is no instance to ask: ECS does not count those that are draining.
+fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Result<Made, ApiError> {
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
         let Some(slot) = turn.tables.pool().draw(cluster.id, copy.need(), &mut turn.entropy) else {
             failures = refusals(turn, cluster, copy);
+            if tasks.is_empty() && failures.is_empty() {
+                return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
+            }
             break;
         };
         let instance = slot.instance.key.id;
@@ -129,14 +133,15 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> M
         turn.tables.put(Entity::Task(task.clone()));
         turn.send_start(&task);
     }
-    Made::Tasks { tasks, failures }
+    Ok(Made::Tasks { tasks, failures })
 }
 
-/// Why each instance refuses one more copy.
+/// Why each ACTIVE instance refuses one more copy.
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
     let pool = turn.tables.pool();
     pool.members(cluster.id)
         .filter_map(|slot| Some((slot, pool.fits(slot, copy.need()).err()?)))
+        .filter(|(_, refusal)| *refusal != Refusal::Inactive)
         .take(limits::RUN_TASK_FAILURES)
         .map(|(slot, refusal)| types::Failure {
             arn: Some(turn.config.instance_arn(&cluster.name, slot.instance.key.id)),

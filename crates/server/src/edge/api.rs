@@ -1,57 +1,137 @@
-//! The life of an AWS call at the edge: who is it, what is it, is it well formed; then the orchestrator's.
+//! The life of a call at the edge: who is it, what is it, is it well formed; then the orchestrator's. Two services come
+//! through this one door: ECS, and our own administration.
 
 use http::request::Parts;
-use longshore_api::ApiError;
-use longshore_api::ecs::{Operation, Request};
+use longshore_api::admin::{self, CreateJoinTokenResponse, JoinContainerInstanceResponse};
+use longshore_api::ecs::{self, Request};
 use longshore_api::error::UNKNOWN_OPERATION_EXCEPTION;
-use longshore_core::Principal;
+use longshore_api::shape::Shape;
+use longshore_api::{ApiError, Sensitive};
+use longshore_core::identity::Answer;
+use longshore_core::{Principal, Role};
 use longshore_wire::aws_json::{self, ECS_TARGET_PREFIX};
 use longshore_wire::sigv4;
 
 use super::paging::Page;
 use super::request::Trace;
 use super::{Edge, paging, poll_endpoint};
+use crate::auth::Claimed;
 
 /// A call that is verified and typed, to be carried out.
 pub(super) struct Call {
     principal: Principal,
-    request: Request,
+    asked: Asked,
     page: Page,
+}
+
+/// What is asked, of which service.
+enum Asked {
+    Ecs(Request),
+    Admin(admin::Request),
 }
 
 /// Reads a call. Nothing of the body and its JSON lives on in it: while a call waits for its commit it costs what it says, not
 /// what its sender spent on saying it.
-pub(super) fn read(edge: &Edge, head: &Parts, body: &[u8], trace: &mut Trace) -> Result<Call, ApiError> {
+pub(super) fn read(
+    edge: &Edge,
+    head: &Parts,
+    claimed: Claimed,
+    body: &[u8],
+    trace: &mut Trace,
+) -> Result<Call, ApiError> {
     // Who comes before what: a stranger learns nothing about what exists here.
-    let principal = edge.authenticator.principal(&sigv4::Request::new(head, body))?;
+    let principal = claimed.prove(&sigv4::Request::new(head, body))?;
     trace.principal = Some(principal.clone());
-    let operation = operation(head)?;
+    let operation = Operation::of(head)?;
     trace.operation = Some(operation.name());
 
     aws_json::check_content_type(&head.headers)?;
     let mut value = aws_json::parse_body(body)?;
-    let page = paging::open(&edge.page_tokens, operation, &mut value)?;
-    Ok(Call { principal, request: Request::decode(operation, &value)?, page })
+    let page = paging::open(&edge.page_tokens, operation.name(), operation.input(), &mut value)?;
+    let asked = match operation {
+        Operation::Ecs(operation) => Asked::Ecs(Request::decode(operation, &value)?),
+        Operation::Admin(operation) => Asked::Admin(admin::Request::decode(operation, &value)?),
+    };
+    Ok(Call { principal, asked, page })
 }
 
 /// Carries out a call; the answer is its JSON.
 pub(super) async fn answer(edge: &Edge, head: &Parts, call: Call) -> Result<Vec<u8>, ApiError> {
-    let Call { principal, request, page } = call;
-    let response = match request {
-        Request::DiscoverPollEndpoint(_) => return Ok(poll_endpoint::answer(head, edge.local_addr).to_json()),
-        request => edge.orchestrator.call(principal, request).await?,
+    let Call { principal, asked, page } = call;
+    let answer = match asked {
+        Asked::Ecs(request @ Request::DiscoverPollEndpoint(_)) => {
+            edge.orchestrator.authorise(&principal, &request)?;
+            poll_endpoint::answer(head, edge.local_addr, edge.tls.is_some()).to_json()
+        }
+        Asked::Ecs(request) => edge.orchestrator.call(principal, request).await?.to_json(),
+        Asked::Admin(request) => {
+            let answer = edge.orchestrator.administer(principal, request).await?;
+            with_secret(edge, answer).to_json()
+        }
     };
-    Ok(page.seal(&edge.page_tokens, response.to_json()))
+    Ok(page.seal(&edge.page_tokens, answer))
 }
 
-fn operation(head: &Parts) -> Result<Operation, ApiError> {
-    let target = aws_json::target(&head.headers)?;
-    if target.service != ECS_TARGET_PREFIX {
-        let message = format!("Only ECS is served here: X-Amz-Target must begin with {ECS_TARGET_PREFIX}.");
-        return Err(ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message));
+/// Adds the secret of a key that was issued. It is derived here and now, and nowhere kept.
+fn with_secret(edge: &Edge, answer: Answer) -> admin::Response {
+    match answer {
+        Answer::Complete(response) => response,
+        Answer::TokenCreated(join_token) => {
+            let secret = edge.authenticator.issue(Role::JoinToken, &join_token.token_id);
+            let token = Sensitive::new(format!("{}.{}", join_token.token_id, secret.reveal()));
+            CreateJoinTokenResponse { join_token, token }.into()
+        }
+        Answer::Joined { access_key_id, cluster, scope } => {
+            let secret = edge.authenticator.issue(Role::Instance, &access_key_id);
+            JoinContainerInstanceResponse {
+                access_key_id: access_key_id.to_string(),
+                secret_access_key: Sensitive::new(secret.reveal().to_owned()),
+                cluster: cluster.to_string(),
+                region: scope.region,
+                account_id: scope.account,
+            }
+            .into()
+        }
     }
-    Operation::from_name(target.operation).ok_or_else(|| {
-        let message = format!("ECS has no operation '{}'.", target.operation.escape_default());
-        ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message)
-    })
+}
+
+/// An operation of either service.
+#[derive(Clone, Copy)]
+enum Operation {
+    Ecs(ecs::Operation),
+    Admin(admin::Operation),
+}
+
+impl Operation {
+    fn of(head: &Parts) -> Result<Self, ApiError> {
+        let target = aws_json::target(&head.headers)?;
+        let (service, operation) = match target.service {
+            ECS_TARGET_PREFIX => ("ECS", ecs::Operation::from_name(target.operation).map(Self::Ecs)),
+            admin::TARGET_PREFIX => {
+                ("Longshore", admin::Operation::from_name(target.operation).map(Self::Admin))
+            }
+            _ => {
+                let message = format!("Only ECS is served here: X-Amz-Target must begin with {ECS_TARGET_PREFIX}.");
+                return Err(ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message));
+            }
+        };
+        operation.ok_or_else(|| {
+            let message = format!("{service} has no operation '{}'.", target.operation.escape_default());
+            ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message)
+        })
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Ecs(operation) => operation.name(),
+            Self::Admin(operation) => operation.name(),
+        }
+    }
+
+    fn input(self) -> &'static Shape {
+        match self {
+            Self::Ecs(operation) => operation.facts().input,
+            Self::Admin(operation) => operation.input(),
+        }
+    }
 }

@@ -10,9 +10,10 @@ use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -106,6 +107,24 @@ impl Connection {
     async fn run(self, stream: TcpStream, builder: Arc<auto::Builder<TokioExecutor>>) {
         // Answers are small and complete: waiting to fill a segment only delays them.
         let _ = stream.set_nodelay(true);
+        // The handshake is part of what must come before a first request.
+        let deadline = Instant::now() + self.edge.limits.header_timeout;
+        let Some(tls) = &self.edge.tls else { return self.serve(stream, builder, deadline).await };
+        let accepted = tokio::select! {
+            accepted = timeout_at(deadline, tls.accept(stream)) => accepted,
+            () = self.stop.cancelled() => return,
+        };
+        match accepted {
+            Ok(Ok(stream)) => self.serve(stream, builder, deadline).await,
+            Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
+            Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
+        }
+    }
+
+    async fn serve<S>(&self, stream: S, builder: Arc<auto::Builder<TokioExecutor>>, mut deadline: Instant)
+    where
+        S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+    {
         let service = service_fn(|head: http::Request<Incoming>| {
             let (edge, busy) = (Arc::clone(&self.edge), Activity::begin(&self.activity));
             async move {
@@ -116,7 +135,6 @@ impl Connection {
         });
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let limits = &self.edge.limits;
-        let mut deadline = Instant::now() + limits.header_timeout;
         let mut closing = false;
         loop {
             tokio::select! {

@@ -25,6 +25,7 @@ use crate::auth::Authenticator;
 use crate::limits::EdgeLimits;
 use crate::orchestrator::Orchestrator;
 use crate::sessions::Sessions;
+use crate::tls::Acceptor;
 
 /// Everything a request is answered with.
 pub struct Edge {
@@ -37,6 +38,8 @@ pub struct Edge {
     body_room: Semaphore,
     /// Where we listen: what poll endpoints name when the caller's `Host` is of no use.
     local_addr: SocketAddr,
+    /// Nothing for plain HTTP.
+    tls: Option<Acceptor>,
 }
 
 impl Edge {
@@ -51,7 +54,13 @@ impl Edge {
     ) -> Self {
         let body_room = Semaphore::new(limits.max_body_bytes_in_flight.min(Semaphore::MAX_PERMITS));
         let authenticator = Arc::new(authenticator);
-        Self { authenticator, orchestrator, sessions, page_tokens, limits, body_room, local_addr }
+        Self { authenticator, orchestrator, sessions, page_tokens, limits, body_room, local_addr, tls: None }
+    }
+
+    /// The same edge behind TLS, if there is an acceptor.
+    #[must_use]
+    pub(crate) fn behind(self, tls: Option<Acceptor>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Serves connections until `stop` is cancelled and the requests under way are answered (or the grace is over).

@@ -4,8 +4,7 @@
 //! larger pages, but not with another filter.
 
 use longshore_api::ApiError;
-use longshore_api::ecs::Operation;
-use longshore_api::shape::Kind;
+use longshore_api::shape::{Kind, Shape};
 use longshore_wire::page_token::PageTokens;
 use serde_json::Value;
 
@@ -15,24 +14,29 @@ const NOT_IN_SCOPE: [&str; 2] = [NEXT_TOKEN, "maxResults"];
 
 /// The list that a request asks for, remembered until its answer.
 pub(super) struct Page {
-    operation: Operation,
+    operation: &'static str,
     /// Nothing when the operation has no pages.
     scope: Option<Vec<u8>>,
 }
 
-/// Replaces the token of a request by the cursor inside it.
-pub(super) fn open(tokens: &PageTokens, operation: Operation, request: &mut Value) -> Result<Page, ApiError> {
+/// Replaces the token of a request by the cursor inside it. `input` is the shape of the operation's requests.
+pub(super) fn open(
+    tokens: &PageTokens,
+    operation: &'static str,
+    input: &Shape,
+    request: &mut Value,
+) -> Result<Page, ApiError> {
     let Value::Object(members) = request else {
         return Ok(Page { operation, scope: None });
     };
-    if !has_pages(operation) {
+    if !has_pages(input) {
         return Ok(Page { operation, scope: None });
     }
     let scope = scope(members);
     // Of another type than text it is left for the decoder, which says so.
     if let Some(Value::String(token)) = members.get_mut(NEXT_TOKEN) {
         *token = tokens
-            .open(operation.name(), &scope, token)
+            .open(operation, &scope, token)
             .map_err(|error| ApiError::invalid_parameter(format!("Invalid nextToken: {error}.")))?;
     }
     Ok(Page { operation, scope: Some(scope) })
@@ -49,14 +53,14 @@ impl Page {
         }
         let Ok(mut value) = serde_json::from_slice::<Value>(&answer) else { return answer };
         if let Some(Value::String(cursor)) = value.get_mut(NEXT_TOKEN) {
-            *cursor = tokens.seal(self.operation.name(), scope, cursor);
+            *cursor = tokens.seal(self.operation, scope, cursor);
         }
         value.to_string().into_bytes()
     }
 }
 
-fn has_pages(operation: Operation) -> bool {
-    match &operation.facts().input.kind {
+fn has_pages(input: &Shape) -> bool {
+    match &input.kind {
         Kind::Structure { members, .. } => members.iter().any(|member| member.name == NEXT_TOKEN),
         _ => false,
     }
@@ -72,9 +76,14 @@ fn scope(members: &serde_json::Map<String, Value>) -> Vec<u8> {
 
 #[cfg(test)]
 mod tests {
+    use longshore_api::ecs::Operation;
     use serde_json::json;
 
     use super::*;
+
+    fn open(tokens: &PageTokens, operation: Operation, request: &mut Value) -> Result<Page, ApiError> {
+        super::open(tokens, operation.name(), operation.facts().input, request)
+    }
 
     fn tokens() -> PageTokens {
         PageTokens::new([3; 32])

@@ -9,12 +9,13 @@ use http::request::Parts;
 use http::uri::Authority;
 use longshore_api::ecs::types::DiscoverPollEndpointResponse;
 
-/// The answer to a request that came to a listener at `local`.
-pub(super) fn answer(head: &Parts, local: SocketAddr) -> DiscoverPollEndpointResponse {
+/// The answer to a request that came to a listener at `local`, by TLS or not. Agents make `wss://` of `https://`.
+pub(super) fn answer(head: &Parts, local: SocketAddr, tls: bool) -> DiscoverPollEndpointResponse {
+    let scheme = if tls { "https" } else { "http" };
     let host = called_host(head).unwrap_or_else(|| local.to_string());
     DiscoverPollEndpointResponse {
-        endpoint: Some(format!("http://{host}/acs/")),
-        telemetry_endpoint: Some(format!("http://{host}/tcs/")),
+        endpoint: Some(format!("{scheme}://{host}/acs/")),
+        telemetry_endpoint: Some(format!("{scheme}://{host}/tcs/")),
         ..Default::default()
     }
 }
@@ -41,7 +42,11 @@ mod tests {
             request = request.header(HOST, host);
         }
         let (head, ()) = request.body(()).unwrap().into_parts();
-        answer(&head, SocketAddr::from(([127, 0, 0, 1], 8080))).endpoint.unwrap()
+        let local = SocketAddr::from(([127, 0, 0, 1], 8080));
+        let plain = answer(&head, local, false).endpoint.unwrap();
+        let tls = answer(&head, local, true).endpoint.unwrap();
+        assert_eq!(tls.strip_prefix("https"), plain.strip_prefix("http"));
+        plain
     }
 
     #[test]

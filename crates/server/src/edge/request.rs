@@ -15,6 +15,7 @@ use longshore_api::error::{
 use longshore_api::{ApiError, ErrorCode};
 use longshore_wire::aws_json;
 use longshore_wire::request_id::RequestId;
+use longshore_wire::sigv4;
 use tokio::sync::{Semaphore, SemaphorePermit};
 
 use super::upgrade::Kind;
@@ -99,10 +100,19 @@ async fn call(
     id: &RequestId,
     trace: &mut Trace,
 ) -> Result<Response<Bytes>, ApiError> {
-    let (head, body) = request.into_parts();
+    let (head, mut body) = request.into_parts();
+    let limit = edge.limits.max_body_bytes;
+    if body.size_hint().lower() > limit as u64 {
+        return Err(refused(&mut body, too_large(limit)).await);
+    }
     let call = {
-        let body = Body::read(body, edge.limits.max_body_bytes, &edge.body_room).await?;
-        api::read(edge, &head, &body.bytes, trace)?
+        // Before anything is kept of the body: there is no room for what strangers send.
+        let claimed = match edge.authenticator.claim(&sigv4::Request::new(&head, b"")) {
+            Ok(claimed) => claimed,
+            Err(error) => return Err(refused(&mut body, error.into()).await),
+        };
+        let body = Body::read(body, limit, &edge.body_room).await?;
+        api::read(edge, &head, claimed, &body.bytes, trace)?
     };
     let answer = api::answer(edge, &head, call).await?;
     Ok(aws_json::response(answer, id))
@@ -116,9 +126,6 @@ struct Body<'a> {
 
 impl<'a> Body<'a> {
     async fn read(mut body: Incoming, limit: usize, all_bodies: &'a Semaphore) -> Result<Self, ApiError> {
-        if body.size_hint().lower() > limit as u64 {
-            return Err(refused(&mut body, too_large(limit)).await);
-        }
         let (mut bytes, mut room) = (Vec::new(), None::<SemaphorePermit<'a>>);
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(not_whole)?.into_data() else { continue };
@@ -166,16 +173,19 @@ fn failed(error: &ApiError, id: &RequestId, trace: &mut Trace) -> Response<Bytes
     aws_json::error_response(error, id)
 }
 
+/// What succeeded is for whoever looks closely; what was refused is for whoever wonders why; what failed is for everybody.
 fn log(trace: &Trace, id: &RequestId, status: StatusCode, took: Duration) {
-    let (operation, code) = (trace.operation.unwrap_or("-"), trace.code.unwrap_or("-"));
+    let (operation, code, context) = (trace.operation.unwrap_or("-"), trace.code.unwrap_or("-"), &trace.context);
     let principal = trace.principal.as_ref().map_or("-", |principal| &principal.access_key_id);
     let (status, took_us) = (status.as_u16(), u64::try_from(took.as_micros()).unwrap_or(u64::MAX));
-    match &trace.context {
-        Some(context) if status >= 500 => {
-            tracing::error!(request_id = %id, operation, code, status, took_us, principal, context, "request");
-        }
-        context => {
-            tracing::info!(request_id = %id, operation, code, status, took_us, principal, context, "request");
-        }
+    macro_rules! line {
+        ($level:ident) => {
+            tracing::$level!(request_id = %id, operation, code, status, took_us, principal, context, "request")
+        };
+    }
+    match status {
+        500.. => line!(error),
+        400.. => line!(info),
+        _ => line!(debug),
     }
 }

@@ -77,7 +77,7 @@ async fn open(
         Kind::Acs => edge.sessions.open_acs(handshake, Arc::clone(&edge.orchestrator)).await?,
         Kind::Tcs => {
             let authenticator = Arc::clone(&edge.authenticator);
-            edge.sessions.open_tcs(handshake, authenticator, edge.orchestrator.as_ref())?;
+            edge.sessions.open_tcs(handshake, authenticator, Arc::clone(&edge.orchestrator))?;
         }
     }
     Ok(accept)

@@ -33,7 +33,7 @@ pub enum LoadError {
     #[error("the store holds a record that cannot be read")]
     Record(#[from] DecodeError),
     /// The records contradict each other.
-    #[error("the store's records contradict each other ({0}): run `longshore store check`, or restore a backup")]
+    #[error("the store's records contradict each other ({0})")]
     Inconsistent(Violation),
     /// The system gave no randomness.
     #[error("the operating system gave no random bytes: try again")]
@@ -45,6 +45,10 @@ pub enum LoadError {
         source: io::Error,
     },
 }
+
+/// Another server leads: this one is to write nothing more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Fenced;
 
 /// The store and who leads it.
 pub(super) struct Committer {
@@ -79,11 +83,15 @@ impl Committer {
         Ok(cell)
     }
 
-    /// Carries out orders until the cell's thread ends.
+    /// Carries out orders until the cell's thread ends, or another server leads: it does so for good reason, and taking the
+    /// lead back from it would set both on each other for ever. The end of this thread ends the server.
     pub(super) fn run(mut self, orders: &Receiver<CommitOrder>, inbox: &Inbox) {
         while let Ok(order) = orders.recv() {
             inbox.tell(match order {
-                CommitOrder::Commit(batch) => Event::Committed(self.commit(&batch)),
+                CommitOrder::Commit(batch) => match self.commit(&batch) {
+                    Ok(committed) => Event::Committed(committed),
+                    Err(Fenced) => return,
+                },
                 CommitOrder::Load => match self.load_again(orders) {
                     Some(cell) => Event::Loaded(Box::new(cell)),
                     None => return,
@@ -93,38 +101,42 @@ impl Committer {
     }
 
     /// Commits a batch, in parts when it is large: what is durable is a prefix of it at any time.
-    pub(super) fn commit(&mut self, batch: &Batch) -> Committed {
+    pub(super) fn commit(&mut self, batch: &Batch) -> Result<Committed, Fenced> {
         let (mut part, mut bytes, mut durable) = (Vec::new(), 0, 0);
         for (at, group) in batch.groups.iter().enumerate() {
             let encoded = match encode(group) {
                 Ok(encoded) => encoded,
                 Err(error) => {
                     tracing::error!(%error, "a change cannot be encoded; it is taken back");
-                    return Committed::Failed { durable };
+                    return Ok(Committed::Failed { durable });
                 }
             };
             bytes += encoded.writes.iter().map(size).sum::<usize>();
             part.push(encoded);
             if bytes >= PART_BYTES || at + 1 == batch.groups.len() {
-                match self.commit_part(std::mem::take(&mut part)) {
+                match self.commit_part(std::mem::take(&mut part))? {
                     Committed::Durable => (bytes, durable) = (0, group.number),
-                    failed => return failed,
+                    failed => return Ok(failed),
                 }
             }
         }
-        Committed::Durable
+        Ok(Committed::Durable)
     }
 
-    fn commit_part(&mut self, groups: Vec<Group>) -> Committed {
+    fn commit_part(&mut self, groups: Vec<Group>) -> Result<Committed, Fenced> {
         match self.store.commit(self.term, &longshore_store::Batch { groups }) {
-            Ok(()) => Committed::Durable,
+            Ok(()) => Ok(Committed::Durable),
             Err(CommitError::Failed { durable, source }) => {
                 tracing::error!(error = %source, "a commit failed; its changes are taken back");
-                Committed::Failed { durable: durable.0 }
+                Ok(Committed::Failed { durable: durable.0 })
             }
-            Err(error @ (CommitError::Unknown { .. } | CommitError::Fenced { .. })) => {
+            Err(error @ CommitError::Unknown { .. }) => {
                 tracing::error!(%error, "the outcome of a commit is unknown; the state is loaded again");
-                Committed::Lost
+                Ok(Committed::Lost)
+            }
+            Err(error @ CommitError::Fenced { .. }) => {
+                tracing::error!(%error, "another server leads; this one ends");
+                Err(Fenced)
             }
         }
     }

@@ -20,13 +20,14 @@ use arc_swap::ArcSwap;
 use aws_lc_rs::rand;
 use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
-use longshore_api::{ApiError, Timestamp, ecs, error};
+use longshore_api::{ApiError, Timestamp, admin, ecs, error};
 use longshore_core::cell::{Command, Delivery, Effect, Reply};
 use longshore_core::entropy::Entropy;
+use longshore_core::identity::Answer;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
 use longshore_core::read::ReadModel;
-use longshore_core::{CellConfig, Principal};
+use longshore_core::{CellConfig, Decision, Principal, Role};
 use longshore_store::Store;
 use tokio::sync::{oneshot, watch};
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -106,6 +107,11 @@ impl Runner {
         self.snapshot.load_full()
     }
 
+    /// What kind of access key this is, as far as clients may see by now.
+    pub(crate) fn role_of(&self, access_key_id: &str) -> Option<Role> {
+        self.snapshot.load().role_of(access_key_id)
+    }
+
     /// Ends the threads once what was submitted is answered.
     pub fn stop(&self) {
         self.inbox.close();
@@ -151,19 +157,50 @@ impl Runner {
 
 impl Orchestrator for Runner {
     fn call(&self, principal: Principal, request: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>> {
-        if let Some(answer) = self.snapshot.load().answer(&request) {
-            return future::ready(answer).boxed();
+        // Authorised here for what is only read; the cell decides anew, by the state that a command meets.
+        let snapshot = self.snapshot.load();
+        match snapshot.authorise(&principal, &request).map(|authorised| snapshot.answer(authorised)) {
+            Ok(Some(answer)) => return future::ready(answer).boxed(),
+            Err(denied) => return future::ready(Err(denied)).boxed(),
+            Ok(None) => {}
         }
         match self.submit(Command::Api { principal, request }) {
             Err(refused) => future::ready(Err(refused)).boxed(),
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Api(answer)) => answer,
-                    Ok(Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                    Ok(Reply::Admin(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
                 }
             }
             .boxed(),
         }
+    }
+
+    fn administer(
+        &self,
+        principal: Principal,
+        request: admin::Request,
+    ) -> BoxFuture<'static, Result<Answer, ApiError>> {
+        let snapshot = self.snapshot.load();
+        match snapshot.authorise_admin(&principal, &request).map(|authorised| snapshot.answer_admin(authorised)) {
+            Ok(Some(answer)) => return future::ready(answer.map(Answer::Complete)).boxed(),
+            Err(denied) => return future::ready(Err(denied)).boxed(),
+            Ok(None) => {}
+        }
+        match self.submit(Command::Admin { principal, request }) {
+            Err(refused) => future::ready(Err(refused)).boxed(),
+            Ok(reply) => async move {
+                match reply.await {
+                    Ok(Reply::Admin(answer)) => answer,
+                    Ok(Reply::Api(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                }
+            }
+            .boxed(),
+        }
+    }
+
+    fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError> {
+        self.snapshot.load().authorise(principal, request).map(drop)
     }
 
     fn admit(&self, principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {
@@ -381,10 +418,24 @@ impl Worker {
 fn perform_effects(orders: &Receiver<Aftermath>, performer: &dyn Perform) {
     for Aftermath { snapshot, effects, old } in orders {
         for effect in &effects {
-            if let Some(delivery) = snapshot.render(effect, clock::now()) {
-                performer.perform(delivery);
+            match effect {
+                Effect::Note(decision) => tell(decision),
+                effect => {
+                    if let Some(delivery) = snapshot.render(effect, clock::now()) {
+                        performer.perform(delivery);
+                    }
+                }
             }
         }
         drop(old);
+    }
+}
+
+/// One line for each thing that the cell decided on its own.
+fn tell(decision: &Decision) {
+    let instance = decision.instance().map(|instance| tracing::field::display(instance.id));
+    match decision.is_warning() {
+        true => tracing::warn!(instance, "{decision}"),
+        false => tracing::info!(instance, "{decision}"),
     }
 }

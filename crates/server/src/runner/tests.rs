@@ -8,7 +8,7 @@ use longshore_core::cell::{AgentInfo, Command, Delivery, Reply};
 use longshore_core::entropy::Entropy;
 use longshore_core::ids::SessionId;
 use longshore_core::pipeline::{Batch, Committed, Pipeline, Step};
-use longshore_core::{CellConfig, Principal};
+use longshore_core::{CellConfig, Principal, Role};
 use longshore_store::{CommitError, CommitNumber, MemoryDisk, MemoryStore, Store, StoreError, Term};
 use tokio::sync::Notify;
 
@@ -49,7 +49,7 @@ fn start(disk: &MemoryDisk, max_waiting: usize) -> (Runner, Arc<Sent>) {
 }
 
 fn principal() -> Principal {
-    Principal { access_key_id: "AKID".into(), arn: "arn:aws:iam::000000000000:root".into() }
+    Principal::new(Role::Owner, "AKID", "000000000000")
 }
 
 async fn create(runner: &Runner, name: &str) -> Result<Response, longshore_api::ApiError> {
@@ -241,7 +241,7 @@ fn a_large_batch_is_committed_in_parts_and_a_failure_keeps_the_parts_before() {
     let config = CellConfig::new("us-east-1", "000000000000");
     let mut committer = Committer::new(config.clone(), Box::new(MemoryStore::open(disk.clone())));
     committer.load().expect("an empty store loads");
-    assert_eq!(committer.commit(&batch), Committed::Durable);
+    assert_eq!(committer.commit(&batch), Ok(Committed::Durable));
     assert_eq!((disk.commits(), disk.number().0), (2, last));
 
     let disk = MemoryDisk::new();
@@ -251,5 +251,5 @@ fn a_large_batch_is_committed_in_parts_and_a_failure_keeps_the_parts_before() {
     let failed = committer.commit(&batch);
     let durable = disk.number().0;
     assert!(0 < durable && durable < last, "{durable} of {last}");
-    assert_eq!(failed, Committed::Failed { durable });
+    assert_eq!(failed, Ok(Committed::Failed { durable }));
 }

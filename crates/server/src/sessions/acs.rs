@@ -16,6 +16,7 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::socket::{self, Close, End, Heard, Reader, Writer};
 use super::{Handshake, LineEnd, Refusal, Sessions};
+use crate::clock;
 use crate::limits::MAX_ACS_MESSAGE_BYTES;
 use crate::orchestrator::Orchestrator;
 
@@ -77,12 +78,15 @@ impl Session {
         let session = line.id;
         match self.introduce(session).await {
             Ok(instance) => {
+                let mut heard = Instant::now();
                 let end = match accepted.send(Ok(())) {
-                    Ok(()) => self.live(on_upgrade, instance, line).await,
+                    Ok(()) => self.live(on_upgrade, instance, line, &mut heard).await,
                     Err(_) => End::Peer,
                 };
                 self.sessions.remove_line(session);
-                self.orchestrator.command(Command::SessionClosed { instance, session }).await;
+                let silent_ms = i64::try_from(heard.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let heard_at = clock::now().plus_millis(-silent_ms);
+                self.orchestrator.command(Command::SessionClosed { instance, session, heard_at }).await;
                 tracing::info!(instance = %instance.id, session = session.0, reason = end.reason(), "agent session ended");
             }
             Err(refusal) => {
@@ -102,13 +106,20 @@ impl Session {
         match self.orchestrator.command(command).await {
             Reply::Session(Ok(instance)) => Ok(instance),
             Reply::Session(Err(refusal)) => Err(Refusal::of(refusal)),
-            Reply::Api(_) | Reply::None => {
+            Reply::Api(_) | Reply::Admin(_) | Reply::None => {
                 Err(Refusal::server("The control plane cannot take sessions at the moment."))
             }
         }
     }
 
-    async fn live(&self, on_upgrade: OnUpgrade, instance: InstanceKey, line: LineEnd) -> End {
+    /// Lives until the session ends; `heard` is when the agent was last heard of.
+    async fn live(
+        &self,
+        on_upgrade: OnUpgrade,
+        instance: InstanceKey,
+        line: LineEnd,
+        heard: &mut Instant,
+    ) -> End {
         let Some((mut reader, mut writer)) = socket::open(on_upgrade, MAX_ACS_MESSAGE_BYTES).await else {
             return End::Peer;
         };
@@ -119,7 +130,7 @@ impl Session {
             agent_version = %self.parameters.agent.agent_version.escape_default(),
             "agent session began"
         );
-        let end = self.converse(&mut reader, &mut writer, instance, line).await;
+        let end = self.converse(&mut reader, &mut writer, instance, line, heard).await;
         // The peer's close is waited for on the side: the orchestrator should know at once.
         self.sessions.tasks.spawn(socket::finish(reader, writer, end));
         end
@@ -132,11 +143,12 @@ impl Session {
         writer: &mut Writer,
         instance: InstanceKey,
         mut line: LineEnd,
+        silent_from: &mut Instant,
     ) -> End {
         let limits = &self.sessions.limits;
         let mut heartbeat = interval_at(Instant::now() + limits.heartbeat_every, limits.heartbeat_every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut silent_from = Instant::now();
+        *silent_from = Instant::now();
         // One command at a time; until it is done nothing more is read, so an agent cannot fill the orchestrator's queue.
         let mut command: Option<BoxFuture<'static, Reply>> = None;
         loop {
@@ -150,13 +162,13 @@ impl Session {
                     Ok(())
                 }
                 heard = reader.next(), if command.is_none() => heard.map(|heard| {
-                    silent_from = Instant::now();
+                    *silent_from = Instant::now();
                     if let Heard::Text(text) = heard {
                         command = self.hear(&text, instance, line.id);
                     }
                 }),
                 _ = heartbeat.tick() => self.beat(writer).await,
-                () = sleep_until(silent_from + limits.silence) => Err(End::Ours(Close::SILENT)),
+                () = sleep_until(*silent_from + limits.silence) => Err(End::Ours(Close::SILENT)),
             };
             if let Err(end) = step {
                 return end;
@@ -207,7 +219,9 @@ impl Refusal {
         match refusal {
             SessionRefusal::AccessDenied => Self::access_denied(message),
             SessionRefusal::Unavailable => Self::server(message),
-            SessionRefusal::InvalidInstance | SessionRefusal::InvalidCluster => Self::invalid(refusal.name(), message),
+            SessionRefusal::InvalidInstance | SessionRefusal::InvalidCluster | SessionRefusal::Inactive => {
+                Self::invalid(refusal.name(), message)
+            }
         }
     }
 }

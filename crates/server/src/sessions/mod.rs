@@ -163,7 +163,7 @@ impl Sessions {
         self: &Arc<Self>,
         handshake: Handshake,
         authenticator: Arc<Authenticator>,
-        orchestrator: &dyn Orchestrator,
+        orchestrator: Arc<dyn Orchestrator>,
     ) -> Result<(), Refusal> {
         let permit = self.permit()?;
         let session = tcs::Session::new(Arc::clone(self), authenticator, orchestrator, &handshake, permit)?;
@@ -214,6 +214,8 @@ impl Perform for Sessions {
                 if let Some(line) = self.lines().get_mut(&session) {
                     line.close(match reason {
                         CloseReason::Replaced => Close::REPLACED,
+                        CloseReason::Deregistered => Close::DEREGISTERED,
+                        CloseReason::Revoked => Close::REVOKED,
                         CloseReason::StateReset => Close::STATE_RESET,
                     });
                 }

@@ -28,6 +28,7 @@ const RECEIVED: &str = "received";
 pub(super) struct Session {
     sessions: Arc<Sessions>,
     authenticator: Arc<Authenticator>,
+    orchestrator: Arc<dyn Orchestrator>,
     principal: Principal,
     instance_arn: String,
     /// The URL of the handshake, which the signature of every frame covers.
@@ -40,7 +41,7 @@ impl Session {
     pub(super) fn new(
         sessions: Arc<Sessions>,
         authenticator: Arc<Authenticator>,
-        orchestrator: &dyn Orchestrator,
+        orchestrator: Arc<dyn Orchestrator>,
         handshake: &Handshake,
         permit: OwnedSemaphorePermit,
     ) -> Result<Self, Refusal> {
@@ -50,6 +51,7 @@ impl Session {
         Ok(Self {
             sessions,
             authenticator,
+            orchestrator,
             principal: handshake.principal.clone(),
             instance_arn,
             path: handshake.path.clone(),
@@ -84,7 +86,10 @@ impl Session {
                     }
                     Err(end) => Err(end),
                 },
-                _ = heartbeat.tick() => beat(writer).await,
+                _ = heartbeat.tick() => match self.may_stay() {
+                    Ok(()) => beat(writer).await,
+                    Err(end) => Err(end),
+                },
                 () = sleep_until(silent_from + limits.silence) => Err(End::Ours(Close::SILENT)),
             };
             if let Err(end) = step {
@@ -93,8 +98,15 @@ impl Session {
         }
     }
 
+    /// Whether the instance is still this key's. Nobody tells a telemetry session that its key was revoked or its instance is
+    /// gone: it asks.
+    fn may_stay(&self) -> Result<(), End> {
+        self.orchestrator.admit(&self.principal, &self.instance_arn).map_err(|_| End::Ours(Close::NOT_ADMITTED))
+    }
+
     async fn hear(&self, heard: Heard, writer: &mut Writer) -> Result<(), End> {
         let Heard::Text(text) = heard else { return Ok(()) };
+        self.may_stay()?;
         let frame = match Frame::decode(&text) {
             Ok(frame) => frame,
             Err(error) => {

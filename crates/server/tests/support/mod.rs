@@ -2,6 +2,8 @@
 
 #![allow(dead_code, unreachable_pub, reason = "every test binary uses a part of it")]
 
+pub mod door;
+
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -13,18 +15,20 @@ use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use longshore_api::ecs::types::{CreateClusterResponse, ListClustersResponse};
 use longshore_api::ecs::{Request, Response};
-use longshore_api::{ApiError, Timestamp, error};
-use longshore_core::Principal;
+use longshore_api::{ApiError, Timestamp, admin, error};
+use longshore_core::{Principal, Role};
 use longshore_core::cell::{Command, Reply};
+use longshore_core::identity;
 use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
 use longshore_core::instance::SessionRefusal;
 use longshore_server::Authenticator;
+use longshore_server::access_key::AccessKeys;
 use longshore_server::edge::Edge;
 use longshore_server::limits::{EdgeLimits, SessionLimits};
 use longshore_server::orchestrator::Orchestrator;
 use longshore_server::sessions::Sessions;
 use longshore_wire::page_token::PageTokens;
-use longshore_wire::sigv4::{Credentials, Secret, SecretKeys, sign};
+use longshore_wire::sigv4::{Credentials, Secret, sign};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Notify, mpsc};
@@ -40,9 +44,13 @@ pub const INSTANCE_ARN: &str =
 
 pub struct OneKey;
 
-impl SecretKeys for OneKey {
-    fn secret(&self, access_key_id: &str, session_token: Option<&str>) -> Option<Secret> {
-        (access_key_id == KEY_ID && session_token.is_none()).then(|| Secret::new(SECRET))
+impl AccessKeys for OneKey {
+    fn find(&self, access_key_id: &str) -> Option<(Secret, Role)> {
+        (access_key_id == KEY_ID).then(|| (Secret::new(SECRET), Role::Owner))
+    }
+
+    fn issue(&self, _role: Role, access_key_id: &str) -> Secret {
+        Secret::new(format!("secret-of-{access_key_id}"))
     }
 }
 
@@ -82,6 +90,19 @@ impl Orchestrator for Fake {
             }
         }
         .boxed()
+    }
+
+    fn administer(
+        &self,
+        _principal: Principal,
+        request: admin::Request,
+    ) -> BoxFuture<'static, Result<identity::Answer, ApiError>> {
+        let name = request.operation().name();
+        std::future::ready(Err(ApiError::server(format!("the fake does not know {name}")))).boxed()
+    }
+
+    fn authorise(&self, _principal: &Principal, _request: &Request) -> Result<(), ApiError> {
+        Ok(())
     }
 
     fn admit(&self, _principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {
@@ -178,8 +199,12 @@ pub fn call(operation: &str, body: impl AsRef<[u8]>) -> Call {
 
 impl Call {
     pub fn request(&self, addr: SocketAddr) -> http::Request<Full<bytes::Bytes>> {
+        self.request_to(&addr.to_string())
+    }
+
+    pub fn request_to(&self, host: &str) -> http::Request<Full<bytes::Bytes>> {
         let mut headers = HeaderMap::new();
-        headers.insert("host", HeaderValue::try_from(addr.to_string()).unwrap());
+        headers.insert("host", HeaderValue::try_from(host).unwrap());
         headers.insert("content-type", HeaderValue::from_static(self.content_type));
         if !self.operation.is_empty() {
             let target = match self.operation.contains('.') {

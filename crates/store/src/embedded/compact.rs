@@ -13,7 +13,7 @@ use super::files;
 use super::log::{self, Entry, Sorted, Tail};
 use super::manifest::{Manifest, RunInfo};
 use super::merge::{Source, merge};
-use super::run::{Reader, Writer};
+use super::run::{RunFile, Writer};
 use crate::{CommitNumber, StoreError};
 
 /// How long after a failed step the next one is tried. Space on a full disk comes back in human time.
@@ -281,7 +281,8 @@ fn fold(dir: &Path, manifest: &Manifest) -> Result<(Option<RunInfo>, CommitNumbe
 fn merge_runs(shared: &Shared, manifest: &Manifest, from: usize) -> Result<Option<RunInfo>, StepError> {
     let runs = &manifest.runs[from..];
     files::expect_room(&shared.dir, runs.iter().map(|run| run.bytes).sum())?;
-    let sources = runs.iter().map(|run| Reader::open(&shared.dir, run).map(Source::Run)).collect::<Result<_, _>>()?;
+    let reader = |run| RunFile::open(&shared.dir, run)?.reader();
+    let sources = runs.iter().map(|run| reader(run).map(Source::Run)).collect::<Result<_, _>>()?;
     let mut writer = Writer::create(&shared.dir, manifest.next_run)?;
     merge(sources, &mut |entry| {
         if shared.stopped() {

@@ -9,12 +9,17 @@ use crate::StoreError;
 /// Makes what was written to a file durable. A field wherever it is called, so that tests can let it fail.
 pub(super) type Sync = fn(&File) -> std::io::Result<()>;
 
+/// What the names of log segments begin with.
+pub(super) const LOG: &str = "log-";
+/// What the names of runs begin with.
+pub(super) const RUN: &str = "run-";
+
 pub(super) fn log_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("log-{number:016x}"))
+    dir.join(format!("{LOG}{number:016x}"))
 }
 
 pub(super) fn run_path(dir: &Path, number: u64) -> PathBuf {
-    dir.join(format!("run-{number:016x}"))
+    dir.join(format!("{RUN}{number:016x}"))
 }
 
 /// The numbers of all files named `prefix` and sixteen hexadecimal digits, ascending.
@@ -72,10 +77,15 @@ pub(super) fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
     }
 }
 
+/// Where what is to replace `name` is made.
+pub(super) fn next_path(dir: &Path, name: &str) -> PathBuf {
+    dir.join(format!("{name}.new"))
+}
+
 /// Replaces `name` in `dir` as a whole: after a crash the old content is there, or the new one, durable.
 pub(super) fn replace(dir: &Path, name: &str, bytes: &[u8]) -> Result<(), StoreError> {
     let path = dir.join(name);
-    let next = dir.join(format!("{name}.new"));
+    let next = next_path(dir, name);
     let file = open(&next, true)?;
     write_at(&file, &next, bytes, 0)?;
     file.sync_all().map_err(StoreError::io("synchronise", &next))?;

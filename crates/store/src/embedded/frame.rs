@@ -32,6 +32,7 @@ pub(super) enum Kind {
     Manifest = 3,
     Leader = 4,
     Mark = 5,
+    Backup = 6,
 }
 
 impl FileId {

@@ -5,6 +5,8 @@
 
 use std::fs::File;
 use std::path::{Path, PathBuf};
+use std::thread::sleep;
+use std::time::Duration;
 
 use rustix::fs::{FlockOperation, flock};
 use rustix::io::Errno;
@@ -16,6 +18,9 @@ use crate::{StoreError, Term};
 const NAME: &str = "leader";
 const FILE: FileId = FileId::new(Kind::Leader, 0);
 const SLOT_BYTES: usize = 512;
+/// [`holder`] takes the lock for an instant to see whether it is free; nobody is refused because of that.
+const LOCK_ATTEMPTS: u32 = 5;
+const LOCK_PAUSE: Duration = Duration::from_millis(5);
 
 /// The lock, held until dropped.
 #[derive(Debug)]
@@ -30,14 +35,18 @@ impl Leader {
     pub(super) fn lock(dir: &Path) -> Result<Self, StoreError> {
         let path = dir.join(NAME);
         let file = files::open(&path, false)?;
-        match flock(&file, FlockOperation::NonBlockingLockExclusive) {
-            Ok(()) => Ok(Self { file, path }),
-            Err(Errno::WOULDBLOCK) => {
-                let pid = files::read(&path)?.and_then(|bytes| newest(&bytes)).map(|slot| slot.pid);
-                Err(StoreError::Locked { path: dir.to_owned(), pid })
+        for attempt in 1.. {
+            match flock(&file, FlockOperation::NonBlockingLockExclusive) {
+                Ok(()) => break,
+                Err(Errno::WOULDBLOCK) if attempt < LOCK_ATTEMPTS => sleep(LOCK_PAUSE),
+                Err(Errno::WOULDBLOCK) => {
+                    let pid = files::read(&path)?.and_then(|bytes| newest(&bytes)).map(|slot| slot.pid);
+                    return Err(StoreError::Locked { path: dir.to_owned(), pid });
+                }
+                Err(error) => return Err(StoreError::io("lock", &path)(error.into())),
             }
-            Err(error) => Err(StoreError::io("lock", &path)(error.into())),
         }
+        Ok(Self { file, path })
     }
 
     /// Takes the next term, durable before it is returned.
@@ -54,6 +63,22 @@ impl Leader {
         files::write_at(&self.file, &self.path, &frame::encode(&payload, FILE, offset as u64), offset as u64)?;
         self.file.sync_all().map_err(StoreError::io("synchronise", &self.path))?;
         Ok(Term(term))
+    }
+}
+
+/// Who leads the store in `dir` at this moment, seen without keeping anybody from it and without a write: nobody, or a
+/// process, with its id if it left it.
+pub(super) fn holder(dir: &Path) -> Result<Option<Option<u32>>, StoreError> {
+    let path = dir.join(NAME);
+    let file = match File::open(&path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(StoreError::io("open", &path)(error)),
+    };
+    match flock(&file, FlockOperation::NonBlockingLockShared) {
+        Ok(()) => Ok(None),
+        Err(Errno::WOULDBLOCK) => Ok(Some(files::read(&path)?.and_then(|bytes| newest(&bytes)).map(|slot| slot.pid))),
+        Err(error) => Err(StoreError::io("lock", &path)(error.into())),
     }
 }
 
@@ -105,7 +130,9 @@ mod tests {
         held.next_term().unwrap();
         let error = Leader::lock(dir.path()).unwrap_err();
         assert!(matches!(error, StoreError::Locked { pid: Some(pid), .. } if pid == std::process::id()));
+        assert_eq!(holder(dir.path()).unwrap(), Some(Some(std::process::id())));
         drop(held);
+        assert_eq!(holder(dir.path()).unwrap(), None, "and seeing that took nothing");
         Leader::lock(dir.path()).unwrap();
     }
 }

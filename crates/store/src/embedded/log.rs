@@ -228,6 +228,9 @@ pub(super) struct Scan {
     pub(super) len: usize,
     /// The number of the last group in it, or the number that it goes on from.
     pub(super) last: CommitNumber,
+    /// Bytes after that which are no record and not empty either: a batch that was being written when the machine
+    /// stopped, and that nobody was promised.
+    pub(super) torn: usize,
 }
 
 /// Whether a segment may end in a batch that was being written when the machine stopped.
@@ -264,7 +267,7 @@ pub(super) fn scan<'a>(
         let expected = after.unwrap_or_default();
         return Err(files::damaged(path, 0, format!("the segment does not go on from commit number {expected}")));
     };
-    let mut scan = Scan { len: header.end, last: begins };
+    let mut scan = Scan { len: header.end, last: begins, torn: 0 };
     loop {
         match frame::parse(bytes, scan.len, file) {
             Parsed::Frame(range) => {
@@ -276,7 +279,7 @@ pub(super) fn scan<'a>(
                         format!("the record does not go on from commit number {}", scan.last),
                     )
                 })?;
-                scan = Scan { len: end, last };
+                scan = Scan { len: end, last, torn: 0 };
             }
             Parsed::End => return Ok(scan),
             Parsed::Bad(why) if tail == Tail::Complete => {
@@ -290,9 +293,22 @@ pub(super) fn scan<'a>(
                         format!("{why}, and a valid record follows at byte {next}"),
                     ));
                 }
-                None => return Ok(scan),
+                None => {
+                    let used = bytes.iter().rposition(|&byte| byte != 0).map_or(0, |last| last + 1);
+                    return Ok(Scan { torn: used.saturating_sub(scan.len), ..scan });
+                }
             },
         }
+    }
+}
+
+/// The number that the first valid record at or after `from` follows: what lies before it and is unreadable held the
+/// commits up to that number.
+pub(super) fn resumes_after(bytes: &[u8], from: usize, number: u64) -> Option<CommitNumber> {
+    let at = frame::find(bytes, from, id(number))?;
+    match frame::parse(bytes, at, id(number)) {
+        Parsed::Frame(range) => Fields(&bytes[range]).u64().map(CommitNumber),
+        Parsed::End | Parsed::Bad(_) => None,
     }
 }
 

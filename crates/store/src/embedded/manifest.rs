@@ -1,6 +1,6 @@
 //! Which files make up the store, in one small file that is only ever replaced as a whole.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::files;
 use super::frame::{self, Fields, FileId, Kind, Parsed};
@@ -38,9 +38,24 @@ impl Manifest {
         Self { folded: CommitNumber(0), first_segment: 1, next_run: 1, runs: Vec::new() }
     }
 
+    /// Where it lies.
+    pub(super) fn path(dir: &Path) -> PathBuf {
+        dir.join(NAME)
+    }
+
+    /// Where the next one lies until it is complete.
+    pub(super) fn next_path(dir: &Path) -> PathBuf {
+        files::next_path(dir, NAME)
+    }
+
+    /// Whether a run counts.
+    pub(super) fn has_run(&self, number: u64) -> bool {
+        self.runs.iter().any(|run| run.number == number)
+    }
+
     /// Reads it, or `None` when the directory has none.
     pub(super) fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
-        let path = dir.join(NAME);
+        let path = Self::path(dir);
         let Some(bytes) = files::read(&path)? else {
             return Ok(None);
         };

@@ -16,6 +16,8 @@
 //! Begin reading with [`EmbeddedStore`]'s three verbs below, then `log` (what a commit is), `compact` (what becomes of
 //! it), `frame` (why it can be trusted).
 
+pub mod backup;
+pub mod check;
 mod compact;
 mod files;
 mod frame;
@@ -24,7 +26,9 @@ mod log;
 mod manifest;
 mod mark;
 mod merge;
+pub mod restore;
 mod run;
+mod snapshot;
 #[cfg(test)]
 mod tests;
 
@@ -33,11 +37,10 @@ use std::path::{Path, PathBuf};
 
 use self::compact::Compactor;
 use self::leader::Leader;
-use self::log::{AppendError, Config, Log, Scan, Sorted, Tail};
+use self::log::{AppendError, Config, Log, Tail};
 use self::manifest::Manifest;
 use self::mark::Mark;
-use self::merge::Source;
-use self::run::Reader;
+use self::snapshot::{Snapshot, Survey, expect_acknowledged, open_runs, read_segment};
 use crate::{Batch, CommitError, CommitNumber, Store, StoreError, Term};
 
 /// What can be tuned. The defaults are the product's; tests use small segments to see folding and merging soon.
@@ -87,17 +90,6 @@ struct Active {
     leader: Leader,
 }
 
-/// What [`EmbeddedStore::check`] found.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct CheckReport {
-    /// The last durable number.
-    pub number: CommitNumber,
-    /// How many entities there are.
-    pub entities: u64,
-    /// Their keys and values together.
-    pub bytes: u64,
-}
-
 impl EmbeddedStore {
     /// Opens the store in `dir`, which is created (mode 0700) if it does not exist. Nothing in it is read or locked
     /// before [`Store::lead`].
@@ -124,29 +116,14 @@ impl EmbeddedStore {
         })
     }
 
-    /// Reads every record of the store in `dir` and checks it, changing nothing: `longshore store check`. The store
-    /// must not be in use.
-    ///
-    /// # Errors
-    /// [`StoreError::Damaged`] with the first damage found, [`StoreError::Locked`] while a server uses the store.
-    pub fn check(dir: impl AsRef<Path>) -> Result<CheckReport, StoreError> {
-        let dir = dir.as_ref();
-        std::fs::read_dir(dir).map_err(StoreError::io("list", dir))?;
-        let mut report = CheckReport::default();
-        report.number = Self::open(dir)?.load(&mut |key, value| {
-            report.entities += 1;
-            report.bytes += (key.len() + value.len()) as u64;
-        })?;
-        Ok(report)
-    }
-
     /// Finds out what is durable, cuts off what is not, and readies everything to go on from there.
     fn recover(&self, leader: Leader) -> Result<Active, StoreError> {
         let dir = &self.dir;
+        let acknowledged = Mark::read(dir)?;
         let survey = match Survey::read(dir)? {
             Some(survey) => survey,
             None => {
-                check_mark(dir, 1, 0, CommitNumber(0))?;
+                expect_acknowledged(dir, acknowledged, 1, 0, CommitNumber(0))?;
                 Manifest::empty().write(dir)?;
                 Survey { manifest: Manifest::empty(), segments: Vec::new(), unbegun: None }
             }
@@ -156,17 +133,24 @@ impl EmbeddedStore {
         let log = match survey.segments.last() {
             None => {
                 let Manifest { first_segment, folded, .. } = survey.manifest;
-                check_mark(dir, first_segment, 0, folded)?;
+                expect_acknowledged(dir, acknowledged, first_segment, 0, folded)?;
                 Log::create(dir, first_segment, folded, self.config)?
             }
             Some(&number) => {
                 let path = files::log_path(dir, number);
-                let mut bytes = files::read(&path)?.unwrap_or_default();
+                let mut bytes = read_segment(dir, number)?;
                 if let Some(doubt) = self.doubt.filter(|doubt| doubt.segment == number) {
                     bytes.truncate(usize::try_from(doubt.len).unwrap_or(usize::MAX));
                 }
                 let scan = log::scan(&bytes, &path, number, None, Tail::MayBeTorn, &mut |_| ())?;
-                check_mark(dir, number, scan.len as u64, scan.last)?;
+                expect_acknowledged(dir, acknowledged, number, scan.len as u64, scan.last)?;
+                if scan.torn > 0 {
+                    tracing::warn!(
+                        file = %path.display(), offset = scan.len, bytes = scan.torn, last = scan.last.0,
+                        "the store's last record was being written when the machine stopped; nobody was promised it, \
+                         and it is cut off"
+                    );
+                }
                 Log::resume(dir, number, &scan, self.config)?
             }
         };
@@ -175,6 +159,19 @@ impl EmbeddedStore {
         let compactor = Compactor::start(dir, survey.manifest, log.number())?;
         Ok(Active { compactor, log, mark, leader })
     }
+}
+
+/// Gives every entity of the store in `dir` to `each`, in key order, as of one moment, and returns the last commit number:
+/// without a lock and without a write, whoever uses the store.
+///
+/// # Errors
+/// [`StoreError::NoStore`], [`StoreError::Damaged`] (then what `each` was given is not all), or what `each` answered.
+pub fn read<E: From<StoreError>>(
+    dir: &Path,
+    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
+) -> Result<CommitNumber, E> {
+    let snapshot = Snapshot::now(dir)?.ok_or_else(|| StoreError::NoStore { path: dir.to_owned() })?;
+    Ok(snapshot.merge(each)?.last)
 }
 
 impl Store for EmbeddedStore {
@@ -191,19 +188,23 @@ impl Store for EmbeddedStore {
     }
 
     fn load(&mut self, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<CommitNumber, StoreError> {
+        let each = &mut |key: &[u8], value: &[u8]| {
+            each(key, value);
+            Ok::<_, StoreError>(())
+        };
         if let Some(active) = &self.active {
             // Only opening needs the files to stay; what was opened can be read even after the compaction has removed
             // it.
-            let (snapshot, runs) = active.compactor.with_manifest(|manifest| {
+            let snapshot = active.compactor.with_manifest(|manifest| {
                 let segments: Vec<_> = (manifest.first_segment..=active.log.number()).collect();
-                let snapshot = Snapshot::read(&self.dir, manifest, &segments, Some(active.log.len()))?;
-                Ok::<_, StoreError>((snapshot, open_runs(&self.dir, manifest)?))
+                Snapshot::open(&self.dir, manifest, &segments, Some(active.log.len()))
             })?;
-            return Ok(snapshot.merge(runs, each)?.last);
+            return Ok(snapshot.merge(each)?.last);
         }
         let _lock = Leader::lock(&self.dir)?;
+        let acknowledged = Mark::read(&self.dir)?;
         let Some(Survey { manifest, segments, .. }) = Survey::read(&self.dir)? else {
-            check_mark(&self.dir, 1, 0, CommitNumber(0))?;
+            expect_acknowledged(&self.dir, acknowledged, 1, 0, CommitNumber(0))?;
             return Ok(CommitNumber(0));
         };
         let doubt = self.doubt.filter(|doubt| segments.last() == Some(&doubt.segment)).map(|doubt| doubt.len);
@@ -214,9 +215,9 @@ impl Store for EmbeddedStore {
             let synced = File::open(&path).and_then(|file| (self.config.sync)(&file));
             synced.map_err(StoreError::io("synchronise", &path))?;
         }
-        let snapshot = Snapshot::read(&self.dir, &manifest, &segments, doubt)?;
-        let scan = snapshot.merge(open_runs(&self.dir, &manifest)?, each)?;
-        check_mark(&self.dir, segments.last().copied().unwrap_or(manifest.first_segment), scan.len as u64, scan.last)?;
+        let scan = Snapshot::open(&self.dir, &manifest, &segments, doubt)?.merge(each)?;
+        let newest = segments.last().copied().unwrap_or(manifest.first_segment);
+        expect_acknowledged(&self.dir, acknowledged, newest, scan.len as u64, scan.last)?;
         Ok(scan.last)
     }
 
@@ -250,124 +251,4 @@ impl Store for EmbeddedStore {
             }
         }
     }
-}
-
-/// Which files there are, checked against the manifest.
-#[derive(Debug)]
-struct Survey {
-    manifest: Manifest,
-    /// The log segments that count, ascending without a gap.
-    segments: Vec<u64>,
-    /// A newest segment that a crash kept from being begun; it counts for nothing.
-    unbegun: Option<u64>,
-}
-
-impl Survey {
-    /// `None` for a directory that no store was ever in.
-    fn read(dir: &Path) -> Result<Option<Self>, StoreError> {
-        let mut segments = files::numbers(dir, "log-")?;
-        let Some(manifest) = Manifest::read(dir)? else {
-            if segments.is_empty() && files::numbers(dir, "run-")?.is_empty() {
-                return Ok(None);
-            }
-            return Err(files::damaged(&dir.join("MANIFEST"), 0, "the file is missing, although there are others"));
-        };
-        segments.retain(|&number| number >= manifest.first_segment);
-        for (number, expected) in segments.iter().zip(manifest.first_segment..) {
-            if *number != expected {
-                return Err(files::damaged(&files::log_path(dir, expected), 0, "the file is missing"));
-            }
-        }
-        let mut unbegun = None;
-        if let Some(&newest) = segments.last()
-            && log::never_begun(&files::read(&files::log_path(dir, newest))?.unwrap_or_default(), newest)
-        {
-            unbegun = segments.pop();
-        }
-        Ok(Some(Self { manifest, segments, unbegun }))
-    }
-
-    /// Removes what a crash left half made or half removed.
-    fn remove_leftovers(&self, dir: &Path) -> Result<(), StoreError> {
-        // A manifest that was renamed into place just before a crash must be there for good before what it supersedes
-        // goes.
-        files::sync_dir(dir)?;
-        let reused = self.segments.is_empty().then_some(self.manifest.first_segment);
-        let old = files::numbers(dir, "log-")?.into_iter().filter(|&number| number < self.manifest.first_segment);
-        for number in old.chain(self.unbegun.filter(|&number| Some(number) != reused)) {
-            files::remove(&files::log_path(dir, number));
-        }
-        for number in files::numbers(dir, "run-")? {
-            if !self.manifest.runs.iter().any(|run| run.number == number) {
-                files::remove(&files::run_path(dir, number));
-            }
-        }
-        Ok(())
-    }
-}
-
-/// The log as of one moment, in memory.
-struct Snapshot {
-    dir: PathBuf,
-    folded: CommitNumber,
-    segments: Vec<Segment>,
-}
-
-struct Segment {
-    number: u64,
-    bytes: Vec<u8>,
-    tail: Tail,
-}
-
-impl Snapshot {
-    /// Reads the segments `numbers`, the newest only as far as `len` when that is known to be its valid part.
-    fn read(dir: &Path, manifest: &Manifest, numbers: &[u64], len: Option<u64>) -> Result<Self, StoreError> {
-        let mut segments = Vec::new();
-        for &number in numbers {
-            let path = files::log_path(dir, number);
-            let mut bytes = files::read(&path)?.ok_or_else(|| files::damaged(&path, 0, "the file is missing"))?;
-            let newest = Some(&number) == numbers.last();
-            let tail = if newest && len.is_none() { Tail::MayBeTorn } else { Tail::Complete };
-            if let Some(len) = len.filter(|_| newest) {
-                bytes.truncate(usize::try_from(len).unwrap_or(usize::MAX));
-            }
-            segments.push(Segment { number, bytes, tail });
-        }
-        Ok(Self { dir: dir.to_owned(), folded: manifest.folded, segments })
-    }
-
-    /// Merges the log over `runs` and gives what lives to `each`. Returns where the newest segment ends.
-    fn merge(&self, runs: Vec<Reader>, each: &mut dyn FnMut(&[u8], &[u8])) -> Result<Scan, StoreError> {
-        let mut scan = Scan { len: 0, last: self.folded };
-        let mut sources: Vec<_> = runs.into_iter().map(Source::Run).collect();
-        for Segment { number, bytes, tail } in &self.segments {
-            let mut entries = Vec::new();
-            let path = files::log_path(&self.dir, *number);
-            let collect = &mut |entry| entries.push(entry);
-            scan = log::scan(bytes, &path, *number, Some(scan.last), *tail, collect)?;
-            sources.push(Source::Segment(Sorted::new(entries), 0));
-        }
-        merge::merge(sources, &mut |(key, value)| {
-            if let Some(value) = value {
-                each(key, value);
-            }
-            Ok::<_, StoreError>(())
-        })?;
-        Ok(scan)
-    }
-}
-
-fn open_runs(dir: &Path, manifest: &Manifest) -> Result<Vec<Reader>, StoreError> {
-    manifest.runs.iter().map(|run| Reader::open(dir, run)).collect()
-}
-
-/// Refuses a log that ends, at `len` of `segment`, before the last acknowledged commit.
-fn check_mark(dir: &Path, segment: u64, len: u64, last: CommitNumber) -> Result<(), StoreError> {
-    let acknowledged = Mark::read(dir)?;
-    if acknowledged <= last {
-        return Ok(());
-    }
-    let detail =
-        format!("the log ends here with commit number {last}, although number {acknowledged} was acknowledged");
-    Err(StoreError::Damaged { file: files::log_path(dir, segment), offset: len, detail })
 }

@@ -5,8 +5,9 @@
 //! entry without a value, which hides the key in older runs.
 
 use std::fs::File;
-use std::io::Read as _;
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::files;
 use super::frame::{self, Fields, FileId, Kind};
@@ -88,24 +89,16 @@ impl Writer {
     }
 }
 
-/// Reads a run from its first entry to its last, checking all of it on the way.
-#[derive(Debug)]
-pub(super) struct Reader {
-    file: File,
+/// A run that is open: it can be read as often as needed, also after the compaction has removed its name.
+#[derive(Clone, Debug)]
+pub(super) struct RunFile {
+    file: Arc<File>,
     path: PathBuf,
-    id: FileId,
-    offset: u64,
-    block: Vec<u8>,
-    /// The current entry in `block`: its key, its value, and where the next entry begins. `None` at the end.
-    key: std::ops::Range<usize>,
-    value: Option<std::ops::Range<usize>>,
-    next: usize,
-    seen: u64,
-    done: bool,
+    number: u64,
 }
 
-impl Reader {
-    /// Opens a run and stands on its first entry.
+impl RunFile {
+    /// Opens the file that the manifest names.
     pub(super) fn open(dir: &Path, run: &RunInfo) -> Result<Self, StoreError> {
         let path = files::run_path(dir, run.number);
         let file = match File::open(&path) {
@@ -119,11 +112,15 @@ impl Reader {
         if bytes != run.bytes {
             return Err(files::damaged(&path, 0, format!("the file has {bytes} bytes instead of {}", run.bytes)));
         }
-        let id = FileId::new(Kind::Run, run.number);
-        let mut reader = Self {
-            file,
-            path,
-            id,
+        Ok(Self { file: Arc::new(file), path, number: run.number })
+    }
+
+    /// A reader that stands on the first entry.
+    pub(super) fn reader(&self) -> Result<Reader, StoreError> {
+        let mut reader = Reader {
+            file: Arc::clone(&self.file),
+            path: self.path.clone(),
+            id: FileId::new(Kind::Run, self.number),
             offset: 0,
             block: Vec::new(),
             key: 0..0,
@@ -135,6 +132,29 @@ impl Reader {
         reader.read_block()?;
         reader.advance()?;
         Ok(reader)
+    }
+}
+
+/// Reads a run from its first entry to its last, checking all of it on the way.
+#[derive(Debug)]
+pub(super) struct Reader {
+    file: Arc<File>,
+    path: PathBuf,
+    id: FileId,
+    offset: u64,
+    block: Vec<u8>,
+    /// The current entry in `block`: its key, its value, and where the next entry begins. `None` at the end.
+    key: std::ops::Range<usize>,
+    value: Option<std::ops::Range<usize>>,
+    next: usize,
+    seen: u64,
+    done: bool,
+}
+
+impl Reader {
+    /// How many entries were stepped on so far; deletions count.
+    pub(super) fn seen(&self) -> u64 {
+        self.seen
     }
 
     /// The entry it stands on.
@@ -168,9 +188,12 @@ impl Reader {
 
     fn read_block(&mut self) -> Result<(), StoreError> {
         let mut header = [0; frame::HEADER_BYTES];
-        self.fill(Some(&mut header), 0)?;
+        self.fill(&mut header, self.offset)?;
         let (len, crc) = frame::parse_header(&header).map_err(|why| self.damaged(why))?;
-        self.fill(None, len as usize)?;
+        let mut block = std::mem::take(&mut self.block);
+        block.resize(len as usize, 0);
+        self.fill(&mut block, self.offset + frame::HEADER_BYTES as u64)?;
+        self.block = block;
         frame::verify(&self.block, crc, self.id, self.offset).map_err(|why| self.damaged(why))?;
         match self.block.split_first() {
             Some((&BLOCK, _)) => self.next = 1,
@@ -181,16 +204,8 @@ impl Reader {
         Ok(())
     }
 
-    /// Fills `header`, or the block with `len` bytes.
-    fn fill(&mut self, header: Option<&mut [u8]>, len: usize) -> Result<(), StoreError> {
-        let into = match header {
-            Some(header) => header,
-            None => {
-                self.block.resize(len, 0);
-                &mut self.block
-            }
-        };
-        match self.file.read_exact(into) {
+    fn fill(&self, into: &mut [u8], offset: u64) -> Result<(), StoreError> {
+        match self.file.read_exact_at(into, offset) {
             Ok(()) => Ok(()),
             Err(error) if error.kind() == std::io::ErrorKind::UnexpectedEof => {
                 Err(self.damaged("the file ends inside a record"))

@@ -108,17 +108,29 @@ fn expect_refused(dir: &Path, file: &Path, why: &str) {
         Err(error @ StoreError::Damaged { .. }) => {
             let StoreError::Damaged { file: named, .. } = &error else { unreachable!() };
             assert_eq!(named, file, "{why}: {error}");
-            assert!(error.to_string().contains("longshore store check"), "{error}");
+            let way_out = format!("store check --data-dir {}", dir.parent().unwrap().display());
+            assert!(error.to_string().contains(&way_out), "{error}");
         }
         other => panic!("{why}: must be refused as damaged, but: {:?}", other.map(|(number, _)| number)),
     }
-    assert!(matches!(EmbeddedStore::check(dir), Err(StoreError::Damaged { .. })), "{why}: the check finds it too");
+    let checked = content(dir);
+    let report = check::check(dir, &mut |_, _| panic!("{why}: no entity of a damaged store is shown")).unwrap();
+    assert_eq!(report.damage[0].file, file, "{why}: the check finds it too");
+    assert!(!report.damage[0].lost.is_empty());
+    assert_eq!(content(dir), checked, "{why}: checking changes nothing");
     let used = |bytes: &[u8]| bytes.iter().rposition(|&byte| byte != 0);
     for (path, bytes) in before.iter().filter(|(path, _)| !path.ends_with("leader")) {
         let now = fs::read(path).unwrap_or_default();
         let len = used(bytes).map_or(0, |last| last + 1);
         assert!(now.starts_with(&bytes[..len]), "{why}: {} was changed", path.display());
     }
+}
+
+/// The check finds damage, in this file alone.
+fn expect_found(dir: &Path, file: &Path) {
+    let report = check::check(dir, &mut |_, _| ()).unwrap();
+    let found: Vec<_> = report.damage.iter().map(|damage| damage.file.as_path()).collect();
+    assert_eq!(found, [file]);
 }
 
 /// What a power failure leaves: the mark is older than the last batch, and that batch is cut, zeroed or garbled
@@ -255,8 +267,7 @@ fn a_missing_or_damaged_older_segment_is_refused() {
         let mut bytes = whole[&path].clone();
         bytes[60] ^= 1;
         fs::write(&path, &bytes).unwrap();
-        let error = EmbeddedStore::check(dir.path()).unwrap_err();
-        assert!(matches!(error, StoreError::Damaged { file, .. } if file == path));
+        expect_found(dir.path(), &path);
     }
     restore(dir.path(), &whole);
     expect(dir.path(), 3, "undamaged, they all count");
@@ -463,16 +474,135 @@ fn nobody_else_can_read_the_files() {
 }
 
 #[test]
-fn checking_counts_and_needs_the_store_for_itself() {
+fn checking_counts_everything_also_beside_a_server() {
     let dir = tempfile::tempdir().unwrap();
+    assert!(matches!(check::check(dir.path(), &mut |_, _| ()), Err(StoreError::NoStore { .. })));
+    assert!(matches!(check::check(&dir.path().join("nothing"), &mut |_, _| ()), Err(StoreError::NoStore { .. })));
     grown(dir.path(), 30);
-    let report = EmbeddedStore::check(dir.path()).unwrap();
-    assert_eq!(report, CheckReport { number: CommitNumber(30), entities: 30, bytes: 30 * 308 });
+    let before = content(dir.path());
+    let mut seen = Entities::new();
+    let report = check::check(dir.path(), &mut |key, value| {
+        seen.insert(key.to_vec(), value.to_vec());
+    });
+    let report = report.unwrap();
+    assert_eq!(content(dir.path()), before, "checking changes nothing");
+    assert_eq!(seen, entities(1..=30));
+    assert_eq!((report.number, report.acknowledged, report.format), (CommitNumber(30), CommitNumber(30), Some(1)));
+    assert_eq!((report.entities, report.bytes), (30, 30 * 308));
+    assert_eq!(report.files.iter().map(|file| file.records).sum::<u64>(), 30, "each was written once, and lies once");
+    assert_eq!((report.in_use, &report.torn, report.damage.len(), report.leftovers.len()), (None, &None, 0, 0));
     let mut leading = open(dir.path());
     leading.lead().unwrap();
-    assert!(matches!(EmbeddedStore::check(dir.path()), Err(StoreError::Locked { .. })));
-    assert!(
-        matches!(EmbeddedStore::check(dir.path().join("nothing")), Err(StoreError::Io { .. })),
-        "checking creates nothing"
-    );
+    let beside = check::check(dir.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(beside.in_use, Some(check::Holder { pid: Some(std::process::id()) }));
+    assert_eq!((beside.number, beside.entities), (report.number, report.entities));
+    leading.commit(leading.term, &one(31)).unwrap();
+}
+
+#[test]
+fn checking_tells_a_torn_end_and_leftovers_from_damage() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ends) = small(dir.path(), 4);
+    Mark::open(dir.path(), CommitNumber(3)).unwrap();
+    let mut bytes = fs::read(&log).unwrap();
+    bytes[ends[3] + 40] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    let leftovers = [files::log_path(dir.path(), 2), files::run_path(dir.path(), 7), dir.path().join("MANIFEST.new")];
+    for path in &leftovers {
+        fs::write(path, b"half made").unwrap();
+    }
+    let report = check::check(dir.path(), &mut |_, _| ()).unwrap();
+    // The unbegun segment is the newest, so the torn one is an older one, which was complete once.
+    assert_eq!(report.damage.len(), 1, "{report:?}");
+    fs::remove_file(&leftovers[0]).unwrap();
+    let report = check::check(dir.path(), &mut |_, _| ()).unwrap();
+    let torn = check::Torn { file: log, offset: ends[3] as u64, bytes: (ends[4] - ends[3]) as u64 };
+    assert_eq!((report.torn, report.damage), (Some(torn), Vec::new()));
+    assert_eq!((report.number, report.entities), (CommitNumber(3), 3));
+    assert_eq!(report.leftovers, leftovers[1..]);
+    expect(dir.path(), 3, "what the check announced is what the start does");
+    assert_eq!(check::check(dir.path(), &mut |_, _| ()).unwrap().leftovers, [] as [PathBuf; 0]);
+}
+
+#[test]
+fn checking_says_what_is_lost() {
+    let dir = tempfile::tempdir().unwrap();
+    let (log, ends) = small(dir.path(), 9);
+    let whole = content(dir.path());
+    let lost = |why: &str| {
+        let report = check::check(dir.path(), &mut |_, _| ()).unwrap();
+        assert_eq!(report.damage.len(), 1, "{why}: {report:?}");
+        (report.damage[0].offset, report.damage[0].lost.clone())
+    };
+    let mut bytes = whole[&log].clone();
+    bytes[ends[3] + 40] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    assert_eq!(lost("one record"), (ends[3] as u64, "commits after number 3, up to 4".to_owned()));
+    bytes[ends[4] + 40] ^= 1;
+    fs::write(&log, &bytes).unwrap();
+    assert_eq!(lost("two records"), (ends[3] as u64, "commits after number 3, up to 5".to_owned()));
+    fs::write(&log, &whole[&log][..ends[6]]).unwrap();
+    assert_eq!(lost("a cut log"), (ends[6] as u64, "commits after number 6, up to 9".to_owned()));
+    fs::remove_file(&log).unwrap();
+    assert_eq!(lost("no log"), (0, "commits after number 0, up to 9".to_owned()));
+    fs::write(&log, &[&whole[&log][..4], &[1; 8], &whole[&log][12..]].concat()).unwrap();
+    assert_eq!(lost("a damaged beginning"), (0, "commits after number 0, up to 0".to_owned()));
+    restore(dir.path(), &whole);
+    fs::write(dir.path().join("MANIFEST"), b"scribble").unwrap();
+    assert!(lost("no list").1.contains("all of the store"));
+}
+
+#[test]
+fn checking_finds_every_damaged_file_not_only_the_first() {
+    let dir = tempfile::tempdir().unwrap();
+    // Far apart in size, so that they stay runs of their own.
+    let mut manifest = Manifest::empty();
+    for (number, count) in [(1_u64, 400_u64), (2, 60), (3, 8)] {
+        let mut writer = run::Writer::create(dir.path(), number).unwrap();
+        for key in 0..count {
+            writer.push((format!("key-{key:04}").as_bytes(), Some(&[7; 300]))).unwrap();
+        }
+        manifest.runs.extend(writer.finish().unwrap());
+    }
+    manifest.next_run = 4;
+    manifest.write(dir.path()).unwrap();
+    let report = check::check(dir.path(), &mut |_, _| ()).unwrap();
+    assert_eq!(report.files.iter().map(|file| file.records).collect::<Vec<_>>(), [400, 60, 8]);
+    assert_eq!((report.entities, report.damage.len()), (400, 0));
+    for number in [1, 3] {
+        let path = files::run_path(dir.path(), number);
+        let mut bytes = fs::read(&path).unwrap();
+        let at = bytes.len() - 40;
+        bytes[at] ^= 1;
+        fs::write(&path, bytes).unwrap();
+    }
+    fs::remove_file(files::run_path(dir.path(), 2)).unwrap();
+    let report = check::check(dir.path(), &mut |_, _| panic!("damaged")).unwrap();
+    let mut found: Vec<_> = report.damage.iter().map(|damage| damage.file.clone()).collect();
+    found.sort();
+    assert_eq!(found, [1, 2, 3].map(|number| files::run_path(dir.path(), number)));
+}
+
+#[test]
+fn a_newer_format_is_refused_by_everything_and_touched_by_nothing() {
+    let dir = tempfile::tempdir().unwrap();
+    grown(dir.path(), 30);
+    let manifest = Manifest::path(dir.path());
+    let mut payload = fs::read(&manifest).unwrap().split_off(frame::HEADER_BYTES);
+    payload[0] += 1;
+    let newer = frame::encode(&payload, frame::FileId::new(frame::Kind::Manifest, 0), 0);
+    fs::write(&manifest, newer).unwrap();
+    let before = content(dir.path());
+    let backup = dir.path().with_extension("backup");
+    let refusals = [
+        open(dir.path()).lead().err(),
+        check::check(dir.path(), &mut |_, _| ()).err(),
+        read(dir.path(), &mut |_, _| Ok(())).err(),
+        backup::create(dir.path(), &backup, Vec::new(), false).err(),
+    ];
+    for refusal in refusals {
+        assert!(matches!(refusal, Some(StoreError::NewerFormat { found: 2, .. })), "{refusal:?}");
+    }
+    assert_eq!(content(dir.path()), before);
+    assert!(!backup.exists());
 }

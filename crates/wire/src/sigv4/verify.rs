@@ -1,4 +1,5 @@
-//! Verifying, in both forms. The steps stand in [`Verifier::verify`] in the order in which they refuse.
+//! Verifying, in both forms. The steps stand in [`Verifier::claim`] and [`Verifier::verify`] in the order in which they
+//! refuse.
 
 use std::time::Duration;
 
@@ -76,30 +77,62 @@ impl Verifier {
         keys: &dyn SecretKeys,
         now: Timestamp,
     ) -> Result<Verified, SignatureError> {
+        let claim = self.claim(request, now)?;
+        let payload_hash = payload_hash(request, &claim)?;
+        let secret = keys.secret(claim.access_key_id(), claim.session_token()).ok_or(SignatureError::UnknownKey)?;
+        claim.check_signature(request, &secret, &payload_hash)?;
+        Ok(Verified { access_key_id: claim.credential.access_key_id })
+    }
+
+    /// What a request says of itself, checked as far as its head allows: form, time and scope. Its body is not looked at, so
+    /// that who claims nonsense need not be listened to any longer. Nothing is proved by it yet.
+    pub fn claim(&self, request: &Request<'_>, now: Timestamp) -> Result<Claim, SignatureError> {
         let claim = Claim::of(request)?;
         claim.check_signed_headers(request)?;
         claim.check_time(now)?;
         claim.check_scope(&self.region, &self.service)?;
-        let payload_hash = payload_hash(request, &claim)?;
-        let secret = keys
-            .secret(&claim.credential.access_key_id, claim.session_token.as_deref())
-            .ok_or(SignatureError::UnknownKey)?;
+        Ok(claim)
+    }
+}
 
-        let names: Vec<&str> = claim.signed_headers.split(';').collect();
+impl Claim {
+    /// The access key that is said to have signed.
+    pub fn access_key_id(&self) -> &str {
+        &self.credential.access_key_id
+    }
+
+    /// The session token that is said to go with it.
+    pub fn session_token(&self) -> Option<&str> {
+        self.session_token.as_deref()
+    }
+
+    /// Checks that the whole request, with its body, was signed with this secret.
+    pub fn prove(&self, request: &Request<'_>, secret: &Secret) -> Result<(), SignatureError> {
+        self.check_signature(request, secret, &payload_hash(request, self)?)
+    }
+
+    fn check_signature(
+        &self,
+        request: &Request<'_>,
+        secret: &Secret,
+        payload_hash: &str,
+    ) -> Result<(), SignatureError> {
+        let names: Vec<&str> = self.signed_headers.split(';').collect();
         let canonical = canonical::request(
             request.method,
             request.path,
-            &claim.canonical_query,
+            &self.canonical_query,
             request.headers,
             request.authority,
             &names,
-            &payload_hash,
+            payload_hash,
         )?;
-        let expected = signature(&secret, &claim.amz_date, &self.region, &self.service, &canonical);
-        if !equal_constant_time(expected.as_bytes(), claim.signature.as_bytes()) {
-            return Err(SignatureError::Mismatch);
+        // Region and service are ours: the scope was checked.
+        let expected = signature(secret, &self.amz_date, &self.credential.region, &self.credential.service, &canonical);
+        match equal_constant_time(expected.as_bytes(), self.signature.as_bytes()) {
+            true => Ok(()),
+            false => Err(SignatureError::Mismatch),
         }
-        Ok(Verified { access_key_id: claim.credential.access_key_id })
     }
 }
 
@@ -115,7 +148,8 @@ fn payload_hash(request: &Request<'_>, claim: &Claim) -> Result<String, Signatur
 }
 
 /// What a request says about its signature, taken apart and not yet believed.
-struct Claim {
+#[derive(Debug)]
+pub struct Claim {
     credential: Credential,
     amz_date: String,
     signed_at: Timestamp,
@@ -130,6 +164,7 @@ struct Claim {
 }
 
 /// `key/20150830/us-east-1/ecs/aws4_request`.
+#[derive(Debug)]
 struct Credential {
     access_key_id: String,
     day: String,

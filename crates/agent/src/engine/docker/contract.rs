@@ -114,17 +114,44 @@ async fn images_are_found_by_name() {
 }
 
 #[tokio::test]
+async fn an_image_loses_one_name_at_a_time_and_stays_while_a_container_needs_it() {
+    let Some(docker) = engine() else { return };
+    let tag = format!("lsagent-test-rm-{}:1", std::process::id());
+    // Another image than the others' tests use, and never one of a registry.
+    let make = format!(
+        "tar -cT /dev/null | docker import -c 'CMD [\"x\"]' -m {tag} - {tag} >/dev/null && docker tag {tag} {tag}b"
+    );
+    assert!(Command::new("sh").args(["-ec", &make]).status().unwrap().success());
+    let of_tag = |images: Vec<ListedImage>| images.into_iter().find(|image| image.tags.contains(&tag));
+    let image = of_tag(docker.images().await.unwrap()).unwrap();
+    assert_eq!((image.tags.len(), image.digests.len()), (2, 0));
+    assert!(image.created_at_ms > 1_500_000_000_000);
+    docker.remove_image(&format!("{tag}b")).await.unwrap();
+
+    let name = Name::new("rmi");
+    let body = json!({ "Image": tag });
+    docker.create(&name.0, &body, LIMIT).await.unwrap();
+    let error = docker.remove_image(&tag).await.unwrap_err();
+    assert!(matches!(error, DockerError::Conflict(_)), "{error:?}");
+    docker.remove(&name.0).await.unwrap();
+    docker.remove_image(&tag).await.unwrap();
+    assert_eq!(of_tag(docker.images().await.unwrap()), None);
+    let error = docker.remove_image(&tag).await.unwrap_err();
+    assert!(matches!(error, DockerError::NotFound(_)), "{error:?}");
+}
+
+#[tokio::test]
 async fn a_pull_without_a_registry_fails_with_a_reason() {
     let Some(docker) = engine() else { return };
     let limits = PullLimits { total: LIMIT, inactivity: Duration::from_secs(5) };
     // Nothing listens there. The Engine resolves registry names one at a time: where names cannot be resolved, one pull of a
     // foreign image holds up all others, and this one is then given up.
     let error = docker.pull("127.0.0.1:9/lsagent-test:1", limits).await.unwrap_err();
-    let slow = matches!(error, DockerError::Timeout { call: "pull", .. });
+    let slow = matches!(error, DockerError::Timeout { call: PULL_PROGRESS, .. });
     assert!(slow || error.to_string().contains("127.0.0.1:9"), "{error:?}");
     let impatient = PullLimits { total: Duration::ZERO, inactivity: LIMIT };
     let error = docker.pull("lsagent-test:x", impatient).await.unwrap_err();
-    assert!(matches!(error, DockerError::Timeout { call: "pull", .. }));
+    assert!(matches!(error, DockerError::Timeout { call: PULL, .. }));
 }
 
 #[tokio::test]
@@ -152,9 +179,14 @@ async fn a_container_lives_and_ends() {
     assert!(port.host_port > 0 && !port.host_ip.is_empty());
 
     let label = format!("{LABEL_INSTANCE}=arn:instance/{}", name.0);
-    let listed = docker.list(&label).await.unwrap();
+    let listed = docker.list(&[&label]).await.unwrap();
     assert_eq!(listed.len(), 1);
     assert_eq!((&listed[0].id, listed[0].running), (&id, true));
+    assert_eq!(listed[0].image_id, created.image_id);
+    assert!(listed[0].created_at_ms > 1_500_000_000_000);
+    let task_label = format!("{LABEL_TASK}=arn:task/{}", name.0);
+    assert_eq!(docker.list(&[&label, &task_label]).await.unwrap().len(), 1);
+    assert_eq!(docker.list(&[&label, "com.amazonaws.ecs.task-arn=another"]).await.unwrap(), []);
     assert_eq!(listed[0].labels[LABEL_TASK], format!("arn:task/{}", name.0));
 
     docker.stop(&id, Duration::from_secs(30)).await.unwrap();
@@ -162,7 +194,7 @@ async fn a_container_lives_and_ends() {
     let stopped = docker.inspect(&id).await.unwrap();
     assert_eq!(stopped.phase, Phase::Exited { exit_code: 7 });
     assert!(stopped.finished_at_ms >= running.started_at_ms && !stopped.oom_killed);
-    assert!(!docker.list(&label).await.unwrap()[0].running);
+    assert!(!docker.list(&[&label]).await.unwrap()[0].running);
 
     docker.remove(&id).await.unwrap();
     for result in [

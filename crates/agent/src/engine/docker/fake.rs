@@ -27,7 +27,7 @@ impl Default for Gate {
 #[derive(Default)]
 struct Table {
     down: bool,
-    images: Vec<String>,
+    images: Vec<ListedImage>,
     containers: BTreeMap<String, Container>,
     listeners: Vec<mpsc::Sender<ContainerEvent>>,
     /// Listeners whose events are dropped.
@@ -38,8 +38,27 @@ struct Table {
 impl FakeDocker {
     pub(crate) fn with_image(name: &str) -> Self {
         let fake = Self::default();
-        fake.lock().images.push(name.to_owned());
+        fake.lock().images.push(image(name, 1));
         fake
+    }
+
+    /// Adds an image that was built at that time.
+    pub(crate) fn add_image(&self, name: &str, created_at_ms: i64) {
+        self.lock().images.push(image(name, created_at_ms));
+    }
+
+    pub(crate) fn image_tags(&self) -> Vec<String> {
+        self.lock().images.iter().flat_map(|image| image.tags.clone()).collect()
+    }
+
+    /// Adds a container of somebody's, as if it had been there before; its id is `id-of-` its name.
+    pub(crate) fn add_container(&self, name: &str, labels: &[(&str, &str)], phase: Phase, finished_at_ms: i64) {
+        let labels = labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
+        let mut container = container(name, labels);
+        container.phase = phase;
+        container.started_at_ms = Some(1);
+        container.finished_at_ms = Some(finished_at_ms);
+        self.lock().containers.insert(container.id.clone(), container);
     }
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
@@ -101,6 +120,27 @@ impl FakeDocker {
     }
 }
 
+fn image(name: &str, created_at_ms: i64) -> ListedImage {
+    let digests = vec![format!("{name}@sha256:0")];
+    ListedImage { id: format!("sha256:{name}"), tags: vec![name.to_owned()], digests, created_at_ms, size: 1 }
+}
+
+fn container(name: &str, labels: BTreeMap<String, String>) -> Container {
+    Container {
+        id: format!("id-of-{name}"),
+        name: name.into(),
+        labels,
+        image_id: "sha256:1".into(),
+        phase: Phase::Created,
+        error: String::new(),
+        oom_killed: false,
+        started_at_ms: None,
+        finished_at_ms: None,
+        ports: Vec::new(),
+        health: None,
+    }
+}
+
 impl Table {
     fn find(&mut self, id: &str) -> Result<&mut Container, DockerError> {
         self.containers
@@ -118,16 +158,26 @@ impl Docker for FakeDocker {
 
     async fn inspect_image(&self, name: &str) -> Result<Image, DockerError> {
         let table = self.call(format!("inspect-image {name}"))?;
-        if table.images.iter().any(|image| image == name) {
-            return Ok(Image { id: "sha256:1".into(), digest: None });
+        if let Some(image) = table.images.iter().find(|image| image.tags.iter().any(|tag| tag == name)) {
+            return Ok(Image { id: image.id.clone(), digest: None });
         }
         Err(DockerError::NotFound(format!("No such image: {name}")))
+    }
+
+    async fn images(&self) -> Result<Vec<ListedImage>, DockerError> {
+        Ok(self.call("images".into())?.images.clone())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
+        let mut table = self.call(format!("remove-image {reference}"))?;
+        table.images.retain(|image| !image.tags.iter().any(|tag| tag == reference));
+        Ok(())
     }
 
     async fn pull(&self, name: &str, _: PullLimits) -> Result<(), DockerError> {
         drop(self.call(format!("pull {name}"))?);
         self.pulls.0.acquire().await.unwrap().forget();
-        self.call(format!("pulled {name}"))?.images.push(name.into());
+        self.call(format!("pulled {name}"))?.images.push(image(name, 1));
         Ok(())
     }
 
@@ -136,20 +186,9 @@ impl Docker for FakeDocker {
         if table.find(name).is_ok() {
             return Err(DockerError::Conflict(format!("{name} is in use")));
         }
-        let id = format!("id-of-{name}");
-        let container = Container {
-            id: id.clone(),
-            name: name.into(),
-            labels: serde_json::from_value(body["Labels"].clone()).unwrap(),
-            image_id: "sha256:1".into(),
-            phase: Phase::Created,
-            error: String::new(),
-            oom_killed: false,
-            started_at_ms: None,
-            finished_at_ms: None,
-            ports: Vec::new(),
-            health: None,
-        };
+        let mut container = container(name, serde_json::from_value(body["Labels"].clone()).unwrap());
+        container.image_id = format!("sha256:{}", body["Image"].as_str().unwrap());
+        let id = container.id.clone();
         table.containers.insert(id.clone(), container);
         Ok(id)
     }
@@ -175,17 +214,29 @@ impl Docker for FakeDocker {
 
     async fn remove(&self, id: &str) -> Result<(), DockerError> {
         let mut table = self.call(format!("remove {id}"))?;
-        let id = table.find(id)?.id.clone();
+        let found = table.find(id)?;
+        if found.phase == Phase::Running {
+            return Err(DockerError::Conflict(format!("You cannot remove a running container {id}")));
+        }
+        let id = found.id.clone();
         table.containers.remove(&id);
         Ok(())
     }
 
-    async fn list(&self, _: &str) -> Result<Vec<Listed>, DockerError> {
+    async fn list(&self, labels: &[&str]) -> Result<Vec<Listed>, DockerError> {
         let table = self.call("list".into())?;
-        let listed = table.containers.values().map(|container| Listed {
+        let carries = |container: &&Container| {
+            labels.iter().all(|label| match label.split_once('=') {
+                Some((key, value)) => container.labels.get(key).is_some_and(|have| have == value),
+                None => container.labels.contains_key(*label),
+            })
+        };
+        let listed = table.containers.values().filter(carries).map(|container| Listed {
             id: container.id.clone(),
             labels: container.labels.clone(),
             running: container.phase == Phase::Running,
+            image_id: container.image_id.clone(),
+            created_at_ms: 1,
         });
         Ok(listed.collect())
     }

@@ -1,6 +1,6 @@
 //! [`Docker`] over the Engine's HTTP API.
 //!
-//! A client of our own, for ten calls: the bodies of `create` come ready-made in the Engine's vocabulary and must reach it
+//! A client of our own, for a dozen calls: the bodies of `create` come ready-made in the Engine's vocabulary and must reach it
 //! untouched, each call needs its own time limit, and the errors must carry the Engine's words. Every call opens its own
 //! connection (a unix socket costs some tens of microseconds), so an Engine that was restarted is never met with a stale
 //! one.
@@ -9,8 +9,10 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE;
 use bytes::{Bytes, BytesMut};
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
@@ -24,8 +26,9 @@ use tracing::{debug, warn};
 use super::wire;
 use super::{
     ApiVersion, Container, ContainerEvent, Docker, DockerError, EngineVersion, Image, LABEL_INSTANCE, Listed,
-    PullLimits,
+    ListedImage, PULL, PULL_PROGRESS, PullLimits,
 };
+use crate::config::{RegistryAuth, RegistryLogin};
 
 /// The newest API this client was written against; an Engine that has it gets it, so that its answers mean what we know.
 const NEWEST_API: ApiVersion = ApiVersion::new(1, 44);
@@ -49,6 +52,7 @@ const EVENT_ACTIONS: [&str; 2] = ["die", "health_status"];
 /// The Engine behind a unix socket or a TCP port.
 pub(crate) struct HttpDocker {
     endpoint: Endpoint,
+    logins: RegistryAuth,
     /// `/v1.41`, once negotiated; forgotten when the Engine goes away, as it may come back as another version.
     prefix: RwLock<Option<Arc<str>>>,
 }
@@ -58,6 +62,29 @@ enum Endpoint {
     Tcp(String),
 }
 
+/// What a request carries beside its path.
+enum Payload {
+    Nothing,
+    Json(Vec<u8>),
+    /// Value of `X-Registry-Auth`; marked so that no log ever shows it.
+    Login(HeaderValue),
+}
+
+/// A login in the form the Engine passes on to the registry.
+fn header(login: &RegistryLogin) -> HeaderValue {
+    let document = serde_json::json!({
+        "username": login.username,
+        "password": login.password.reveal(),
+        "email": login.email,
+        "serveraddress": login.server,
+    });
+    let encoded = URL_SAFE.encode(document.to_string());
+    // The alphabet of base64 is that of header values.
+    let mut value = HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""));
+    value.set_sensitive(true);
+    value
+}
+
 impl HttpDocker {
     /// `docker_host` as `DOCKER_HOST` has it: `unix:///path` or `tcp://host:port`.
     pub(crate) fn new(docker_host: &str) -> Self {
@@ -65,7 +92,12 @@ impl HttpDocker {
             Some(address) => Endpoint::Tcp(address.trim_end_matches('/').to_owned()),
             None => Endpoint::Unix(docker_host.strip_prefix("unix://").unwrap_or(docker_host).into()),
         };
-        Self { endpoint, prefix: RwLock::new(None) }
+        Self { endpoint, logins: RegistryAuth::default(), prefix: RwLock::new(None) }
+    }
+
+    /// Logs in at these registries when it pulls from them.
+    pub(crate) fn with_logins(self, logins: RegistryAuth) -> Self {
+        Self { logins, ..self }
     }
 
     fn unavailable(&self, cause: impl std::fmt::Display) -> DockerError {
@@ -78,13 +110,21 @@ impl HttpDocker {
     }
 
     /// Sends one request on a connection of its own and waits for the head of the answer.
-    async fn send(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<Response<Incoming>, DockerError> {
+    async fn send(&self, method: Method, path: &str, payload: Payload) -> Result<Response<Incoming>, DockerError> {
         let mut request = Request::builder().method(method).uri(path).header("host", "docker");
-        if body.is_some() {
-            request = request.header("content-type", "application/json");
-        }
+        let body = match payload {
+            Payload::Nothing => Vec::new(),
+            Payload::Json(body) => {
+                request = request.header("content-type", "application/json");
+                body
+            }
+            Payload::Login(login) => {
+                request = request.header("x-registry-auth", login);
+                Vec::new()
+            }
+        };
         let request = request
-            .body(Full::new(Bytes::from(body.unwrap_or_default())))
+            .body(Full::new(Bytes::from(body)))
             .map_err(|error| DockerError::Protocol { call: "a request", detail: error.to_string() })?;
         match &self.endpoint {
             Endpoint::Unix(socket) => {
@@ -132,12 +172,12 @@ impl HttpDocker {
         call: &'static str,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        payload: Payload,
         limit: Duration,
     ) -> Result<Response<Incoming>, DockerError> {
         let work = async {
             let path = format!("{}{path}", self.prefix().await?);
-            let response = self.send(method, &path, body).await?;
+            let response = self.send(method, &path, payload).await?;
             let status = response.status();
             if status.is_success() || status == StatusCode::NOT_MODIFIED {
                 return Ok(response);
@@ -160,11 +200,11 @@ impl HttpDocker {
         call: &'static str,
         method: Method,
         path: &str,
-        body: Option<Vec<u8>>,
+        payload: Payload,
         limit: Duration,
     ) -> Result<T, DockerError> {
         let work = async {
-            let response = self.open(call, method, path, body, limit).await?;
+            let response = self.open(call, method, path, payload, limit).await?;
             parse(call, &self.collect(response).await?)
         };
         timeout(limit, work).await.unwrap_or(Err(DockerError::Timeout { call, limit }))
@@ -172,7 +212,7 @@ impl HttpDocker {
 
     /// One call whose answer says nothing beyond its status.
     async fn order(&self, call: &'static str, method: Method, path: &str, limit: Duration) -> Result<(), DockerError> {
-        let response = self.open(call, method, path, None, limit).await?;
+        let response = self.open(call, method, path, Payload::Nothing, limit).await?;
         timeout(limit, self.collect(response)).await.unwrap_or(Err(DockerError::Timeout { call, limit })).map(drop)
     }
 }
@@ -182,7 +222,7 @@ impl Docker for HttpDocker {
         const CALL: &str = "version";
         let work = async {
             // The one path that every Engine has without a version in it.
-            let response = self.send(Method::GET, "/version", None).await?;
+            let response = self.send(Method::GET, "/version", Payload::Nothing).await?;
             let status = response.status();
             let body = self.collect(response).await?;
             if !status.is_success() {
@@ -213,35 +253,50 @@ impl Docker for HttpDocker {
 
     async fn inspect_image(&self, name: &str) -> Result<Image, DockerError> {
         let path = format!("/images/{}/json", encode(name));
-        self.fetch::<wire::ImageInspect>("inspect image", Method::GET, &path, None, QUICK).await.map(Image::from)
+        let call = "inspect image";
+        self.fetch::<wire::ImageInspect>(call, Method::GET, &path, Payload::Nothing, QUICK).await.map(Image::from)
+    }
+
+    async fn images(&self) -> Result<Vec<ListedImage>, DockerError> {
+        let path = "/images/json";
+        let listed: Vec<wire::ListedImage> =
+            self.fetch("list images", Method::GET, path, Payload::Nothing, QUICK).await?;
+        Ok(listed.into_iter().map(ListedImage::from).collect())
+    }
+
+    async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
+        let path = format!("/images/{}", encode(reference));
+        self.order("remove image", Method::DELETE, &path, REMOVE).await
     }
 
     async fn pull(&self, name: &str, limits: PullLimits) -> Result<(), DockerError> {
-        const CALL: &str = "pull";
         let (image, tag) = split_reference(name);
         let path = format!("/images/create?fromImage={}&tag={}", encode(image), encode(tag));
         let work = async {
-            let response = self.open(CALL, Method::POST, &path, None, limits.inactivity).await?;
+            let login = self.logins.for_image(name).map_or(Payload::Nothing, |login| Payload::Login(header(login)));
+            let response = self.open(PULL_PROGRESS, Method::POST, &path, login, limits.inactivity).await?;
             let mut lines = Lines::new(response.into_body());
             loop {
                 let line = timeout(limits.inactivity, lines.next())
                     .await
-                    .map_err(|_| DockerError::Timeout { call: CALL, limit: limits.inactivity })?
+                    .map_err(|_| DockerError::Timeout { call: PULL_PROGRESS, limit: limits.inactivity })?
                     .map_err(|cause| self.unavailable(cause))?;
                 let Some(line) = line else { return Ok(()) };
-                let progress: wire::PullProgress = parse(CALL, &line)?;
+                let progress: wire::PullProgress = parse(PULL, &line)?;
                 if let Some(message) = progress.error {
-                    return Err(DockerError::Refused { status: 500, message });
+                    return Err(DockerError::Broken(message));
                 }
             }
         };
-        timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: CALL, limit: limits.total }))
+        timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: PULL, limit: limits.total }))
     }
 
     async fn create(&self, name: &str, body: &serde_json::Value, limit: Duration) -> Result<String, DockerError> {
         let path = format!("/containers/create?name={}", encode(name));
         let body = body.to_string().into_bytes();
-        self.fetch::<wire::Created>("create", Method::POST, &path, Some(body), limit).await.map(|created| created.id)
+        self.fetch::<wire::Created>("create", Method::POST, &path, Payload::Json(body), limit)
+            .await
+            .map(|created| created.id)
     }
 
     async fn start(&self, id: &str, limit: Duration) -> Result<(), DockerError> {
@@ -256,7 +311,10 @@ impl Docker for HttpDocker {
 
     async fn inspect(&self, id_or_name: &str) -> Result<Container, DockerError> {
         let path = format!("/containers/{}/json", encode(id_or_name));
-        self.fetch::<wire::ContainerInspect>("inspect", Method::GET, &path, None, QUICK).await.map(Container::from)
+        let call = "inspect";
+        self.fetch::<wire::ContainerInspect>(call, Method::GET, &path, Payload::Nothing, QUICK)
+            .await
+            .map(Container::from)
     }
 
     async fn remove(&self, id: &str) -> Result<(), DockerError> {
@@ -264,10 +322,10 @@ impl Docker for HttpDocker {
         self.order("remove", Method::DELETE, &path, REMOVE).await
     }
 
-    async fn list(&self, label: &str) -> Result<Vec<Listed>, DockerError> {
-        let filters = serde_json::json!({ "label": [label] }).to_string();
+    async fn list(&self, labels: &[&str]) -> Result<Vec<Listed>, DockerError> {
+        let filters = serde_json::json!({ "label": labels }).to_string();
         let path = format!("/containers/json?all=true&filters={}", encode(&filters));
-        let listed: Vec<wire::Listed> = self.fetch("list", Method::GET, &path, None, QUICK).await?;
+        let listed: Vec<wire::Listed> = self.fetch("list", Method::GET, &path, Payload::Nothing, QUICK).await?;
         Ok(listed.into_iter().map(Listed::from).collect())
     }
 
@@ -279,7 +337,7 @@ impl Docker for HttpDocker {
         })
         .to_string();
         let path = format!("/events?filters={}", encode(&filters));
-        let response = self.open("events", Method::GET, &path, None, QUICK).await?;
+        let response = self.open("events", Method::GET, &path, Payload::Nothing, QUICK).await?;
         let (sender, receiver) = mpsc::channel(EVENT_QUEUE);
         // Ends when the Engine hangs up or the receiver is dropped.
         tokio::spawn(async move {
@@ -416,6 +474,60 @@ mod tests {
     #[test]
     fn values_are_encoded() {
         assert_eq!(encode("a/b:1 ü?&"), "a/b:1%20%C3%BC%3F%26");
+    }
+
+    /// An Engine that says yes to everything, and tells the head of every request.
+    async fn yes_man() -> (String, mpsc::UnboundedReceiver<String>) {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap().to_string();
+        let (sender, heads) = mpsc::unbounded_channel();
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                let mut head = Vec::new();
+                while !head.ends_with(b"\r\n\r\n") {
+                    head.push(stream.read_u8().await.unwrap());
+                }
+                let head = String::from_utf8(head).unwrap();
+                let version = r#"{"Version":"1","ApiVersion":"1.41","MinAPIVersion":"1.12"}"#;
+                let body = if head.starts_with("GET /version") { version } else { "" };
+                let answer = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n{body}", body.len());
+                stream.write_all(answer.as_bytes()).await.unwrap();
+                sender.send(head).unwrap();
+            }
+        });
+        (address, heads)
+    }
+
+    #[tokio::test]
+    async fn a_pull_carries_the_login_of_its_registry_and_no_other() {
+        let env = [
+            ("ECS_BACKEND_HOST", "http://127.0.0.1:1"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "secret"),
+            ("ECS_DATADIR", "/nonexistent"),
+            ("ECS_ENGINE_AUTH_TYPE", "docker"),
+            (
+                "ECS_ENGINE_AUTH_DATA",
+                r#"{"https://registry.example":{"username":"me","password":"hush?>","email":""}}"#,
+            ),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = crate::AgentConfig::load(Some(std::path::Path::new("/dev/null")), env).unwrap();
+        let (address, mut heads) = yes_man().await;
+        let docker = HttpDocker::new(&format!("tcp://{address}")).with_logins(config.engine_auth);
+        let limits = PullLimits { total: QUICK, inactivity: QUICK };
+        docker.pull("registry.example/app:1", limits).await.unwrap();
+        docker.pull("elsewhere.example/app:1", limits).await.unwrap();
+        assert!(heads.recv().await.unwrap().starts_with("GET /version"));
+        let with = heads.recv().await.unwrap();
+        let login = with.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
+        let login: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(login).unwrap()).unwrap();
+        assert_eq!((&login["username"], &login["password"]), (&"me".into(), &"hush?>".into()));
+        assert_eq!(login["serveraddress"], "https://registry.example");
+        let without = heads.recv().await.unwrap();
+        assert!(without.starts_with("POST /v1.41/images/create?fromImage=elsewhere.example/app"));
+        assert!(!without.contains("x-registry-auth"), "{without}");
     }
 
     #[tokio::test]

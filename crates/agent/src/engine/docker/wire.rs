@@ -37,11 +37,49 @@ pub(super) struct Listed {
     id: String,
     labels: Option<BTreeMap<String, String>>,
     state: String,
+    #[serde(default, rename = "ImageID")]
+    image_id: String,
+    #[serde(default)]
+    created: i64,
 }
 
 impl From<Listed> for super::Listed {
     fn from(listed: Listed) -> Self {
-        Self { running: is_running(&listed.state), id: listed.id, labels: listed.labels.unwrap_or_default() }
+        Self {
+            running: is_running(&listed.state),
+            id: listed.id,
+            labels: listed.labels.unwrap_or_default(),
+            image_id: listed.image_id,
+            created_at_ms: listed.created.saturating_mul(1000),
+        }
+    }
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct ListedImage {
+    id: String,
+    repo_tags: Option<Vec<String>>,
+    repo_digests: Option<Vec<String>>,
+    #[serde(default)]
+    created: i64,
+    #[serde(default)]
+    size: u64,
+}
+
+impl From<ListedImage> for super::ListedImage {
+    fn from(listed: ListedImage) -> Self {
+        // Older Engines write `<none>` where there is nothing.
+        let real = |names: Option<Vec<String>>| {
+            names.unwrap_or_default().into_iter().filter(|name| !name.contains("<none>")).collect()
+        };
+        Self {
+            id: listed.id,
+            tags: real(listed.repo_tags),
+            digests: real(listed.repo_digests),
+            created_at_ms: listed.created.saturating_mul(1000),
+            size: listed.size,
+        }
     }
 }
 
@@ -240,6 +278,17 @@ mod tests {
         let inspect: ImageInspect =
             serde_json::from_str(r#"{"Id":"sha256:1","RepoDigests":["web@sha256:2"]}"#).unwrap();
         assert_eq!(Image::from(inspect).digest.as_deref(), Some("sha256:2"));
+    }
+
+    #[test]
+    fn what_is_none_is_no_name() {
+        let listed: ListedImage = serde_json::from_str(
+            r#"{"Id":"sha256:1","RepoTags":["<none>:<none>"],"RepoDigests":["<none>@<none>"],"Created":2,"Size":3}"#,
+        )
+        .unwrap();
+        let listed = super::super::ListedImage::from(listed);
+        assert!(listed.tags.is_empty() && listed.digests.is_empty());
+        assert_eq!((listed.created_at_ms, listed.size), (2000, 3));
     }
 
     #[test]

@@ -91,7 +91,7 @@ fn a_stop_order_for_an_unknown_task_is_answered() {
     let mut world = new_world();
     world.payload(vec![stop("ghost")]);
     let reason = "submit STOPPED because TaskStateError: Agent could not progress task's state to stopped";
-    world.expect(&["save", reason, "ack m1"]);
+    world.expect(&["save", "find ghost", "ack m1", "save", reason]);
     // And it will not be run if its start order comes late.
     world.payload(vec![task("ghost", vec![container("main")])]);
     world.expect(&[reason, "ack m2"]);
@@ -158,13 +158,14 @@ fn a_container_killed_for_its_memory_says_so() {
 #[test]
 fn pull_behaviors() {
     use ImagePullBehavior::{Always, Default, Once, PreferCached};
-    let there = || Ok(ImageInfo { digest: Some("sha256:new".to_owned()) });
+    let there = || Ok(ImageInfo { digest: Some("sha256:new".to_owned()), pulled: false });
     let denied = || Err(PullError::Refused("access denied".to_owned()));
     let down = || Err(PullError::Registry("no route to host".to_owned()));
     let failed = Some("CannotPullContainerError: access denied");
     let gave_up = Some("CannotPullContainerError: no route to host");
     type Case<'a> = (ImagePullBehavior, bool, Result<ImageInfo, PullError>, &'a [&'a str], Option<&'a str>);
-    let cases: [Case<'_>; 11] = [
+    let too_long = Some("DockerTimeoutError: Could not transition to pulled; timed out after waiting 2h0m0s");
+    let cases: [Case<'_>; 16] = [
         (Default, true, there(), &["pull x"], None),
         (Default, true, denied(), &["pull x", "look for x"], None),
         (Default, true, down(), &["pull x", "look for x"], None),
@@ -172,7 +173,12 @@ fn pull_behaviors() {
         (Always, true, there(), &["pull x"], None),
         (Always, true, denied(), &["pull x"], failed),
         (Always, true, down(), &["pull x", "pull x", "pull x", "pull x", "pull x"], gave_up),
-        (Once, true, denied(), &["pull x"], failed),
+        (Once, true, denied(), &["look for x", "pull x"], failed),
+        (Once, true, there(), &["look for x", "pull x"], None),
+        (Once, false, down(), &["look for x", "pull x", "pull x", "pull x", "pull x", "pull x"], gave_up),
+        (Default, true, Err(PullError::TooLong), &["pull x", "look for x"], None),
+        (Default, false, Err(PullError::TooLong), &["pull x", "look for x"], too_long),
+        (Always, true, Err(PullError::TooLong), &["pull x"], too_long),
         (PreferCached, true, denied(), &["look for x"], None),
         (PreferCached, false, there(), &["look for x", "pull x"], None),
         (PreferCached, false, denied(), &["look for x", "pull x", "look for x"], failed),
@@ -182,7 +188,6 @@ fn pull_behaviors() {
         if local {
             world.docker.local_images.insert("x".to_owned(), ImageInfo::default());
         }
-        let pulls = registry.is_ok() && steps.contains(&"pull x");
         world.docker.registry.insert("x".to_owned(), registry.clone());
         let mut main = container("main");
         main.image = "x".to_owned();
@@ -195,7 +200,7 @@ fn pull_behaviors() {
         assert_eq!(view.containers["main"].2.as_deref(), reason, "{behavior:?}");
         assert_eq!(view.status, if reason.is_some() { "STOPPED" } else { "RUNNING" });
         let record = world.engine.task("t").unwrap();
-        assert_eq!(record.containers[0].image_pulled, pulls, "{behavior:?}");
+        assert_eq!(record.containers[0].image_pulled, registry.is_ok() && steps.contains(&"pull x"), "{behavior:?}");
         assert_eq!(record.pull_started_at.is_some(), steps.contains(&"pull x"));
         assert_eq!(record.pull_stopped_at.is_some(), steps.contains(&"pull x"));
     }
@@ -212,7 +217,57 @@ fn once_means_once() {
     world.trace.clear();
     world.payload(vec![task("b", vec![container("main")])]);
     world.settle();
-    assert_eq!(world.trace[1], "look for img");
+    let steps: Vec<&str> = world.trace[1..].iter().map(String::as_str).filter(|line| line.contains("img")).collect();
+    assert_eq!(steps, ["look for img"]);
+    // Once it was cleaned up and is here by other ways, it was not pulled.
+    world.docker.local_images.insert("img".to_owned(), ImageInfo::default());
+    world.trace.clear();
+    world.payload(vec![task("c", vec![container("main")])]);
+    world.settle();
+    assert_eq!(world.trace[1..4], ["look for img", "ack m3", "pull img"]);
+}
+
+#[test]
+fn an_image_that_is_here_runs_without_a_pause_when_its_registry_is_away() {
+    let mut world = World::new(EngineConfig { image_pull_behavior: ImagePullBehavior::Default, ..config() });
+    world.docker.registry.insert("img".to_owned(), Err(PullError::Registry("connection refused".to_owned())));
+    world.payload(vec![task("t", vec![container("main")])]);
+    // No time passes.
+    world.settle();
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
+}
+
+#[test]
+fn attempts_at_a_pull_end_with_the_time_for_all_of_them() {
+    let config =
+        EngineConfig { image_pull_behavior: ImagePullBehavior::Always, image_pull_timeout_ms: 2_000, ..config() };
+    let mut world = World::new(config);
+    world.docker.registry.insert("img".to_owned(), Err(PullError::Registry("unexpected EOF".to_owned())));
+    world.payload(vec![task("t", vec![container("main")])]);
+    world.pass(60_000);
+    assert_eq!(world.trace.iter().filter(|line| *line == "pull img").count(), 3);
+    let (status, _, reason) = &world.control_plane["t"].containers["main"];
+    assert_eq!((status.as_str(), reason.as_deref()), ("STOPPED", Some("CannotPullContainerError: unexpected EOF")));
+}
+
+/// `always` and `once` want no task without the pull, `default` can do without a side-car.
+#[test]
+fn a_side_car_that_cannot_be_pulled() {
+    for (behavior, status) in [
+        (ImagePullBehavior::Default, "RUNNING"),
+        (ImagePullBehavior::Always, "STOPPED"),
+        (ImagePullBehavior::Once, "STOPPED"),
+    ] {
+        let mut world = World::new(EngineConfig { image_pull_behavior: behavior, ..config() });
+        world.docker.registry.insert("img".to_owned(), Ok(ImageInfo::default()));
+        let mut car = side_car("car");
+        car.image = "missing".to_owned();
+        world.payload(vec![task("t", vec![container("main"), car])]);
+        world.settle();
+        let main = world.engine.task("t").unwrap().containers[0].known;
+        let expected = if status == "RUNNING" { Status::Running } else { Status::Stopped };
+        assert_eq!(main, expected, "{behavior:?}");
+    }
 }
 
 /// What Docker answers, and what becomes of the task.

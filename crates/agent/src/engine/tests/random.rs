@@ -95,6 +95,11 @@ proptest! {
                     }
                 }
                 13 => world.settle(),
+                18 => {
+                    let by_ms = (i64::from(number) - 32_768) * 1_000;
+                    world.now = world.now.plus_millis(by_ms);
+                    world.feed(Input::ClockSet { by_ms });
+                }
                 14..=17 if !world.news.is_empty() => {
                     let news = world.news.remove(pick % world.news.len()).expect("in range");
                     world.feed(news);

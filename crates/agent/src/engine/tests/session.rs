@@ -115,7 +115,7 @@ fn containers_are_taken_over_after_a_restart_and_what_happened_meanwhile_is_told
     world.expect(&[
         "inspect main",
         "save",
-        "submit STOPPED main=STOPPED<ContainerVanishedError: Container is no longer known to Docker>",
+        "submit STOPPED main=STOPPED<ContainerVanishedError: No container matching saved ID found>",
     ]);
 }
 

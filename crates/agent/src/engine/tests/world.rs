@@ -18,7 +18,9 @@ pub(super) fn config() -> EngineConfig {
         create_timeout_ms: 240_000,
         start_timeout_ms: 180_000,
         task_cleanup_wait_ms: 3_600_000,
+        task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::PreferCached,
+        image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
@@ -125,10 +127,10 @@ impl Docker {
         if let Some(error) = self.refused("create", &key.name) {
             return Err(error);
         }
-        assert!(!self.ever_started.contains_key(key), "{key:?} was started before and is created again");
         if self.containers.contains_key(&spec.name) {
             return Err(DockerError::NameInUse(format!("name {} in use", spec.name)));
         }
+        assert!(!self.ever_started.contains_key(key), "{key:?} was started before and is created again");
         self.ids += 1;
         let id = format!("id{}", self.ids);
         let container = ModelContainer { key: key.clone(), id: id.clone(), state: RunState::Created, spec };
@@ -242,6 +244,8 @@ pub(super) struct World {
     pub(super) trace: Vec<String>,
     pub(super) logs: Vec<String>,
     pub(super) last_submit: Option<SubmitTaskStateChangeRequest>,
+    /// What becomes of containers once they run, for tests that look at many fates: a state, or none at all.
+    pub(super) after_start: Option<Option<RunState>>,
     config: EngineConfig,
     disk: BTreeMap<String, Vec<u8>>,
     cache: BTreeMap<String, Vec<u8>>,
@@ -254,7 +258,9 @@ pub(super) struct World {
 impl World {
     pub(super) fn new(config: EngineConfig) -> Self {
         let mut docker = Docker { reachable: true, ..Docker::default() };
-        docker.local_images.insert("img".to_owned(), ImageInfo { digest: Some("sha256:abc".to_owned()) });
+        docker
+            .local_images
+            .insert("img".to_owned(), ImageInfo { digest: Some("sha256:abc".to_owned()), pulled: false });
         let mut world = Self {
             engine: Engine::new(config.clone()),
             now: Timestamp::from_millis(1_000_000),
@@ -266,6 +272,7 @@ impl World {
             trace: Vec::new(),
             logs: Vec::new(),
             last_submit: None,
+            after_start: None,
             config,
             disk: BTreeMap::new(),
             cache: BTreeMap::new(),
@@ -347,7 +354,7 @@ impl World {
                 let result = self.docker.registry.get(&image).cloned().unwrap_or(unknown);
                 let result = if self.docker.reachable { result } else { Err(PullError::Docker("down".to_owned())) };
                 if let Ok(info) = &result {
-                    self.docker.local_images.insert(image, info.clone());
+                    self.docker.local_images.insert(image, ImageInfo { pulled: true, ..info.clone() });
                 }
                 self.news.push_back(Input::ImagePulled { container, result });
             }
@@ -370,6 +377,13 @@ impl World {
             Action::Remove { container, target } => {
                 let result = self.docker.remove(&container, &target);
                 self.news.push_back(Input::Removed { container, result });
+            }
+            Action::FindContainers { task_arn } => {
+                let result = match self.docker.refused("find", &task_arn) {
+                    Some(error) => Err(error),
+                    None => Ok(self.docker.found().into_iter().filter(|f| f.container.task_arn == task_arn).collect()),
+                };
+                self.news.push_back(Input::ContainersFound { task_arn, result });
             }
             Action::Submit { task_arn, change } => {
                 let outcome = self.submit_outcomes.pop_front().unwrap_or(SubmitOutcome::Accepted);
@@ -449,6 +463,12 @@ impl World {
         }
     }
 
+    /// The agent's records are lost.
+    pub(super) fn forget_everything(&mut self) {
+        self.cache.clear();
+        self.disk.clear();
+    }
+
     /// What must hold at any time.
     fn check(&self) {
         for record in self.engine.tasks() {
@@ -487,6 +507,7 @@ fn line(action: &Action) -> Option<String> {
         Action::Stop { container, grace_s, .. } => format!("stop {} {grace_s}", container.name),
         Action::Inspect { container, .. } => format!("inspect {}", container.name),
         Action::Remove { container, .. } => format!("remove {}", container.name),
+        Action::FindContainers { task_arn } => format!("find {task_arn}"),
         Action::Submit { change, .. } => {
             let mut line = format!("submit {}", change.status.clone().unwrap_or_default());
             for container in change.containers.iter().flatten() {

@@ -1,0 +1,98 @@
+//! `longshore agent`: run, join, drain.
+
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::{Args, Subcommand};
+
+use super::up::SizeArgs;
+use super::value::{Pair, duration};
+
+#[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
+pub(crate) struct AgentArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<AgentCommand>,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum AgentCommand {
+    /// Make this machine a container instance of a server's cluster, and run its agent
+    ///
+    /// `longshore token create` on the server's machine prints this command with its values. The machine receives an
+    /// access key of its own, kept in ECS_DATADIR/identity.json (mode 0600), and is bound to that server from then on;
+    /// the token is not needed again. Repeating the command is harmless: a machine that joined already just starts.
+    Join(JoinArgs),
+    /// Let this machine's instances take no new tasks, for maintenance
+    ///
+    /// Their tasks run on until somebody stops them; services move theirs to other instances. --undo takes it back.
+    Drain(DrainArgs),
+}
+
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct RunArgs {
+    /// Read settings from this file alone [default: /var/lib/ecs/ecs.config, then /etc/ecs/ecs.config]
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_AGENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+    /// Return when the instances are registered and connected, and let the agent run in the background
+    #[arg(long)]
+    pub(crate) detach: bool,
+    #[command(flatten)]
+    pub(crate) host: HostArgs,
+    /// What --detach starts in the background
+    #[arg(long, hide = true, conflicts_with = "detach")]
+    pub(crate) background: bool,
+}
+
+/// What this machine offers as container instances.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct HostArgs {
+    /// Container instances of this machine; they share its Docker Engine and its host ports [default: 1]
+    #[arg(long, value_name = "N", env = "LONGSHORE_INSTANCES", value_parser = clap::value_parser!(u32).range(1..=256))]
+    pub(crate) instances: Option<u32>,
+    #[command(flatten)]
+    pub(crate) sizes: SizeArgs,
+    /// A custom attribute of the instances, for placement constraints; repeatable
+    #[arg(long = "attribute", value_name = "NAME=VALUE")]
+    pub(crate) attributes: Vec<Pair>,
+    /// A tag of the instances; repeatable
+    #[arg(long = "tag", value_name = "KEY=VALUE")]
+    pub(crate) tags: Vec<Pair>,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct JoinArgs {
+    /// URL of the server, as this machine reaches it
+    #[arg(long, value_name = "URL")]
+    pub(crate) server: String,
+    /// What `longshore token create` printed
+    #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true)]
+    pub(crate) token: String,
+    /// Trust the server whose certificate chain holds a certificate with this fingerprint, sha256:… in hex
+    #[arg(long, value_name = "FINGERPRINT")]
+    pub(crate) ca_fingerprint: Option<String>,
+    /// Trust the authorities in this file (PEM) instead of the system's
+    #[arg(long, value_name = "FILE", conflicts_with = "ca_fingerprint")]
+    pub(crate) ca_file: Option<PathBuf>,
+    /// Join over plain HTTP beyond this machine, on a network that is trusted: the key that is received can be read
+    #[arg(long)]
+    pub(crate) insecure: bool,
+    #[command(flatten)]
+    pub(crate) run: RunArgs,
+}
+
+#[derive(Clone, Debug, Args)]
+pub(crate) struct DrainArgs {
+    /// Wait until no task is left, for at most this long [default without a value: as long as it takes]
+    #[arg(long, value_name = "DURATION", num_args = 0..=1, value_parser = duration)]
+    #[expect(clippy::option_option, reason = "not given, given without a limit, given with one")]
+    pub(crate) wait: Option<Option<Duration>>,
+    /// Take new tasks again
+    #[arg(long, conflicts_with = "wait")]
+    pub(crate) undo: bool,
+    /// Read settings from this file alone, as the agent was told to
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_AGENT_CONFIG")]
+    pub(crate) config: Option<PathBuf>,
+}
