@@ -33,7 +33,10 @@ def state_file(agent: Agent) -> Path:
 
 
 def test_an_image_that_is_here_runs_at_once_when_its_registry_is_away(stage: Any, cached: str) -> None:
-    """`default` falls back to the cache without a pause; `docker pull` itself is the measure."""
+    """`default` falls back to the cache without a pause; `docker pull` itself is the measure.
+
+    The best of three: a busy machine may delay one, a pause between attempts delays each.
+    """
     server: Server = stage.server()
     stage.agent(server, ECS_IMAGE_PULL_BEHAVIOR="default")
     tasks = Tasks(server.client(), "default", "cached")
@@ -41,11 +44,10 @@ def test_an_image_that_is_here_runs_at_once_when_its_registry_is_away(stage: Any
     began = time.monotonic()
     docker.docker("pull", cached, check=False)
     in_vain = time.monotonic() - began
-    arn = tasks.run(definition)
-    task = tasks.wait(arn, "RUNNING", in_vain + 10)
-    took = (task["startedAt"] - task["createdAt"]).total_seconds()
-    assert took < in_vain + 1.5, f"{took:.2f} s; Docker alone needs {in_vain:.2f} s"
-    assert task["pullStartedAt"] <= task["pullStoppedAt"]
+    runs = [tasks.wait(tasks.run(definition), "RUNNING", in_vain + 30) for _ in range(3)]
+    took = min((task["startedAt"] - task["createdAt"]).total_seconds() for task in runs)
+    assert took < in_vain + 1, f"{took:.2f} s; Docker alone needs {in_vain:.2f} s"
+    assert all(task["pullStartedAt"] <= task["pullStoppedAt"] for task in runs)
 
 
 def test_always_fails_the_task_for_a_side_car_that_cannot_be_pulled(stage: Any, cached: str) -> None:

@@ -1,4 +1,4 @@
-"""The life of an agent on a host of its own: upgrade, reboot, an Engine that dies, several instances (DESIGN 4)."""
+"""The life of an agent on a host of its own: upgrade, reboot, a dead Engine, several instances."""
 
 from __future__ import annotations
 
@@ -29,7 +29,9 @@ def host(hosts: Hosts) -> Host:
 
 
 @pytest.fixture(scope="module")
-def host_server(hosts: Hosts, tmp_path_factory: pytest.TempPathFactory, account: str) -> Iterator[HostServer]:
+def host_server(
+    hosts: Hosts, tmp_path_factory: pytest.TempPathFactory, account: str
+) -> Iterator[HostServer]:
     """The server, on another host."""
     folder = tmp_path_factory.mktemp("life")
     server = HostServer(hosts.host("h0"), folder, own_account(account))
@@ -187,7 +189,8 @@ def book(instance: dict[str, Any]) -> dict[str, Any]:
 
 def test_one_agent_is_several_instances(life: Life) -> None:
     """Sizes, zones, attributes and tags as told; one port book for the host, a label for each."""
-    flags = "--instances 3 --cpu 1024,512,256 --memory 900,600,300 --zone us-east-1b,us-east-1c,us-east-1b"
+    sizes = "--instances 3 --cpu 1024,512,256 --memory 900,600,300"
+    flags = f"{sizes} --zone us-east-1b,us-east-1c,us-east-1b"
     found = life.start(
         *flags.split(), "--attribute", "rack=r7", "--tag", "team=blue", "--tag", "cost=1", count=3
     )
@@ -195,7 +198,9 @@ def test_one_agent_is_several_instances(life: Life) -> None:
     answer = life.ecs.describe_container_instances(
         cluster=life.cluster, containerInstances=arns, include=["TAGS"]
     )
-    instances = {attribute(one, "longshore.instance-index"): one for one in answer["containerInstances"]}
+    instances = {
+        attribute(one, "longshore.instance-index"): one for one in answer["containerInstances"]
+    }
     sizes = {index: (book(one)["CPU"], book(one)["MEMORY"]) for index, one in instances.items()}
     assert sizes == {"0": (1024, 900), "1": (512, 600), "2": (256, 300)}
     zones = [attribute(instances[i], "ecs.availability-zone") for i in "012"]
@@ -215,7 +220,9 @@ def test_one_agent_is_several_instances(life: Life) -> None:
 
     big = life.tasks.define(container("main", cpu=600, memory=700))
     (task,) = life.tasks.request(big, count=2)["tasks"]
-    assert task["containerInstanceArn"] == instances["0"]["containerInstanceArn"], "no other is as big"
+    assert task["containerInstanceArn"] == instances["0"]["containerInstanceArn"], (
+        "no other is as big"
+    )
     small = life.tasks.define(container("main", "trap", "7", cpu=10, memory=10))
     placed = life.tasks.request(small, count=6)["tasks"]
     for each in placed:

@@ -1,4 +1,4 @@
-"""The judge of `crash/` can fail: a good run breaks no rule, and each wrong in it breaks the right one."""
+"""The judge of `crash/` can fail: a good run breaks no rule, each wrong in it breaks its own."""
 
 from __future__ import annotations
 
@@ -78,7 +78,12 @@ def good() -> Observed:
             describe(30, reading("stays"), reading("ends")),
             call("ListTasks", 32, {}, arns=["stays", "ends"]),
             describe(34, reading("stays"), reading("ends")),
-            call("StopTask", 40, {"task": "ends"}, tasks=[reading("ends", desired="STOPPED", version=3)]),
+            call(
+                "StopTask",
+                40,
+                {"task": "ends"},
+                tasks=[reading("ends", desired="STOPPED", version=3)],
+            ),
             describe(60, reading("stays"), reading("ends", "STOPPED", 4)),
             register(70, 2),
         ],
@@ -101,7 +106,9 @@ def good() -> Observed:
         reloaded=dict(tasks),
         definitions={f"steady:{n}": {"cpu": 2, "memory": 6, "ports": []} for n in (1, 2)},
         counters={
-            "registeredContainerInstancesCount": 2, "runningTasksCount": 1, "pendingTasksCount": 0
+            "registeredContainerInstancesCount": 2,
+            "runningTasksCount": 1,
+            "pendingTasksCount": 0,
         },
     )
 
@@ -144,13 +151,22 @@ Doctor = Callable[[Observed], object]
 WRONGS: list[tuple[str, Doctor]] = [
     ("acknowledged_tasks_are_known", lambda r: forget(r, "ends")),
     ("acknowledged_tasks_are_found", lambda r: say(r, describe(64, failures=["stays"]))),
-    ("acknowledged_stops_are_stopped", lambda r: change(r, "ends", status="RUNNING", stop_code=None)),
+    (
+        "acknowledged_stops_are_stopped",
+        lambda r: change(r, "ends", status="RUNNING", stop_code=None),
+    ),
     ("stop_orders_are_seen", lambda r: say(r, describe(41.5, reading("ends", version=3)))),
     ("stop_orders_are_seen", lambda r: change(r, "ends", desired="RUNNING")),
-    ("statuses_never_go_back", lambda r: say(r, describe(62, reading("ends", desired="STOPPED", version=4)))),
+    (
+        "statuses_never_go_back",
+        lambda r: say(r, describe(62, reading("ends", desired="STOPPED", version=4))),
+    ),
     ("statuses_never_go_back", lambda r: say(r, describe(36, reading("stays", "PENDING")))),
     ("statuses_never_go_back", lambda r: say(r, describe(36, reading("stays", version=1)))),
-    ("the_end_of_a_task_is_final", lambda r: change(r, "ends", stop_code="EssentialContainerExited")),
+    (
+        "the_end_of_a_task_is_final",
+        lambda r: change(r, "ends", stop_code="EssentialContainerExited"),
+    ),
     ("the_end_of_a_task_is_final", lambda r: change(r, "ends", containers={"main": ["x", 8]})),
     ("the_end_of_a_task_is_final", lambda r: change(r, "ends", stopped_at=51.0)),
     ("a_task_stays_where_it_is", lambda r: say(r, describe(62, reading("stays", instance=THERE)))),
@@ -187,7 +203,10 @@ WRONGS: list[tuple[str, Doctor]] = [
         "the_same_token_is_the_same_tasks",
         lambda r: say(r, run_task(36, "stays", tasks=[reading("ends", "STOPPED", 4)])),
     ),
-    ("the_same_token_is_the_same_tasks", lambda r: say(r, run_task(36, "x", tasks=[reading("stays")]))),
+    (
+        "the_same_token_is_the_same_tasks",
+        lambda r: say(r, run_task(36, "x", tasks=[reading("stays")])),
+    ),
     ("every_task_was_asked_for", lambda r: change(r, "stays", started_by="nobody")),
     ("every_task_was_asked_for", lambda r: change(r, "stays", started_by="token of ends")),
     ("lists_are_complete", lambda r: say(r, call("ListTasks", 32, {}, arns=["stays"]))),
@@ -203,7 +222,9 @@ WRONGS: list[tuple[str, Doctor]] = [
     ("a_reload_changes_nothing", lambda r: r.reloaded.update(x=reading("x"))),
     (
         "refusals_have_reasons",
-        lambda r: say(r, run_task(36, "x", outcome="refused", tasks=[], error="ClientException: no")),
+        lambda r: say(
+            r, run_task(36, "x", outcome="refused", tasks=[], error="ClientException: no")
+        ),
     ),
     ("refusals_have_reasons", lambda r: say(r, run_task(36, "x", tasks=[], failures=["MISSING"]))),
     ("nothing_else_happened", lambda r: r.incidents.append("server ended by itself with 101")),

@@ -1,4 +1,4 @@
-"""The short form of `make crash`: half a minute of load on three hosts while everything is killed."""
+"""The short form of `make crash`: half a minute of load on three hosts while all is killed."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from support.processes import BINARY
 
 @pytest.mark.timeout(300)
 def test_half_a_minute_of_kills_loses_and_repeats_nothing() -> None:
-    """What is judged is in `crash/rules.py`; its output has the seed, and names the folder of a failure."""
+    """What is judged is in `crash/rules.py`. The output has the seed, and the logs' folder."""
     done = subprocess.run(
         [sys.executable, "-m", "crash", "--minutes", "0.5"],
         cwd=Path(__file__).parent,

@@ -1,4 +1,4 @@
-"""States of container instances: draining, deregistration with and without force (ECS-SEMANTICS 5, DESIGN 4)."""
+"""States of container instances: draining, deregistration with and without force (DESIGN 4)."""
 
 from __future__ import annotations
 
@@ -192,7 +192,7 @@ def test_an_empty_instance_is_given_back_at_once(ecs: Any, cluster: str, fleet: 
 
 
 def test_force_stops_the_tasks_first(ecs: Any, cluster: str, here: Tasks, fleet: Fleet) -> None:
-    """ECS would leave them running, orphaned; we have no virtual machine to terminate (DESIGN 4)."""
+    """ECS would leave them running, orphaned; we have no virtual machine to terminate."""
     engine = fleet()
     arn = engine.instance.arn
     tasks = [task["taskArn"] for task in here.request(count=5)["tasks"]]

@@ -1,4 +1,4 @@
-"""Access keys of machines: what they may do, for whom, and when they end (DESIGN 4). No Docker needed."""
+"""Access keys of machines: what they may do, for whom, and when they end (DESIGN 4)."""
 
 from __future__ import annotations
 
@@ -83,7 +83,9 @@ def test_a_token_is_used_up(server: Server, owner: Admin, cluster: str) -> None:
     assert second["accessKeyId"] != first["accessKeyId"]
     with pytest.raises(admin.Refused):
         machine("JoinContainerInstance", clientToken="c")
-    assert machine("JoinContainerInstance", clientToken="b") == second, "who has joined may ask again"
+    assert machine("JoinContainerInstance", clientToken="b") == second, (
+        "who has joined may ask again"
+    )
     (left,) = [
         one["usesLeft"]
         for one in owner("ListJoinTokens")["joinTokens"]
@@ -235,7 +237,9 @@ def test_a_machine_has_as_many_instances_as_it_joined_for(
 ##### Sessions
 
 
-def test_the_newest_session_wins(server: Server, machines: tuple[Machine, Machine], cluster: str) -> None:
+def test_the_newest_session_wins(
+    server: Server, machines: tuple[Machine, Machine], cluster: str
+) -> None:
     """Agents overlap for a moment; nothing is lost between them."""
     one = machines[0]
     with Acs(one.instance) as old:
@@ -274,11 +278,8 @@ def test_a_revoked_key_is_dead_at_once(
         with pytest.raises(Refused):
             one.instance.register()
         other.instance.discover()
-        (found,) = [
-            identity
-            for identity in owner("ListInstanceIdentities", cluster=cluster)["identities"]
-            if identity["accessKeyId"] == one.key["accessKeyId"]
-        ]
-        assert found["revokedAt"]
-        (told,) = found["containerInstances"]
+        rows = owner("ListInstanceIdentities", cluster=cluster)["instanceIdentities"]
+        (row,) = [each for each in rows if each["accessKeyId"] == one.key["accessKeyId"]]
+        assert row["identity"]["revokedAt"]
+        told = row["containerInstance"]
         assert (told["containerInstanceArn"], told["agentConnected"]) == (one.instance.arn, False)

@@ -32,7 +32,7 @@ SHORT_LIVED_SECONDS = 60
 
 
 class Site:
-    """A server with a certificate of its own authority, and what its operator does on its machine."""
+    """A server with a certificate of its own authority, and what its operator does there."""
 
     def __init__(self, hosts: Hosts, folder: Path, account: str) -> None:
         self.hosts, self.folder = hosts, folder
@@ -200,8 +200,8 @@ def test_the_printed_command_joins_a_machine(site: Site, machine: Machine) -> No
 
 
 def test_a_machine_stays_bound(site: Site, machine: Machine) -> None:
-    """Started again without a word, or by the same command, it is the same instance; the token, used
-    once, is not needed. Another server or cluster is refused."""
+    """Started again without a word, or by the same command, it is the same instance; the token,
+    used once, is not needed. Another server or cluster is refused."""
     token = site.token()
     machine.join(token, "--attribute", "rack=r9")
     before = machine.instance
@@ -301,9 +301,7 @@ def test_tokens_end(site: Site, machine: Machine, neighbour: Machine) -> None:
     neighbour.join(good)
 
 
-def test_a_machines_key_is_no_users_key(
-    site: Site, machine: Machine, tmp_path: Path
-) -> None:
+def test_a_machines_key_is_no_users_key(site: Site, machine: Machine, tmp_path: Path) -> None:
     """The AWS CLI with the key of a machine."""
     machine.join(site.token())
     cli = AwsCli(site.server.data, tmp_path)
@@ -332,9 +330,7 @@ def test_a_machine_cannot_speak_for_another(
     tasks = Tasks(site.ecs, "default", "mine")
     arn = tasks.start(container("main", "trap", "7"))
     neighbour.join(site.token())
-    thief = ecs_client(
-        site.server.endpoint, neighbour.key, verify=site.server.facts["caFile"]
-    )
+    thief = ecs_client(site.server.endpoint, neighbour.key, verify=site.server.facts["caFile"])
     with pytest.raises(Exception, match="AccessDeniedException"):
         thief.submit_task_state_change(cluster="default", task=arn, status="STOPPED")
     assert tasks.describe(arn)["lastStatus"] == "RUNNING"
@@ -342,7 +338,7 @@ def test_a_machine_cannot_speak_for_another(
 
 
 def test_a_machine_is_shut_out(site: Site, machine: Machine, neighbour: Machine) -> None:
-    """`longshore instance revoke`: its session ends at once and does not come back; the others stay."""
+    """`longshore instance revoke`: its session ends at once and for good; the others stay."""
     machine.join(site.token())
     neighbour.join(site.token())
     tasks = Tasks(site.ecs, "default", "shut-out")

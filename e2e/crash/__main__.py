@@ -18,11 +18,15 @@ def parse() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="crash", description="Load, kill -9, and a verdict.")
     parser.add_argument("--minutes", type=float, default=10)
     parser.add_argument("--seed", default=secrets.token_hex(4), help="of load and faults")
-    parser.add_argument("--instances", type=int, default=3, help="hosts with an agent and an Engine")
+    parser.add_argument(
+        "--instances", type=int, default=3, help="hosts with an agent and an Engine"
+    )
     parser.add_argument("--lost-after", default="8s", help="the server's --instance-lost-after")
     parser.add_argument("--no-drain", action="store_true", help="leave the instances ACTIVE")
     parser.add_argument("--keep", action="store_true", help="keep the folder of a clean run, too")
-    parser.add_argument("--judge", type=Path, metavar="FILE", help="only judge an observed.json again")
+    parser.add_argument(
+        "--judge", type=Path, metavar="FILE", help="only judge an observed.json again"
+    )
     return parser.parse_args()
 
 

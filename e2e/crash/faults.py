@@ -92,7 +92,10 @@ class Breaker:
         self.failure: BaseException | None = None
         self.stopping = threading.Event()
         self.worker = threading.Thread(target=self._work, daemon=True)
-        self.faults = [self._of_server(), *(f for name in cluster.agents for f in self._of_host(name))]
+        self.faults = [
+            self._of_server(),
+            *(f for name in cluster.agents for f in self._of_host(name)),
+        ]
 
     def start(self) -> None:
         """Begins."""
@@ -138,7 +141,9 @@ class Breaker:
         def nothing() -> None:
             """dockerd starts its containerd again by itself."""
 
-        def fault(what: str, weight: int, hit: Callable[[], None], mend: Callable[[], None]) -> Fault:
+        def fault(
+            what: str, weight: int, hit: Callable[[], None], mend: Callable[[], None]
+        ) -> Fault:
             return Fault(f"{what} {name}", name, weight, hit, mend)
 
         return [
@@ -178,8 +183,8 @@ class Breaker:
         self._note("mend", fault)
 
     def _faults(self) -> list[Fault]:
-        """A server that was just started gives absent agents time: only one that is left alone for a
-        while declares instances lost. So it is, every other time."""
+        """What may be broken now. A server that was just started gives absent agents time, so only
+        one that is left alone for a while declares instances lost: it is, every other phase."""
         phase = (time.monotonic() - self.began) // PHASE_SECONDS + self.first_phase
         return [fault for fault in self.faults if phase % 2 or fault.target != "server"]
 

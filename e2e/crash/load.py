@@ -21,11 +21,25 @@ FAMILIES: dict[str, list[dict[str, Any]]] = {
     "steady": [container("main", "trap", "7", cpu=2, **TINY)],
     "short": [container("main", "exit", "3", "200", cpu=3, **TINY)],
     "pair": [
-        container("front", "trap", "0", cpu=4, dependsOn=[{"containerName": "back", "condition": "START"}], **TINY),
+        container(
+            "front",
+            "trap",
+            "0",
+            cpu=4,
+            dependsOn=[{"containerName": "back", "condition": "START"}],
+            **TINY,
+        ),
         container("back", "trap", "0", cpu=1, **TINY),
     ],
     "port": [
-        container("main", "listen", "80", cpu=2, portMappings=[{"containerPort": 80, "hostPort": 9000}], **TINY)
+        container(
+            "main",
+            "listen",
+            "80",
+            cpu=2,
+            portMappings=[{"containerPort": 80, "hostPort": 9000}],
+            **TINY,
+        )
     ],
 }
 GROWING = "growing"
@@ -100,7 +114,10 @@ class Client(threading.Thread):
     def run_tasks(self) -> None:
         """Runs some tasks; after an unknown outcome it asks again, with the same token."""
         token = str(uuid.UUID(int=self.random.getrandbits(128), version=4))
-        families = [*FAMILIES, f"{GROWING}:{self.shared.revisions}" if self.shared.revisions else "steady"]
+        families = [
+            *FAMILIES,
+            f"{GROWING}:{self.shared.revisions}" if self.shared.revisions else "steady",
+        ]
         request = {
             "taskDefinition": self.random.choices(families, [4, 4, 2, 1, 1])[0],
             "count": self.random.choice([1, 1, 2, 3]),

@@ -31,7 +31,7 @@ class Reading:
     started_by: str | None = None
     stop_code: str | None = None
     stopped_at: float | None = None
-    # Container name → [runtime id, exit code, both perhaps not known yet].
+    # Container name → [runtime id, exit code, reason], as far as they are known.
     containers: dict[str, list[Any]] = field(default_factory=dict)
 
     @staticmethod
@@ -49,7 +49,7 @@ class Reading:
             stop_code=task.get("stopCode"),
             stopped_at=stopped_at.timestamp() if stopped_at else None,
             containers={
-                one["name"]: [one.get("runtimeId"), one.get("exitCode")]
+                one["name"]: [one.get("runtimeId"), one.get("exitCode"), one.get("reason")]
                 for one in task["containers"]
             },
         )

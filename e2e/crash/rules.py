@@ -47,7 +47,8 @@ class Facts:
     def answered(self, *operations: str) -> Iterator[Call]:
         """Calls that got an answer."""
         return (
-            call for call in self.run.calls
+            call
+            for call in self.run.calls
             if call.operation in operations and call.outcome == ANSWERED
         )
 
@@ -85,8 +86,8 @@ class Facts:
         for call in self.answered("DescribeTasks", "StopTask"):
             for task in call.tasks:
                 found[task.arn].append((call.began, call.ended, task))
-        # A repeated client token may be answered with the state of the first time, and what the first answer tells may
-        # be as old as the first attempt.
+        # A repeated client token may be answered with the state of the first time, and what the
+        # first answer tells may be as old as the first attempt.
         for call in self.first_answers:
             for task in call.tasks:
                 found[task.arn].append((self.first_attempt(call), call.ended, task))
@@ -287,7 +288,7 @@ def counters_are_exact(facts: Facts) -> Iterator[str]:
 
 
 def the_same_token_is_the_same_tasks(facts: Facts) -> Iterator[str]:
-    """However often a client asks with one token, it is told of the same tasks, and of no others."""
+    """However often a client asks with one token, it is told of the same tasks and no others."""
     told: dict[str, tuple[str, ...]] = {}
     owner: dict[str, str] = {}
     for call in facts.answered("RunTask"):
@@ -317,7 +318,7 @@ def every_task_was_asked_for(facts: Facts) -> Iterator[str]:
 
 
 def lists_are_complete(facts: Facts) -> Iterator[str]:
-    """A list of all that is to run holds what was acknowledged before, unless it is to stop after."""
+    """A list of what is to run holds all that was acknowledged before and is to run after."""
     # What a read that began after the list ended tells to be desired RUNNING was so in the list.
     last_wanted: dict[str, float] = defaultdict(float)
     for arn, history in facts.histories.items():

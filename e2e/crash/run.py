@@ -12,11 +12,18 @@ from typing import Any
 
 from crash import rules
 from crash.faults import Breaker
-from crash.load import FAMILIES, GROWING, Client, Drainer, Shared
-from crash.observed import ANSWERED, Call, Container, Instance, Observed, Reading, Recorder, Sighting
+from crash.load import FAMILIES, Client, Drainer, Shared
+from crash.observed import (
+    ANSWERED,
+    Container,
+    Instance,
+    Reading,
+    Recorder,
+    Sighting,
+)
 from crash.witness import Witness, running_by_kernel
 from support import docker
-from support.hosts import Host, HostCluster, Hosts, attribute
+from support.hosts import Host, HostCluster, Hosts
 from support.processes import ecs_client
 from support.waiting import until
 
@@ -134,7 +141,9 @@ class Run:
         while (now := time.monotonic()) - began < self.options.seconds:
             failed = [one for one in (*clients, breaker) if one.failure]
             if failed or self.observed.incidents:
-                self.say(f"ended early: {[one.failure for one in failed]} {self.observed.incidents}")
+                self.say(
+                    f"ended early: {[one.failure for one in failed]} {self.observed.incidents}"
+                )
                 return
             if now - told > PROGRESS_SECONDS:
                 told = now
@@ -145,7 +154,8 @@ class Run:
         """How much was done so far."""
         outcomes = Counter(call.outcome for call in list(self.observed.calls))
         tasks = sum(
-            len(call.tasks) for call in list(self.observed.calls)
+            len(call.tasks)
+            for call in list(self.observed.calls)
             if call.operation == "RunTask" and call.outcome == ANSWERED
         )
         return f"{dict(outcomes)}, {tasks} tasks told of, {breaker.counts.total()} faults"
@@ -181,8 +191,10 @@ class Run:
             pages = ecs.get_paginator("list_tasks").paginate(desiredStatus=status)
             arns |= {arn for page in pages for arn in page["taskArns"]}
         arns |= {
-            task.arn for call in self.observed.calls
-            if call.operation == "RunTask" for task in call.tasks
+            task.arn
+            for call in self.observed.calls
+            if call.operation == "RunTask"
+            for task in call.tasks
         }
         found: dict[str, Reading] = {}
         wanted = sorted(arns)
@@ -262,7 +274,7 @@ class Run:
 
 
 def keep_alive(host: Host) -> None:
-    """Lets one Engine leave containers alone when it starts again; the others stop them, as is the default."""
+    """Lets one Engine leave containers alone when it starts again; unasked, Engines stop them."""
     (host.folder / "etc/docker/daemon.json").write_text('{"live-restore": true}')
     host.kill_engine()
     host.start_engine()

@@ -1,7 +1,8 @@
 """Who sees containers without asking Longshore: Docker's events, Docker's files, and the kernel.
 
-Docker's events are lost with the Engine, so they are not enough; the kernel does not tell of what lived for less than
-a glance, so it is not enough, either. An Engine's files name the task of each container, also while it is dead.
+Docker's events are lost with the Engine, so they are not enough; the kernel does not tell of what
+lived for less than a glance, so it is not enough, either. An Engine's files name the task of each
+container, also while it is dead.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Witness:
             thread.join(10)
 
     def _listen(self) -> None:
-        """Docker's events. A new Engine is asked for all it has: they are told apart by their time."""
+        """Docker's events. A new Engine is asked for all it has; their times tell them apart."""
         since = time.time()
         shape = "{{json .}}"
         command = [str(SCRIPT), "docker", self.host.name, "events", "--filter", "type=container"]
@@ -92,13 +93,11 @@ class Witness:
             return
         self.seen.add((container, what, at))
         # What has no time of its own was seen now.
-        self.recorder.sighting(
-            Sighting(self.host.name, *owner, container, what, at or time.time())
-        )
+        self.recorder.sighting(Sighting(self.host.name, *owner, container, what, at or time.time()))
 
 
 def running_by_kernel(host: Host) -> list[str]:
-    """Ids of the containers of a host whose program has begun and not ended, from its control groups."""
+    """Ids of a host's containers whose program has begun and not ended, from control groups."""
     found = []
     for group in groups_of(host):
         for folder, folders, _ in os.walk(group):

@@ -1,4 +1,4 @@
-"""The operations of Longshore's own, beside those of ECS: tokens, identities, the mass-loss brake."""
+"""Longshore's own operations, beside those of ECS: tokens, identities, the mass-loss brake."""
 
 from __future__ import annotations
 
@@ -25,7 +25,9 @@ class Refused(Exception):
 class Admin:
     """Signs `Longshore.…` requests; as the owner, unless it is given another key."""
 
-    def __init__(self, server: Server, key: dict[str, str] | None = None, ca: str | None = None) -> None:
+    def __init__(
+        self, server: Server, key: dict[str, str] | None = None, ca: str | None = None
+    ) -> None:
         self.server, self.key = server, key or server.key
         self.session = URLLib3Session(verify=ca or True, timeout=20)
 

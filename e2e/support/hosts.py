@@ -80,7 +80,7 @@ class Hosts:
 
     def relay(self, address: str, port: int = PORT) -> int:
         """A port of this machine's loopback interface that leads to a port on a host."""
-        # A socket belongs to the network it was made in, whoever uses it: this one to the machine's.
+        # A socket belongs to the network it was made in, whoever uses it: to the machine's.
         listener = socket.create_server(("127.0.0.1", 0))
         self.relays.append(listener)
 

@@ -113,7 +113,7 @@ class Server(Process):
         self.launch()
         facts = until(self._listening, "the server's own server.json", 15)
         self.endpoint: str = facts["endpoint"]
-        self.listen = self.endpoint.removeprefix("http://")
+        self.listen = self.endpoint.split("://", 1)[1]
         return self
 
     def launch(self) -> None:

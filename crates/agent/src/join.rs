@@ -166,7 +166,7 @@ pub enum JoinError {
     Client(#[from] ClientError),
     /// There was no answer.
     #[error(
-        "{source}; if it is TLS that fails, name the server's certificate with --ca-fingerprint (`longshore token create` prints it) or --ca-file"
+        "the server could not be asked (if its certificate is not trusted, name that with --ca-fingerprint, which `longshore token create` prints, or with --ca-file)"
     )]
     NoAnswer {
         /// What happened.

@@ -39,6 +39,20 @@ pub enum RegisterError {
     /// The control plane cannot be reached, or does not work.
     #[error("cannot register")]
     Failed(#[source] CallError),
+    /// There is no such cluster.
+    #[error("create the cluster {cluster:?} (`aws ecs create-cluster`), or set ECS_CLUSTER to one that exists")]
+    NoCluster {
+        /// The cluster as configured.
+        cluster: String,
+        /// The server's words.
+        source: CallError,
+    },
+    /// The key is not good for this.
+    #[error(
+        "the server does not accept this machine's access key: if it was revoked, delete identity.json and agent.redb in \
+         ECS_DATADIR and join again"
+    )]
+    NotAccepted(#[source] CallError),
     /// The answer lacks attributes that were sent: placement would not see them.
     #[error("attribute validation failed: the control plane did not take over {}", missing.join(", "))]
     AttributesLost {
@@ -94,7 +108,11 @@ impl RegisterError {
     pub(crate) const fn is_terminal(&self) -> bool {
         match self {
             Self::Refused(_) | Self::AttributesLost { .. } | Self::NoMemory { .. } | Self::TooLarge { .. } => true,
-            Self::Failed(_) | Self::Host { .. } | Self::Renamed { .. } => false,
+            Self::Failed(_)
+            | Self::NoCluster { .. }
+            | Self::NotAccepted(_)
+            | Self::Host { .. }
+            | Self::Renamed { .. } => false,
         }
     }
 }
@@ -123,7 +141,7 @@ pub(crate) async fn register(
         }
         other => other,
     }
-    .map_err(classify)?;
+    .map_err(|error| classify(error, config))?;
     let unreadable = |cause: String| RegisterError::Failed(CallError::Answer { operation: OPERATION.name(), cause });
     let instance = RegisterContainerInstanceResponse::from_json(&answer)
         .map_err(|error| unreadable(error.to_string()))?
@@ -146,11 +164,13 @@ pub(crate) async fn register(
 /// The official agent creates the cluster it falls back to; a cluster that somebody named must exist.
 async fn create_default_cluster(api: &Client, config: &AgentConfig) -> Result<(), RegisterError> {
     let body = serde_json::json!({ "clusterName": config.cluster }).to_string();
-    api.call(Operation::CreateCluster, body.into_bytes()).await.map(drop).map_err(classify)
+    api.call(Operation::CreateCluster, body.into_bytes()).await.map(drop).map_err(|error| classify(error, config))
 }
 
-fn classify(error: CallError) -> RegisterError {
+fn classify(error: CallError, config: &AgentConfig) -> RegisterError {
     match error.code() {
+        "ClusterNotFoundException" => RegisterError::NoCluster { cluster: config.cluster.clone(), source: error },
+        _ if error.is_denied() => RegisterError::NotAccepted(error),
         "InvalidParameterException" | "ClientException" => RegisterError::Refused(error),
         _ => RegisterError::Failed(error),
     }

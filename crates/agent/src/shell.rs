@@ -33,9 +33,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::backoff::Backoff;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, PullLimits};
-use crate::engine::{Action, Engine, Input, LogLevel, Status, SubmitOutcome, TaskRecord};
+use crate::engine::{Action, Engine, Input, LogLevel, Status, TaskRecord};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;

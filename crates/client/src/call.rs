@@ -70,12 +70,12 @@ impl ClientConfig {
 #[derive(Debug, Error)]
 pub enum ClientError {
     /// The base URL is none.
-    #[error("{base_url:?} is not {source}")]
+    #[error("{base_url:?} is not {expected}")]
     BaseUrl {
         /// What was given.
         base_url: String,
         /// What it should be.
-        source: OriginError,
+        expected: OriginError,
     },
     /// There is nothing to verify the server with.
     #[error(transparent)]
@@ -222,7 +222,7 @@ impl Client {
     pub fn new(config: ClientConfig) -> Result<Self, ClientError> {
         let origin = match Origin::of(&config.base_url) {
             Ok((origin, path)) if matches!(path.as_str(), "" | "/") => origin,
-            _ => return Err(ClientError::BaseUrl { base_url: config.base_url, source: OriginError }),
+            _ => return Err(ClientError::BaseUrl { base_url: config.base_url, expected: OriginError }),
         };
         if origin.is_tls() {
             config.trust.load()?;

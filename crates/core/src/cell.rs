@@ -76,6 +76,11 @@ pub enum Command {
         /// Task ARNs.
         candidates: Vec<String>,
     },
+    /// The clock was set forward, or the machine slept: so much time did not really pass.
+    ClockLeapt {
+        /// How much, in milliseconds.
+        by_ms: i64,
+    },
     /// Time has passed.
     Tick,
 }
@@ -343,12 +348,16 @@ impl Cell {
     pub fn may_write(command: &Command) -> bool {
         match command {
             Command::Api { .. } | Command::Admin { .. } | Command::SessionOpened { .. } | Command::Tick => true,
-            Command::SessionClosed { .. } | Command::StopCandidates { .. } => false,
+            Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::ClockLeapt { .. } => false,
         }
     }
 
     /// Applies a command.
     pub fn apply(&mut self, now: Timestamp, entropy: Entropy, command: Command) -> Outcome {
+        if let Command::ClockLeapt { by_ms } = command {
+            self.liveness.leap(by_ms);
+            return Outcome { reply: Reply::None, group: None, effects: Vec::new() };
+        }
         let before = self.sequence;
         let mut turn = Turn {
             config: &self.config,
@@ -418,6 +427,8 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             session::confirm_stops(turn, instance, session, message_id, candidates);
             Reply::None
         }
+        // It is about the clocks of the cell, not about what they measure.
+        Command::ClockLeapt { .. } => Reply::None,
         Command::Tick => {
             instance::lost::tick(turn);
             task::retention::expire(turn);

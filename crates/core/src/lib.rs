@@ -12,6 +12,7 @@
 //! [`task_definition`], [`task`], [`placement`].
 
 pub mod cell;
+pub mod clock;
 pub mod cluster;
 pub mod config;
 mod decision;

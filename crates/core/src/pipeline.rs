@@ -261,7 +261,9 @@ fn refusal(command: &Command) -> Reply {
         Command::Api { .. } => Reply::Api(Err(not_written())),
         Command::Admin { .. } => Reply::Admin(Err(not_written())),
         Command::SessionOpened { .. } => Reply::Session(Err(SessionRefusal::Unavailable)),
-        Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::Tick => Reply::None,
+        Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::ClockLeapt { .. } | Command::Tick => {
+            Reply::None
+        }
     }
 }
 

@@ -48,10 +48,8 @@ impl EcsClient {
 
     /// The same, and what the server says of itself, for a command that cannot do without.
     pub(crate) fn running(data_dir: &DataDir, program: &str) -> Result<(Self, ServerFacts), CliError> {
-        Self::and_facts(data_dir)?.ok_or_else(|| CliError::NotRunning {
-            program: program.to_owned(),
-            data_dir: data_dir.path().to_owned(),
-        })
+        Self::and_facts(data_dir)?
+            .ok_or_else(|| CliError::NotRunning { program: program.to_owned(), data_dir: data_dir.path().to_owned() })
     }
 
     fn and_facts(data_dir: &DataDir) -> Result<Option<(Self, ServerFacts)>, CliError> {
@@ -90,8 +88,10 @@ impl EcsClient {
 
     /// The ARN of a family's newest active revision, if it has one.
     pub(crate) async fn newest_revision(&self, family: &str) -> Result<Option<String>, CliError> {
-        let request =
-            DescribeTaskDefinitionRequest { task_definition: family.to_owned(), ..DescribeTaskDefinitionRequest::default() };
+        let request = DescribeTaskDefinitionRequest {
+            task_definition: family.to_owned(),
+            ..DescribeTaskDefinitionRequest::default()
+        };
         let operation = ecs::Operation::DescribeTaskDefinition;
         match self.client.call(operation, request.to_json()).await {
             Ok(answer) => {

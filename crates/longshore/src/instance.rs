@@ -40,7 +40,10 @@ async fn revoke(args: RevokeInstanceArgs, program: &str) -> Result<(), CliError>
     };
     let identity = client.revoke_instance_identity(&request).await?;
     let mut output = Output::new();
-    output.tick(format_args!("key {} is revoked; its instances of cluster {} count as lost soon", identity.access_key_id, identity.cluster));
+    output.tick(format_args!(
+        "key {} is revoked; its instances of cluster {} count as lost soon",
+        identity.access_key_id, identity.cluster
+    ));
     output.note("containers on that machine run on: stop its agent and `docker stop` them there");
     Ok(())
 }
@@ -51,8 +54,10 @@ async fn evict(args: EvictArgs, program: &str) -> Result<(), CliError> {
     let evicted = client.release_mass_loss_brake(&args.cluster).await?;
     let mut output = Output::new();
     match evicted {
-        0 => output.note(format_args!("nothing to give up: the mass-loss brake does not hold in cluster {}", args.cluster)),
-        evicted => output.tick(format_args!("{evicted} instance(s) of cluster {} given up; their tasks are STOPPED", args.cluster)),
+        0 => output
+            .note(format_args!("nothing to give up: the mass-loss brake does not hold in cluster {}", args.cluster)),
+        evicted => output
+            .tick(format_args!("{evicted} instance(s) of cluster {} given up; their tasks are STOPPED", args.cluster)),
     }
     Ok(())
 }
@@ -92,7 +97,9 @@ fn status(row: &InstanceIdentity) -> String {
 
 fn agent(instance: &ContainerInstanceState, now: Timestamp) -> String {
     match (instance.agent_connected, instance.disconnected_at) {
-        (true, _) => instance.agent_version.clone().map_or_else(|| "connected".to_owned(), |v| format!("connected {v}")),
+        (true, _) => {
+            instance.agent_version.clone().map_or_else(|| "connected".to_owned(), |v| format!("connected {v}"))
+        }
         (false, Some(heard)) => format!("last heard {}", ago_text(heard, now)),
         (false, None) => "not connected".to_owned(),
     }

@@ -30,7 +30,13 @@ impl Registered {
         (revision.definition.as_bytes() == definition).then_some(&revision.arn)
     }
 
-    pub(crate) fn write(mut self, data_dir: &DataDir, family: &str, definition: &[u8], arn: &str) -> Result<(), CliError> {
+    pub(crate) fn write(
+        mut self,
+        data_dir: &DataDir,
+        family: &str,
+        definition: &[u8],
+        arn: &str,
+    ) -> Result<(), CliError> {
         let definition = String::from_utf8_lossy(definition).into_owned();
         self.0.insert(family.to_owned(), Revision { definition, arn: arn.to_owned() });
         write_json(&path(data_dir), &self)
@@ -49,9 +55,8 @@ mod tests {
     fn the_last_definition_of_a_family_is_known_to_the_byte() {
         let folder = tempfile::tempdir().unwrap();
         let data_dir = DataDir::new(folder.path()).unwrap();
-        let known = |definition: &[u8]| {
-            Registered::read(&data_dir).unwrap().revision("web", definition).map(str::to_owned)
-        };
+        let known =
+            |definition: &[u8]| Registered::read(&data_dir).unwrap().revision("web", definition).map(str::to_owned);
         assert_eq!(known(b"{}"), None);
         Registered::read(&data_dir).unwrap().write(&data_dir, "web", b"{}", "web:1").unwrap();
         assert_eq!(known(b"{}"), Some("web:1".to_owned()));

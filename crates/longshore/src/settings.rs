@@ -56,9 +56,8 @@ impl Default for Settings {
 impl Settings {
     /// These settings with what the arguments say in their place.
     pub(crate) fn with(mut self, args: &UpArgs) -> Result<Self, CliError> {
-        let absolute = |path: &PathBuf| {
-            std::path::absolute(path).map_err(CliError::file("find the absolute path of", path))
-        };
+        let absolute =
+            |path: &PathBuf| std::path::absolute(path).map_err(CliError::file("find the absolute path of", path));
         self.listen = args.listen.unwrap_or(self.listen);
         self.instances = args.instances.unwrap_or(self.instances);
         self.insecure = args.insecure.insecure.unwrap_or(self.insecure);
@@ -76,9 +75,7 @@ impl Settings {
         self.tls = match (tls.tls, &tls.tls_names, &tls.tls_cert, &tls.tls_key) {
             (_, _, Some(cert), Some(key)) => Tls::Given { cert: absolute(cert)?, key: absolute(key)? },
             (Some(false), ..) => Tls::Off,
-            (_, Some(names), ..) => {
-                Tls::Own { names: names.iter().filter(|name| !name.is_empty()).cloned().collect() }
-            }
+            (_, Some(names), ..) => Tls::Own { names: names.iter().filter(|name| !name.is_empty()).cloned().collect() },
             (Some(true), ..) => match self.tls {
                 own @ Tls::Own { .. } => own,
                 Tls::Off | Tls::Given { .. } => Tls::Own { names: Vec::new() },
@@ -206,7 +203,8 @@ mod tests {
 
     #[test]
     fn everything_can_be_taken_back() {
-        let all = "--insecure --tls --tls-name a --cpu 1 --memory 2 --zone z --instance-lost-after never --mass-loss-brake 1";
+        let all =
+            "--insecure --tls --tls-name a --cpu 1 --memory 2 --zone z --instance-lost-after never --mass-loss-brake 1";
         let none = "--insecure=false --tls=false --cpu= --memory= --zone= --instance-lost-after= --mass-loss-brake=";
         assert_ne!(after(&[all]), Settings::default());
         assert_eq!(after(&[all, none]), Settings::default());
@@ -226,7 +224,10 @@ mod tests {
         let settings: Settings = serde_json::from_str(r#"{"listen":"127.0.0.1:8470","instances":2}"#).unwrap();
         assert_eq!(settings, Settings { instances: 2, ..Settings::default() });
         let json = serde_json::to_string(&after(&["--tls-name a --instance-lost-after 90s"])).unwrap();
-        assert_eq!(serde_json::from_str::<Settings>(&json).unwrap(), after(&["--tls-name a --instance-lost-after 90s"]));
+        assert_eq!(
+            serde_json::from_str::<Settings>(&json).unwrap(),
+            after(&["--tls-name a --instance-lost-after 90s"])
+        );
     }
 
     #[test]

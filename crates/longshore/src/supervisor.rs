@@ -141,7 +141,7 @@ async fn keep_agent(
     let id = ledger.id();
     // An agent that registers with a cluster that is not there waits before it tries again: the cluster comes first.
     // If it cannot be made now, announcing tries again, and containers that run have their agent all the same.
-    if let Err(error) = make_cluster(plan).await {
+    if let Err(error) = make_cluster(&plan.data_dir).await {
         tracing::warn!("{}", error.with_causes());
     }
     let key = tokio::select! {
@@ -346,7 +346,7 @@ async fn announce_when_ready(plan: &Plan, ledger: &Ledger) {
     let mut complaint = String::new();
     let mut pause = LOOK_EVERY;
     loop {
-        match connected_instances(plan, &id).await {
+        match connected_instances(&plan.data_dir, &id).await {
             Ok(arns) if arns.len() >= plan.settings.instances as usize => {
                 tracing::info!(instances = arns.len(), "all container instances are connected");
                 ledger.update(|record| {
@@ -384,20 +384,21 @@ async fn await_machine_key(plan: &Plan, server: &ServerFacts, owner: &AccessKey)
     }
 }
 
-async fn make_cluster(plan: &Plan) -> Result<(), CliError> {
-    match EcsClient::for_data_dir(&plan.data_dir)? {
+async fn make_cluster(data_dir: &DataDir) -> Result<(), CliError> {
+    match EcsClient::for_data_dir(data_dir)? {
         Some(client) => client.create_cluster(CLUSTER).await,
         None => Ok(()),
     }
 }
 
-async fn connected_instances(plan: &Plan, id: &str) -> Result<Vec<String>, CliError> {
-    let Some(client) = EcsClient::for_data_dir(&plan.data_dir)? else {
+/// The instances of the directory with this id that are connected now.
+pub(crate) async fn connected_instances(data_dir: &DataDir, id: &str) -> Result<Vec<String>, CliError> {
+    let Some(client) = EcsClient::for_data_dir(data_dir)? else {
         return Ok(Vec::new());
     };
     match client.container_instances(CLUSTER).await {
         Ok(instances) => Ok(owned_and_connected(instances, id)),
-        Err(_) => make_cluster(plan).await.map(|()| Vec::new()),
+        Err(_) => make_cluster(data_dir).await.map(|()| Vec::new()),
     }
 }
 

@@ -211,7 +211,12 @@ mod tests {
             ),
             "{text}"
         );
-        assert!(text.contains("up to 2 machines") && text.contains("2 join(s)") && text.contains("1970-01-01 01:00:00 UTC (1h from now)"), "{text}");
+        assert!(
+            text.contains("up to 2 machines")
+                && text.contains("2 join(s)")
+                && text.contains("1970-01-01 01:00:00 UTC (1h from now)"),
+            "{text}"
+        );
         assert!(!text.contains("cannot reach"), "{text}");
     }
 

@@ -8,7 +8,7 @@ use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
 use crate::cli::UpArgs;
-use crate::data_dir::{DataDir, UpLock};
+use crate::data_dir::{DataDir, UpLock, UpRecord};
 use crate::environment::quoted;
 use crate::error::CliError;
 use crate::output::Output;
@@ -174,11 +174,12 @@ fn plan(args: &UpArgs, data_dir: &DataDir) -> Result<Plan, CliError> {
         let address = settings.listen;
         // Asked now, because the answer of a child would be in a log. A free port becomes a fixed one here, so that a
         // server that is started again is found where it was.
-        settings.listen =
-            TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|source| match source.kind() {
+        settings.listen = TcpListener::bind(address).and_then(|socket| socket.local_addr()).map_err(|source| {
+            match source.kind() {
                 std::io::ErrorKind::AddrInUse => CliError::AddressTaken { address },
                 _ => CliError::AddressUnusable { address, source },
-            })?;
+            }
+        })?;
     }
     Ok(Plan { data_dir: data_dir.clone(), settings })
 }
@@ -230,7 +231,8 @@ impl Show<'_> {
                     facts.endpoint, facts.region, facts.account_id
                 ));
             }
-            if record.ready && listening {
+            // The record tells of the start; an agent may have been cut off since, by the server for instance.
+            if record.ready && listening && self.all_connected(&record).await {
                 for arn in &record.instance_arns {
                     self.output.tick(format_args!("container instance {arn} is connected"));
                 }
@@ -247,6 +249,11 @@ impl Show<'_> {
             }
             sleep(LOOK_EVERY).await;
         }
+    }
+
+    async fn all_connected(&self, record: &UpRecord) -> bool {
+        let connected = supervisor::connected_instances(self.data_dir, &record.id).await.unwrap_or_default();
+        record.instance_arns.iter().all(|arn| connected.contains(arn))
     }
 
     fn never_ready(&self, name: &str, what: &'static str) -> CliError {

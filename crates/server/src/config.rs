@@ -86,10 +86,10 @@ impl ServerConfig {
         if self.account_id.len() != 12 || !self.account_id.bytes().all(|byte| byte.is_ascii_digit()) {
             return setting("--account-id", &self.account_id, "an account id has twelve digits");
         }
-        if let Some(TlsConfig::Own { names }) = &self.tls {
-            if let Some(name) = names.iter().find(|name| !tls::is_name(name)) {
-                return setting("--tls-name", name, "a DNS name such as ecs.example.com, or an address");
-            }
+        if let Some(TlsConfig::Own { names }) = &self.tls
+            && let Some(name) = names.iter().find(|name| !tls::is_name(name))
+        {
+            return setting("--tls-name", name, "a DNS name such as ecs.example.com, or an address");
         }
         if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
             return Err(ServerError::PlainHttpBeyondLoopback { listen: self.listen, port: self.listen.port() });

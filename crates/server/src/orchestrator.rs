@@ -17,11 +17,8 @@ pub trait Orchestrator: Send + Sync + 'static {
     fn call(&self, principal: Principal, request: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>>;
 
     /// Carries out a request of the administration in the same way.
-    fn administer(
-        &self,
-        principal: Principal,
-        request: admin::Request,
-    ) -> BoxFuture<'static, Result<Answer, ApiError>>;
+    fn administer(&self, principal: Principal, request: admin::Request)
+    -> BoxFuture<'static, Result<Answer, ApiError>>;
 
     /// Whether `principal` may make a request that the edge answers itself.
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError>;

@@ -126,7 +126,10 @@ async fn oversize_bodies_are_refused_in_json() {
 
     // Without a length, the body shows its size only as it comes.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
-    stream.write_all(head(&call("CreateCluster", b""), served.addr, "transfer-encoding: chunked").as_bytes()).await.unwrap();
+    stream
+        .write_all(head(&call("CreateCluster", b""), served.addr, "transfer-encoding: chunked").as_bytes())
+        .await
+        .unwrap();
     for _ in 0..20 {
         stream.write_all(b"64\r\n").await.unwrap();
         stream.write_all(&[b' '; 100]).await.unwrap();

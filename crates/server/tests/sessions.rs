@@ -153,7 +153,10 @@ async fn a_session_carries_messages_both_ways_and_is_reported_at_both_ends() {
 
     socket.close(None).await.unwrap();
     let ended = command(&mut served).await;
-    assert!(matches!(ended, Command::SessionClosed { instance: INSTANCE, session: of, .. } if of == session), "{ended:?}");
+    assert!(
+        matches!(ended, Command::SessionClosed { instance: INSTANCE, session: of, .. } if of == session),
+        "{ended:?}"
+    );
     assert_eq!(served.sessions.connected(), 0);
 }
 

@@ -62,6 +62,9 @@ impl Behaviour {
     }
 }
 
+/// The clusters in which instances are. Most are in the first.
+pub(crate) const CLUSTERS: [&str; 2] = ["default", "other"];
+
 /// The families, in the order in which they are registered.
 pub(crate) const FAMILIES: [&str; 9] =
     ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow"];

@@ -7,15 +7,14 @@ use longshore_api::{ApiError, error as common};
 use longshore_core::task::status::DesiredStatus;
 use serde_json::{Value, json};
 
-use crate::catalog::{self, FAMILIES};
-use crate::event::Event;
+use crate::catalog::{self, CLUSTERS, FAMILIES};
+use crate::event::{Ask, Event};
 use crate::network::Caller;
-use crate::oracle::{Step, broken, id_of};
+use crate::oracle::{Step, broken, ensure, id_of};
 use crate::random::Random;
+use crate::server::owner;
 use crate::world::World;
 
-/// The access key of the clients.
-const KEY: u32 = 1;
 /// Attempts before a client loses interest.
 const TRIES: u32 = 5;
 
@@ -31,6 +30,8 @@ pub(crate) struct Clients {
     pub(crate) tasks: Vec<String>,
     /// Requests with a token that were answered: the request's document, and the tasks of the answer.
     answered: BTreeMap<String, (Value, Vec<String>)>,
+    /// The furthest status that anybody has seen, of each task.
+    seen: BTreeMap<String, String>,
     /// Answers of any kind.
     pub(crate) answers: u64,
 }
@@ -53,8 +54,10 @@ enum Purpose {
     },
     /// The token was used with another request: this one must be refused.
     Conflict,
-    Describe(Vec<String>),
+    /// The tasks, and the last status that was seen of each.
+    Describe(Vec<(String, Option<String>)>),
     List {
+        cluster: &'static str,
         must: BTreeSet<String>,
         listed: Vec<String>,
         size: i64,
@@ -71,6 +74,7 @@ impl Clients {
             families: Vec::new(),
             tasks: Vec::new(),
             answered: BTreeMap::new(),
+            seen: BTreeMap::new(),
             answers: 0,
         }
     }
@@ -105,14 +109,20 @@ impl World {
         self.trace(format_args!("client {client}: {}", request.operation().name()));
         let again = request.clone();
         self.clients.each[client] = Some(Pending { number, request: again, tries: 1, purpose });
-        self.call(KEY, request, Caller::Client { client, request: number });
+        self.call(owner(), Ask::Ecs(request), Caller::Client { client, request: number });
     }
 
     fn setup(&mut self, step: usize) -> Option<Request> {
-        match step.checked_sub(1) {
-            None => catalog::request(Operation::CreateCluster, &json!({})),
+        match step.checked_sub(CLUSTERS.len()) {
+            None => catalog::request(Operation::CreateCluster, &json!({"clusterName": CLUSTERS[step]})),
             Some(family) => catalog::register(FAMILIES.get(family)?),
         }
+    }
+
+    /// The cluster of some instance.
+    fn some_cluster(&mut self) -> &'static str {
+        let homes = &self.weather.homes;
+        self.clients.random.pick(homes).map_or(CLUSTERS[0], |home| home.2)
     }
 
     /// What a client could want now.
@@ -129,12 +139,13 @@ impl World {
     }
 
     fn run_idea(&mut self) -> (Option<Request>, Purpose) {
+        let cluster = self.some_cluster();
         let random = &mut self.clients.random;
         let Some(family) = random.pick(&self.clients.families).copied() else { return (None, Purpose::Other) };
         let count = if random.per_mille(700) { random.between(1, 2) } else { random.between(3, 10) };
         self.clients.next += 1;
         let mark = format!("run-{}", self.clients.next);
-        let mut document = json!({"taskDefinition": family, "count": count, "startedBy": mark});
+        let mut document = json!({"cluster": cluster, "taskDefinition": family, "count": count, "startedBy": mark});
         let token = random.per_mille(600).then(|| format!("token-{}", self.clients.next));
         if let Some(token) = &token {
             document["clientToken"] = json!(token);
@@ -148,22 +159,30 @@ impl World {
     fn stop_idea(&mut self) -> Option<Request> {
         let random = &mut self.clients.random;
         let arn = random.pick(&self.clients.tasks)?;
-        catalog::request(Operation::StopTask, &json!({"task": arn, "reason": "enough"}))
+        catalog::request(Operation::StopTask, &json!({"cluster": cluster_of(arn), "task": arn, "reason": "enough"}))
     }
 
     fn describe_idea(&mut self) -> (Option<Request>, Purpose) {
         let clients = &mut self.clients;
-        let wanted: BTreeSet<String> = (0..5).filter_map(|_| clients.random.pick(&clients.tasks).cloned()).collect();
-        let wanted: Vec<String> = wanted.into_iter().collect();
-        (catalog::request(Operation::DescribeTasks, &json!({"tasks": wanted})), Purpose::Describe(wanted))
+        let picked: BTreeSet<&String> = (0..5).filter_map(|_| clients.random.pick(&clients.tasks)).collect();
+        let cluster = picked.first().map_or(CLUSTERS[0], |arn| cluster_of(arn)).to_owned();
+        let here = picked.into_iter().filter(|arn| cluster_of(arn) == cluster);
+        // What was seen of a task before it is asked about: the answer may not be older.
+        let wanted: Vec<(String, Option<String>)> =
+            here.map(|arn| (arn.clone(), clients.seen.get(arn).cloned())).collect();
+        let arns: Vec<&String> = wanted.iter().map(|(arn, _)| arn).collect();
+        let request = catalog::request(Operation::DescribeTasks, &json!({"cluster": cluster, "tasks": arns}));
+        (request, Purpose::Describe(wanted))
     }
 
     fn list_idea(&mut self) -> (Option<Request>, Purpose) {
+        let cluster = self.some_cluster();
         let size = self.clients.random.between(1, 12);
-        let wanted = self.oracle.tasks.iter().filter(|(_, task)| task.desired == DesiredStatus::Running);
-        let must = wanted.map(|(id, _)| id.clone()).collect();
-        let request = catalog::request(Operation::ListTasks, &json!({"maxResults": size}));
-        (request, Purpose::List { must, listed: Vec::new(), size })
+        let arns = self.clients.tasks.iter().filter(|arn| cluster_of(arn) == cluster).map(|arn| id_of(arn).to_owned());
+        let wanted = |id: &String| self.oracle.tasks.get(id).is_some_and(|t| t.desired == DesiredStatus::Running);
+        let must = arns.filter(wanted).collect();
+        let request = catalog::request(Operation::ListTasks, &json!({"cluster": cluster, "maxResults": size}));
+        (request, Purpose::List { cluster, must, listed: Vec::new(), size })
     }
 
     /// A request that was answered, once more; or another one with its token.
@@ -185,22 +204,21 @@ impl World {
     }
 
     fn other_idea(&mut self, draw: usize) -> Option<Request> {
+        let lived_in = self.default_is_lived_in();
         let random = &mut self.clients.random;
         let spare = json!({"clusterName": format!("spare-{}", random.below(3))});
         match draw {
             82 | 83 => catalog::request(Operation::CreateCluster, &spare),
             84 | 85 => catalog::request(Operation::DeleteCluster, &json!({"cluster": spare["clusterName"]})),
             // Refused, once an instance lives in it; before that it would leave the agents without a home.
-            86 if self.agents.iter().any(|agent| agent.disk.instance_arn.is_some()) => {
-                catalog::request(Operation::DeleteCluster, &json!({"cluster": "default"}))
-            }
+            86 if lived_in => catalog::request(Operation::DeleteCluster, &json!({"cluster": CLUSTERS[0]})),
             86..90 => {
                 let images = ["sim/missing", "sim/flaky-pull", "sim/no-create", "sim/no-start", "sim/ends"];
                 catalog::misbehaving("broken", random.pick(&images)?)
             }
             90 => catalog::request(Operation::DeregisterTaskDefinition, &json!({"taskDefinition": "broken:1"})),
             91..94 => catalog::request(Operation::ListContainerInstances, &json!({})),
-            94..96 => catalog::request(Operation::DescribeClusters, &json!({"include": ["STATISTICS"]})),
+            94..96 => catalog::request(Operation::DescribeClusters, &json!({"clusters": CLUSTERS, "include": ["STATISTICS"]})),
             96 | 97 => catalog::request(Operation::ListTaskDefinitions, &json!({"maxResults": 2})),
             _ => {
                 // A cluster without instances takes no tasks.
@@ -208,6 +226,12 @@ impl World {
                 catalog::request(Operation::RunTask, &document)
             }
         }
+    }
+
+    /// Whether deleting the default cluster is refused: an instance is there that nobody can give back meanwhile.
+    fn default_is_lived_in(&self) -> bool {
+        let here = self.agents.iter().filter(|agent| agent.cluster == CLUSTERS[0]);
+        self.weather.operator_pause_ms == 0 && here.into_iter().any(|agent| agent.disk.instance_arn.is_some())
     }
 
     /// An answer, or none.
@@ -241,7 +265,7 @@ impl World {
         let number = self.clients.next;
         let request = pending.request.clone();
         self.clients.each[client] = Some(Pending { number, tries: pending.tries + 1, ..pending });
-        self.call(KEY, request, Caller::Client { client, request: number });
+        self.call(owner(), Ask::Ecs(request), Caller::Client { client, request: number });
     }
 
     fn refused(&mut self, client: usize, pending: Pending, refused: &ApiError) -> Step {
@@ -270,7 +294,8 @@ impl World {
     fn answered(&mut self, client: usize, pending: Pending, response: Response) -> Step {
         match (pending.purpose, response) {
             (Purpose::Setup(step), _) => {
-                self.clients.families.extend(step.checked_sub(1).and_then(|family| FAMILIES.get(family)));
+                let family = step.checked_sub(CLUSTERS.len());
+                self.clients.families.extend(family.and_then(|family| FAMILIES.get(family)));
                 if let Some(request) = self.setup(step + 1) {
                     self.ask(client, request, Purpose::Setup(step + 1));
                 }
@@ -279,8 +304,8 @@ impl World {
             (Purpose::Run { count, token }, Response::RunTask(response)) => self.ran(count, token, *response),
             (Purpose::Conflict, response) => broken(11, format!("a token took another request: {response:?}")),
             (Purpose::Describe(wanted), Response::DescribeTasks(response)) => self.described(&wanted, &response),
-            (Purpose::List { must, listed, size }, Response::ListTasks(response)) => {
-                self.listed(client, must, listed, size, *response)
+            (Purpose::List { cluster, must, listed, size }, Response::ListTasks(response)) => {
+                self.listed(client, (cluster, size), must, listed, *response)
             }
             (Purpose::Other, _) => Ok(()),
             (purpose, response) => broken(0, format!("{purpose:?} was answered with {response:?}")),
@@ -333,16 +358,24 @@ impl World {
         }
     }
 
-    fn described(&self, wanted: &[String], response: &types::DescribeTasksResponse) -> Step {
+    /// Tasks are as they were seen before, or further.
+    fn described(&mut self, wanted: &[(String, Option<String>)], response: &types::DescribeTasksResponse) -> Step {
+        const ORDER: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
+        let rank = |status: Option<&String>| ORDER.iter().position(|known| Some(*known) == status.map(String::as_str));
         let tasks = response.tasks.as_deref().unwrap_or_default();
-        for arn in wanted {
+        for (arn, seen) in wanted {
             let found = tasks.iter().find(|task| task.task_arn.as_ref() == Some(arn));
-            match found {
-                None if !self.oracle.is_gone(arn) => return broken(4, format!("task {arn} is not described")),
-                Some(task) if task.last_status.as_deref() == Some("STOPPED") && task.stopped_reason.is_none() => {
-                    return broken(4, format!("task {arn} is STOPPED without a reason"));
-                }
-                _ => {}
+            let Some(task) = found else {
+                ensure(self.oracle.is_gone(arn), 4, || format!("task {arn} is not described"))?;
+                continue;
+            };
+            let status = task.last_status.as_ref();
+            ensure(status.is_none_or(|s| s != "STOPPED") || task.stopped_reason.is_some(), 4, || {
+                format!("task {arn} is STOPPED without a reason")
+            })?;
+            ensure(rank(status) >= rank(seen.as_ref()), 5, || format!("task {arn} is {status:?}, it was {seen:?}"))?;
+            if let Some(status) = status.filter(|_| rank(status) > rank(self.clients.seen.get(arn))) {
+                self.clients.seen.insert(arn.clone(), status.clone());
             }
         }
         Ok(())
@@ -352,16 +385,16 @@ impl World {
     fn listed(
         &mut self,
         client: usize,
+        (cluster, size): (&'static str, i64),
         must: BTreeSet<String>,
         mut listed: Vec<String>,
-        size: i64,
         response: types::ListTasksResponse,
     ) -> Step {
         listed.extend(response.task_arns.unwrap_or_default().iter().map(|arn| id_of(arn).to_owned()));
         if let Some(token) = response.next_token {
-            let document = json!({"maxResults": size, "nextToken": token});
+            let document = json!({"cluster": cluster, "maxResults": size, "nextToken": token});
             if let Some(request) = catalog::request(Operation::ListTasks, &document) {
-                self.ask(client, request, Purpose::List { must, listed, size });
+                self.ask(client, request, Purpose::List { cluster, must, listed, size });
             }
             return Ok(());
         }
@@ -375,4 +408,9 @@ impl World {
             Some(missed) => broken(0, format!("task {missed} runs all the time and is not listed: {listed:?}")),
         }
     }
+}
+
+/// The name of a task's cluster.
+fn cluster_of(arn: &str) -> &str {
+    arn.split('/').nth(1).unwrap_or_default()
 }

@@ -11,9 +11,13 @@ use longshore_agent::engine::{
 use longshore_api::Timestamp;
 use serde_json::Value;
 
+use crate::brain::Kind;
 use crate::catalog::Behaviour;
+use crate::clock::Clock;
 use crate::event::{Event, Life};
-use crate::oracle::{Step, broken};
+use crate::network::Link;
+use crate::oracle::{Step, Violation, broken};
+use crate::plan::Sabotage;
 use crate::random::Random;
 use crate::world::World;
 
@@ -24,7 +28,17 @@ pub(crate) const LONGEST_CALL_MS: i64 = 1_500;
 #[derive(Debug)]
 pub(crate) struct Host {
     pub(crate) name: String,
+    /// Whether Docker answers.
     pub(crate) up: bool,
+    /// The machine is gone for good.
+    pub(crate) gone: bool,
+    pub(crate) clock: Clock,
+    pub(crate) link: Link,
+    pub(crate) link_whole_at: Timestamp,
+    /// The access key that it got by joining.
+    pub(crate) identity: Option<String>,
+    /// How often it was made to join anew.
+    pub(crate) joins: u32,
     random: Random,
     images: BTreeSet<String>,
     /// By name.
@@ -54,7 +68,20 @@ pub(crate) enum State {
 
 impl Host {
     pub(crate) fn new(name: String, random: Random) -> Self {
-        Self { name, up: true, random, images: BTreeSet::new(), containers: BTreeMap::new(), next_id: 0 }
+        Self {
+            name,
+            up: true,
+            gone: false,
+            clock: Clock::default(),
+            link: Link::Whole,
+            link_whole_at: Timestamp::from_millis(0),
+            identity: None,
+            joins: 0,
+            random,
+            images: BTreeSet::new(),
+            containers: BTreeMap::new(),
+            next_id: 0,
+        }
     }
 
     fn find(&mut self, target: &str) -> Option<&mut Container> {
@@ -81,10 +108,17 @@ impl Host {
             .collect()
     }
 
-    /// Ports bound now.
-    fn bound(&self) -> BTreeSet<(Protocol, u16)> {
+    /// Ports bound now, and by whom.
+    fn bound(&self) -> BTreeMap<(Protocol, u16), ContainerKey> {
         let running = self.containers.values().filter(|container| container.state == State::Running);
-        running.flat_map(|container| container.ports.iter().map(|port| (port.protocol, port.host_port))).collect()
+        let ports = running.flat_map(|container| container.ports.iter().map(|port| (container.key.clone(), port)));
+        ports.map(|(key, port)| ((port.protocol, port.host_port), key)).collect()
+    }
+
+    /// Somebody removes every container of an instance by force.
+    pub(crate) fn wipe(&mut self, instance_arn: &str) -> Vec<ContainerKey> {
+        let theirs = self.containers.extract_if(.., |_, container| container.instance_arn == instance_arn);
+        theirs.map(|(_, container)| container.key).collect()
     }
 
     /// Power fails: every process ends.
@@ -99,12 +133,14 @@ impl Host {
 }
 
 impl Container {
-    fn inspection(&self) -> Inspection {
+    /// What Docker says of it. An agent that does not look takes what once ran for running.
+    fn inspection(&self, unverified: bool) -> Inspection {
         Inspection {
             docker_id: self.id.clone(),
             state: match &self.state {
                 State::Created => RunState::Created,
                 State::Running => RunState::Running,
+                State::Exited { .. } if unverified && self.starts > 0 => RunState::Running,
                 State::Exited { code, out_of_memory, at, error } => RunState::Exited {
                     exit_code: *code,
                     oom_killed: *out_of_memory,
@@ -188,7 +224,7 @@ impl World {
         Ok(())
     }
 
-    fn docker_answers(&mut self, agent: usize, action: Action) -> Result<Input, crate::oracle::Violation> {
+    fn docker_answers(&mut self, agent: usize, action: Action) -> Result<Input, Violation> {
         let host = self.agents[agent].host;
         Ok(match action {
             Action::InspectImage { container, image } => {
@@ -200,7 +236,7 @@ impl World {
                 Input::ImagePulled { container, result }
             }
             Action::Create { container, spec, .. } => {
-                let result = self.create(host, &container, &spec)?;
+                let result = self.create(agent, &container, &spec)?;
                 Input::Created { container, result }
             }
             Action::Start { container, docker_id, .. } => {
@@ -212,20 +248,21 @@ impl World {
                 Input::Stopped { container, result }
             }
             Action::Inspect { container, target } => {
-                let result = self.hosts[host].by_target(&target).map(|found| found.inspection());
+                let unverified = self.plan.sabotage == Some(Sabotage::AdoptUnverified);
+                let result = self.hosts[host].by_target(&target).map(|found| found.inspection(unverified));
                 Input::Inspected { container, result }
             }
             Action::Remove { container, target } => {
-                let result = self.remove(host, &container, &target)?;
+                let result = self.remove(host, &target);
                 Input::Removed { container, result }
             }
             Action::FindContainers { task_arn } => {
-                let mut found =
-                    self.hosts[host].list(self.agents[agent].disk.instance_arn.as_deref().unwrap_or_default());
+                let arn = self.agents[agent].disk.instance_arn.as_deref().unwrap_or_default();
+                let mut found = self.hosts[host].list(arn);
                 found.retain(|found| found.container.task_arn == task_arn);
                 Input::ContainersFound { task_arn, result: Ok(found) }
             }
-            other => return Err(crate::oracle::Violation::new(0, format!("{other:?} is nothing for Docker"))),
+            other => return Err(Violation::new(0, format!("{other:?} is nothing for Docker"))),
         })
     }
 
@@ -249,11 +286,17 @@ impl World {
 
     fn create(
         &mut self,
-        host: usize,
+        agent: usize,
         key: &ContainerKey,
         spec: &ContainerSpec,
-    ) -> Result<Result<String, DockerError>, crate::oracle::Violation> {
-        let known = &mut self.hosts[host];
+    ) -> Result<Result<String, DockerError>, Violation> {
+        let agent = &self.agents[agent];
+        // The official agent does not say in a label whose a container is.
+        let instance_arn = match agent.kind {
+            Kind::Ours => label(&spec.body, "longshore.container-instance-arn"),
+            Kind::Official => agent.disk.instance_arn.clone().unwrap_or_default(),
+        };
+        let known = &mut self.hosts[agent.host];
         if known.containers.contains_key(&spec.name) {
             return Ok(Err(DockerError::NameInUse(format!("The container name \"/{}\" is already in use", spec.name))));
         }
@@ -271,7 +314,7 @@ impl World {
                 task_arn: label(&spec.body, "com.amazonaws.ecs.task-arn"),
                 name: label(&spec.body, "com.amazonaws.ecs.container-name"),
             },
-            instance_arn: label(&spec.body, "longshore.container-instance-arn"),
+            instance_arn,
             behaviour,
             wanted_ports: wanted_ports(&spec.body),
             ports: Vec::new(),
@@ -292,8 +335,9 @@ impl World {
         agent: usize,
         key: &ContainerKey,
         target: &str,
-    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
+    ) -> Result<Result<(), DockerError>, Violation> {
         let index = self.agents[agent].host;
+        let at = self.hosts[index].clock.read(self.now);
         let host = &mut self.hosts[index];
         let bound = host.bound();
         let container = match host.by_target(target) {
@@ -305,7 +349,7 @@ impl World {
         }
         if container.behaviour == Behaviour::NoStart {
             let error = "exec: \"nothing\": executable file not found".to_owned();
-            let (at, out_of_memory) = (self.now, false);
+            let (at, out_of_memory) = (at, false);
             container.state = State::Exited { code: 127, out_of_memory, at, error: Some(error.clone()) };
             self.oracle.excuse(&key.task_arn);
             return Ok(Err(DockerError::Failed(error)));
@@ -314,12 +358,18 @@ impl World {
         let mut ports = Vec::new();
         for (fixed, container_port, protocol) in container.wanted_ports.clone() {
             let host_port = match fixed {
-                Some(port) if bound.contains(&(protocol, port)) => {
-                    return broken(3, format!("host port {port} is taken when {key:?} wants it"));
+                Some(port) if bound.contains_key(&(protocol, port)) => {
+                    let holder = &bound[&(protocol, port)];
+                    // Whoever deregisters a machine without its agent says that nothing runs there any more.
+                    if !self.oracle.is_given_back(holder) {
+                        return broken(3, format!("host port {port} is {holder:?}'s when {key:?} wants it"));
+                    }
+                    self.oracle.excuse(&key.task_arn);
+                    return Ok(Err(DockerError::Failed(format!("Bind for 0.0.0.0:{port} failed: port is already allocated"))));
                 }
                 Some(port) => port,
                 None => {
-                    while bound.contains(&(protocol, dynamic)) {
+                    while bound.contains_key(&(protocol, dynamic)) {
                         dynamic += 1;
                     }
                     dynamic += 1;
@@ -355,38 +405,29 @@ impl World {
         host: usize,
         key: &ContainerKey,
         target: &str,
-    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
-        let now = self.now;
+    ) -> Result<Result<(), DockerError>, Violation> {
+        let now = self.hosts[host].clock.read(self.now);
         let container = match self.hosts[host].by_target(target) {
             Ok(container) => container,
             Err(missing) => return Ok(Err(missing)),
         };
         if container.state == State::Running {
             container.state = State::Exited { code: 143, out_of_memory: false, at: now, error: None };
-            self.oracle.stopped_by_agent(key)?;
+            self.oracle.stopped_by_agent(key, now)?;
             self.died(host, key.clone(), 143);
         }
         Ok(Ok(()))
     }
 
-    fn remove(
-        &mut self,
-        host: usize,
-        key: &ContainerKey,
-        target: &str,
-    ) -> Result<Result<(), DockerError>, crate::oracle::Violation> {
+    fn remove(&mut self, host: usize, target: &str) -> Result<(), DockerError> {
         let host = &mut self.hosts[host];
-        let found = match host.by_target(target) {
-            Ok(container) => container.id.clone(),
-            Err(missing) => return Ok(Err(missing)),
-        };
-        let running =
-            host.containers.values().any(|container| container.id == found && container.state == State::Running);
+        let found = host.by_target(target)?;
+        let (id, running) = (found.id.clone(), found.state == State::Running);
         if running {
-            return broken(12, format!("{key:?} is removed while it runs"));
+            return Err(DockerError::Failed(format!("You cannot remove a running container {id}. Stop it first")));
         }
-        host.containers.retain(|_, container| container.id != found);
-        Ok(Ok(()))
+        host.containers.retain(|_, container| container.id != id);
+        Ok(())
     }
 
     /// Docker's event stream says that a container died; an agent that listens hears it.
@@ -402,14 +443,14 @@ impl World {
         let owner = self.hosts[host].containers.values().find(|known| known.key == *container);
         let owner = owner.map(|container| container.instance_arn.clone());
         let listening = self.agents.iter().enumerate().find(|(_, agent)| agent.disk.instance_arn == owner);
-        if let Some((index, life)) = listening.and_then(|(index, agent)| Some((index, agent.engine_life()?))) {
+        if let Some((index, life)) = listening.and_then(|(index, agent)| Some((index, agent.brain_life()?))) {
             let delay = self.hosts[host].random.between(0, 300);
             self.after(delay, Event::AgentInput(index, life, Box::new(input)));
         }
     }
 
     pub(crate) fn container_ends(&mut self, host: usize, id: &str, exit_code: i32, out_of_memory: bool) {
-        let now = self.now;
+        let now = self.hosts[host].clock.read(self.now);
         let Some(container) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
             return;
         };
@@ -461,7 +502,7 @@ impl World {
         self.trace(format_args!("Docker of host {host} is back"));
         for agent in 0..self.agents.len() {
             if self.agents[agent].host == host
-                && let Some(life) = self.agents[agent].engine_life()
+                && let Some(life) = self.agents[agent].brain_life()
             {
                 self.after(50, Event::AgentLooksAtDocker(agent, life));
             }

@@ -3,9 +3,13 @@
 use longshore_agent::engine::{Action, Input};
 use longshore_agent_protocol::acs::AgentMessage;
 use longshore_api::ecs::{Request, Response};
-use longshore_api::{ApiError, Timestamp};
+use longshore_api::{ApiError, Timestamp, admin};
+use longshore_core::Principal;
+use longshore_core::identity;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::pipeline::Committed;
+
+use crate::operator::Errand;
 
 /// A connection between an agent and the server.
 pub(crate) type ConnId = u64;
@@ -13,6 +17,23 @@ pub(crate) type ConnId = u64;
 pub(crate) type CallId = u64;
 /// Which life of a process something belongs to: what an earlier life awaited means nothing to a later one.
 pub(crate) type Life = u64;
+
+/// What a call asks for.
+#[derive(Clone, Debug)]
+pub(crate) enum Ask {
+    Ecs(Request),
+    Admin(admin::Request),
+}
+
+/// What a call is told.
+#[derive(Clone, Debug)]
+pub(crate) enum Told {
+    Ecs(Response),
+    Admin(identity::Answer),
+}
+
+/// The end of a call.
+pub(crate) type Answer = Result<Told, ApiError>;
 
 /// Something that happens at a time.
 #[derive(Debug)]
@@ -32,16 +53,18 @@ pub(crate) enum Event {
     /// A request arrives at the server.
     Request {
         call: CallId,
-        key: u32,
-        request: Box<Request>,
+        principal: Principal,
+        ask: Box<Ask>,
     },
     /// Its answer arrives at the caller.
     Response {
         call: CallId,
-        answer: Box<Result<Response, ApiError>>,
+        answer: Box<Answer>,
     },
     /// The caller gives up, or learns that nobody is there.
     CallFails(CallId),
+    /// A machine's network works again.
+    LinkHeals(usize),
 
     /// A connection's first bytes arrive at the server.
     Dial(ConnId),
@@ -49,6 +72,11 @@ pub(crate) enum Event {
     ToServer(ConnId, Box<AgentMessage>),
     AgentHangsUp(ConnId),
     ServerHangsUp(ConnId),
+    /// The server's end is due to say that it is there.
+    Heartbeat(ConnId),
+    /// An end looks whether the other has fallen silent.
+    AgentListens(ConnId),
+    ServerListens(ConnId),
 
     AgentStart(usize),
     AgentRegisters(usize, Life),
@@ -64,7 +92,8 @@ pub(crate) enum Event {
         tries: u32,
     },
     AgentLooksAtDocker(usize, Life),
-    PartitionEnds(usize),
+    /// An operator sets an instance up from nothing.
+    Reinstall(usize),
 
     /// Docker carries out what an agent asked for.
     DockerDoes {
@@ -86,6 +115,11 @@ pub(crate) enum Event {
     DockerUp(usize),
 
     ClientWakes(usize),
+    OperatorWakes,
+    /// The operator tries again.
+    Errand(Box<Errand>),
+    /// The operator gives up what has not come back.
+    OperatorTidiesUp,
     Fault,
     StormEnds,
 }
@@ -95,6 +129,7 @@ pub(crate) enum Event {
 pub(crate) enum Frame {
     Opened,
     Refused(SessionRefusal),
+    Heartbeat(String),
     /// A message as it is on the wire.
     Message(String),
     Closed,

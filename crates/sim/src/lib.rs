@@ -13,17 +13,26 @@
 //! `oracle` (what must always hold) and `settled` (what must hold in the end).
 
 mod agent;
+mod brain;
 mod catalog;
 mod client;
+mod clock;
+mod connection;
 mod docker;
 mod event;
+mod faults;
 mod network;
+mod official;
+mod operator;
 mod oracle;
 mod plan;
 mod random;
 mod server;
+mod sessions;
 mod settled;
+mod shell;
 mod trace;
+mod weather;
 mod world;
 
 pub use oracle::Violation;
@@ -46,8 +55,29 @@ pub struct Summary {
     pub loads: u64,
     /// Tasks that were acknowledged to clients.
     pub tasks: u64,
-    /// Messages between the parts.
+    /// Messages between the parts, heartbeats not counted.
     pub messages: u64,
+    /// Instances that were given up.
+    pub losses: u64,
+    /// Instances that came back after that.
+    pub returns: u64,
+}
+
+impl std::ops::AddAssign for Summary {
+    /// Sums figures up; a sum has no trace.
+    fn add_assign(&mut self, one: Self) {
+        *self = Self {
+            trace_hash: 0,
+            events: self.events + one.events,
+            faults: self.faults + one.faults,
+            commits: self.commits + one.commits,
+            loads: self.loads + one.loads,
+            tasks: self.tasks + one.tasks,
+            messages: self.messages + one.messages,
+            losses: self.losses + one.losses,
+            returns: self.returns + one.returns,
+        };
+    }
 }
 
 /// A run that broke a promise.
@@ -77,6 +107,8 @@ pub fn simulate(plan: Plan) -> Result<Summary, Box<Failure>> {
             loads: world.server.loads,
             tasks: world.clients.tasks.len() as u64,
             messages: world.network.messages,
+            losses: world.losses,
+            returns: world.returns,
         }),
         Err(violation) => Err(Box::new(Failure { seed: plan.seed, violation, tail: world.tail() })),
     }

@@ -1,6 +1,4 @@
-//! What a run is to be like.
-
-use crate::random::Random;
+//! What a run is to be like, and the deliberate mistakes that prove that the invariants notice.
 
 /// A run. Two runs of the same plan are the same run.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,11 +39,31 @@ pub enum Sabotage {
     ForgetToken,
     /// An agent that restarts starts exited containers again.
     RestartExited,
+    /// A report that a task has stopped is acknowledged, and what the task held is never given back.
+    ForgetRelease,
+    /// The server takes an agent for silent that it has just heard.
+    EvictConnected,
+    /// The loss clock starts before the agent was last heard of.
+    EvictEarly,
+    /// The server never notices that an agent has fallen silent.
+    NeverEvict,
+    /// Whenever the mass-loss brake engages, somebody releases it.
+    IgnoreBrake,
+    /// Stale copies on an instance that is back are not told to stop.
+    KeepStaleCopies,
+    /// An agent does what an old session says.
+    ObeyOldSession,
+    /// Tasks are placed on instances that drain.
+    PlaceOnDraining,
+    /// An agent that restarts believes its records instead of Docker.
+    AdoptUnverified,
+    /// An agent carries out an order to start twice when it comes twice.
+    RunTwice,
 }
 
 impl Sabotage {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 18] = [
         Self::ReplyBeforeCommit,
         Self::LyingDisk,
         Self::DropSave,
@@ -54,104 +72,33 @@ impl Sabotage {
         Self::StopOnLostSession,
         Self::ForgetToken,
         Self::RestartExited,
+        Self::ForgetRelease,
+        Self::EvictConnected,
+        Self::EvictEarly,
+        Self::NeverEvict,
+        Self::IgnoreBrake,
+        Self::KeepStaleCopies,
+        Self::ObeyOldSession,
+        Self::PlaceOnDraining,
+        Self::AdoptUnverified,
+        Self::RunTwice,
     ];
-}
 
-/// How hard it blows. Each run has its own weather: some kinds of fault are left out altogether, because rare
-/// combinations hide behind frequent ones.
-#[derive(Clone, Debug)]
-pub(crate) struct Weather {
-    /// Machines; the first has two container instances.
-    pub(crate) hosts: usize,
-    pub(crate) clients: usize,
-    /// Milliseconds between a client's requests, on average.
-    pub(crate) client_pause_ms: i64,
-    /// Milliseconds between faults, on average.
-    pub(crate) fault_pause_ms: i64,
-    /// The kinds of faults of this run.
-    pub(crate) faults: Vec<Fault>,
-    /// Calls in a thousand that lose their request, their response, or arrive after the caller gave up.
-    pub(crate) lost_calls: i64,
-    /// The longest that a message takes.
-    pub(crate) delay_ms: i64,
-    /// The longest that a commit takes.
-    pub(crate) commit_ms: i64,
-    /// The longest that an agent's save takes.
-    pub(crate) save_ms: i64,
-    /// How long stopped tasks are kept at least.
-    pub(crate) kept_ms: i64,
-    /// How many stopped tasks are kept beyond that.
-    pub(crate) kept: usize,
-    /// How long agents keep the containers of stopped tasks.
-    pub(crate) cleanup_ms: i64,
-    /// Docker calls in a thousand that fail or time out.
-    pub(crate) docker_errors: i64,
-}
-
-/// A kind of fault.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Fault {
-    ServerCrash,
-    CommitFails,
-    CommitLost,
-    DiskFull,
-    Fenced,
-    AgentCrash,
-    ConnectionBreaks,
-    /// An agent dials although it has a session.
-    SecondSession,
-    /// An instance reaches nobody for a while.
-    Partition,
-    DockerRestart,
-    HostReboot,
-    /// Somebody removes a container behind its agent's back.
-    ContainerRemoved,
-}
-
-const FAULTS: [Fault; 12] = [
-    Fault::ServerCrash,
-    Fault::CommitFails,
-    Fault::CommitLost,
-    Fault::DiskFull,
-    Fault::Fenced,
-    Fault::AgentCrash,
-    Fault::ConnectionBreaks,
-    Fault::SecondSession,
-    Fault::Partition,
-    Fault::DockerRestart,
-    Fault::HostReboot,
-    Fault::ContainerRemoved,
-];
-
-impl Weather {
-    pub(crate) fn of(seed: u64) -> Self {
-        let mut random = Random::of(seed, "weather");
-        let faults = FAULTS.into_iter().filter(|_| random.per_mille(600)).collect();
-        let mut one_of = |choices: &[i64]| random.pick(choices).copied().unwrap_or_default();
-        Self {
-            faults,
-            hosts: one_of(&[1, 2, 3]) as usize,
-            clients: one_of(&[1, 2, 4]) as usize,
-            client_pause_ms: one_of(&[500, 1_500, 4_000]),
-            fault_pause_ms: one_of(&[1_500, 5_000, 15_000]),
-            lost_calls: one_of(&[0, 20, 150]),
-            delay_ms: one_of(&[5, 50, 1_000]),
-            commit_ms: one_of(&[2, 20, 500]),
-            save_ms: one_of(&[2, 30, 500]),
-            kept_ms: one_of(&[20_000, 60_000, 3_600_000]),
-            kept: one_of(&[5, 1_000]) as usize,
-            cleanup_ms: one_of(&[5_000, 60_000, 3_600_000]),
-            docker_errors: one_of(&[0, 10, 60]),
+    /// The invariants that are there to notice it.
+    pub fn breaks(self) -> &'static [u8] {
+        match self {
+            Self::ReplyBeforeCommit => &[18],
+            Self::LyingDisk => &[4, 5],
+            Self::DropSave => &[7, 15],
+            Self::ReuseSequence => &[1],
+            Self::MisdeliverStart | Self::RestartExited | Self::RunTwice => &[2],
+            Self::StopOnLostSession | Self::ObeyOldSession => &[12],
+            Self::ForgetToken => &[11],
+            Self::ForgetRelease | Self::AdoptUnverified => &[7],
+            Self::EvictConnected | Self::EvictEarly | Self::NeverEvict => &[19],
+            Self::IgnoreBrake => &[20],
+            Self::KeepStaleCopies => &[15],
+            Self::PlaceOnDraining => &[10],
         }
-    }
-
-    /// The sky clears: what is under way takes its time, nothing fails any more.
-    pub(crate) fn clear(&mut self) {
-        self.faults.clear();
-        self.lost_calls = 0;
-        self.docker_errors = 0;
-        self.delay_ms = self.delay_ms.min(50);
-        self.commit_ms = self.commit_ms.min(20);
-        self.save_ms = self.save_ms.min(30);
     }
 }

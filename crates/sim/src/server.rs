@@ -2,26 +2,29 @@
 
 use std::collections::BTreeMap;
 
-use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
-use longshore_api::ecs::Request;
-use longshore_api::{Timestamp, error};
-use longshore_core::cell::{AgentInfo, Cell, Command, Delivery, Effect, Reply};
+use longshore_api::{Timestamp, admin, error};
+use longshore_core::cell::{Cell, Command, Reply};
+use longshore_core::clock::{CellClock, Reading};
 use longshore_core::entity::Entity;
 use longshore_core::ids::SessionId;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::pipeline::{Batch, Committed, Pipeline, Release, Step as Todo, Ticket};
 use longshore_core::read::ReadModel;
-use longshore_core::{CellConfig, Principal, Role};
+use longshore_core::{CellConfig, Principal, Role, identity};
 use longshore_store::{self as store, CommitError, CommitNumber, MemoryDisk, MemoryStore, Store, Term, Write};
 
-use crate::event::{CallId, ConnId, Event, Frame, Life};
+use crate::clock::Clock;
+use crate::event::{Answer, Ask, CallId, ConnId, Event, Life, Told};
 use crate::oracle::{Step, Violation, broken};
 use crate::plan::Sabotage;
 use crate::random::Random;
+use crate::sessions::Heartbeats;
 use crate::world::World;
 
 /// How often a store that could not be written is asked whether it can be by now.
 const PROBE_MS: i64 = 1_000;
+/// The longest commit of a disk that has become slow.
+pub(crate) const SLOW_COMMIT_MS: i64 = 6_000;
 
 /// The machine of the control plane.
 #[derive(Debug)]
@@ -30,9 +33,13 @@ pub(crate) struct Server {
     pub(crate) life: Life,
     pub(crate) process: Option<Process>,
     pub(crate) config: CellConfig,
-    random: Random,
+    pub(crate) heartbeats: Heartbeats,
+    pub(crate) clock: Clock,
+    pub(crate) random: Random,
     /// What the next commit meets.
     pub(crate) next_fault: Option<CommitFault>,
+    /// Every commit takes seconds until then.
+    pub(crate) slow_until: Option<Timestamp>,
     /// What a lying disk really holds.
     honest: Option<MemoryDisk>,
     /// Commits and loads since the beginning.
@@ -57,7 +64,10 @@ pub(crate) struct Process {
     pub(crate) snapshot: ReadModel,
     waiting: BTreeMap<Ticket, Waiting>,
     next_ticket: Ticket,
-    next_session: u64,
+    pub(crate) next_session: u64,
+    /// The cell's clock, and how far it has leapt as far as the cell was told.
+    time: CellClock,
+    leapt_ms: i64,
     pub(crate) sessions: BTreeMap<SessionId, ConnId>,
     committing: Option<store::Batch>,
     loading: bool,
@@ -74,7 +84,7 @@ struct Waiting {
 }
 
 #[derive(Clone, Copy, Debug)]
-enum Waiter {
+pub(crate) enum Waiter {
     Call(CallId),
     Session(ConnId, SessionId),
     Nobody,
@@ -93,9 +103,12 @@ impl Server {
             disk: MemoryDisk::new(),
             life: 0,
             process: None,
+            heartbeats: Heartbeats::of(&config.loss),
             config,
+            clock: Clock::default(),
             random,
             next_fault: None,
+            slow_until: None,
             honest: None,
             commits: 0,
             loads: 0,
@@ -162,6 +175,7 @@ impl World {
         let mut store = MemoryStore::open(self.server.disk.clone());
         let (term, mut cell) = self.server.load(&mut store).or_else(|why| broken(16, why))?;
         self.trace(format_args!("server {life} serves from number {}", cell.sequence()));
+        self.oracle.vigil.server_begins(self.now);
         let snapshot = cell.snapshot();
         self.server.process = Some(Process {
             pipeline: Pipeline::new(cell),
@@ -171,6 +185,8 @@ impl World {
             waiting: BTreeMap::new(),
             next_ticket: 0,
             next_session: 0,
+            time: CellClock::default(),
+            leapt_ms: 0,
             sessions: BTreeMap::new(),
             committing: None,
             loading: false,
@@ -197,13 +213,17 @@ impl World {
             self.server.disk = honest;
         }
         let life = self.server.life;
+        let silently = self.server.random.per_mille(300);
         self.trace(format_args!("server {life} dies, {kept} groups of its last batch are kept"));
         let calls = process.waiting.values().filter_map(|waiting| match waiting.who {
             Waiter::Call(call) => Some(call),
             Waiter::Session(..) | Waiter::Nobody => None,
         });
-        let calls = calls.collect();
-        self.server_is_gone(life, calls);
+        for call in calls.collect::<Vec<_>>() {
+            self.respond(call, None);
+        }
+        self.server_is_gone(life, silently);
+        self.oracle.vigil.hindered(self.now);
         let down_ms = self.server.random.between(100, 8_000);
         self.after(down_ms, Event::ServerStart);
     }
@@ -216,94 +236,69 @@ impl World {
         }
     }
 
-    fn submit(&mut self, who: Waiter, command: Command) {
+    /// What the server's clock shows its cell, which is told when it leaps.
+    pub(crate) fn server_time(&mut self) -> Timestamp {
+        let shown = self.server.clock.read(self.now);
+        let Some(process) = &mut self.server.process else { return shown };
+        let Reading { now, leapt_ms } = process.time.read(shown, self.now.as_millis());
+        let by_ms = leapt_ms - std::mem::replace(&mut process.leapt_ms, leapt_ms);
+        if by_ms > 0 {
+            self.oracle.leapt(by_ms, self.now);
+            let entropy = self.server.random.fork();
+            let ticket = process.next_ticket;
+            process.next_ticket += 1;
+            process.pipeline.submit(ticket, now, entropy, Command::ClockLeapt { by_ms });
+            let saw = process.pipeline.cell().sequence();
+            process.waiting.insert(ticket, Waiting { who: Waiter::Nobody, saw });
+        }
+        now
+    }
+
+    pub(crate) fn submit(&mut self, who: Waiter, command: Command) {
         let entropy = self.server.random.fork();
-        let now = self.now;
+        let now = self.server_time();
         let life = self.server.life;
         let Some(process) = self.server.process.as_mut() else { return };
         let ticket = process.next_ticket;
         process.next_ticket += 1;
+        if matches!(command, Command::Tick) {
+            self.oracle.vigil.deciding(now, self.now);
+        }
         process.pipeline.submit(ticket, now, entropy, command);
         let saw = process.pipeline.cell().sequence();
         process.waiting.insert(ticket, Waiting { who, saw });
         self.plan_step(life);
     }
 
-    /// A request arrives: read from the snapshot, or a command for the cell.
-    pub(crate) fn request(&mut self, call: CallId, key: u32, mut request: Request) -> Step {
-        let answer = match &self.server.process {
-            None => {
-                self.respond(call, None);
-                return Ok(());
-            }
-            Some(process) => {
-                let principal = principal(key);
-                match process.snapshot.authorise(&principal, &request) {
-                    Ok(authorised) => process.snapshot.answer(authorised),
-                    Err(denied) => Some(Err(denied)),
-                }
-            }
+    /// A request arrives: answered from the snapshot, or a command for the cell.
+    pub(crate) fn request(&mut self, call: CallId, principal: Principal, ask: Ask) -> Step {
+        let Some(process) = &self.server.process else {
+            self.respond(call, None);
+            return Ok(());
         };
-        if let Some(answer) = answer {
+        if let Some(answer) = read(&process.snapshot, &principal, &ask) {
             self.respond(call, Some(answer));
             return Ok(());
         }
-        if let (Some(Sabotage::ForgetToken), Request::RunTask(request)) = (self.plan.sabotage, &mut request) {
-            request.client_token = None;
+        let name = match &ask {
+            Ask::Ecs(request) => request.operation().name(),
+            Ask::Admin(request) => request.operation().name(),
+        };
+        self.trace(format_args!("server takes {name} of call {call}"));
+        match ask {
+            Ask::Ecs(request) => self.take_request(call, principal, request),
+            Ask::Admin(request) => {
+                match &request {
+                    admin::Request::ReleaseMassLossBrake(request) => {
+                        self.oracle.vigil.released(&request.cluster, self.now);
+                    }
+                    admin::Request::RevokeInstanceIdentity(_) => self.oracle.vigil.dismissing(self.now),
+                    _ => {}
+                }
+                self.submit(Waiter::Call(call), Command::Admin { principal, request });
+            }
         }
-        self.trace(format_args!("server takes {} of call {call}", request.operation().name()));
-        self.submit(Waiter::Call(call), Command::Api { principal: principal(key), request });
         Ok(())
-    }
-
-    /// An agent dials.
-    pub(crate) fn dialled(&mut self, id: ConnId) {
-        let life = self.server.life;
-        let Some(conn) = self.network.conns.get_mut(&id).filter(|conn| !conn.broken) else { return };
-        let agent = conn.agent;
-        let Some(process) = self.server.process.as_mut() else {
-            self.break_conn(id, 10);
-            return;
-        };
-        conn.server_life = Some(life);
-        process.next_session += 1;
-        let session = SessionId(process.next_session);
-        let Some(instance_arn) = self.agents[agent].disk.instance_arn.clone() else { return };
-        let info = AgentInfo {
-            agent_version: "1.0.0".to_owned(),
-            agent_hash: "simulated".to_owned(),
-            docker_version: "DockerVersion: 20.10.24".to_owned(),
-        };
-        let command =
-            Command::SessionOpened { instance_arn, session, principal: principal(self.agents[agent].key), agent: info };
-        self.submit(Waiter::Session(id, session), command);
-    }
-
-    /// A message of an agent arrives.
-    pub(crate) fn message_arrives(&mut self, id: ConnId, message: AgentMessage) {
-        let Some(conn) = self.network.conns.get(&id).filter(|conn| !conn.broken && !conn.server_left) else { return };
-        let Some((session, instance)) = conn.session else { return };
-        if conn.server_life != Some(self.server.life) || self.server.process.is_none() {
-            return;
-        }
-        if let AgentMessage::TaskStopVerification(message) = message {
-            let candidates = message.stop_candidates.into_iter().map(|task| task.task_arn).collect();
-            let message_id = message.message_id;
-            let command = Command::StopCandidates { instance, session, message_id, candidates };
-            self.submit(Waiter::Nobody, command);
-        }
-    }
-
-    /// The server notices that an agent is gone.
-    pub(crate) fn server_hangs_up(&mut self, id: ConnId) {
-        let Some(conn) = self.network.conns.get_mut(&id) else { return };
-        let session = conn.session.filter(|_| !conn.server_left);
-        conn.server_left = true;
-        let ours = conn.server_life == Some(self.server.life);
-        if let (Some((session, instance)), true, Some(process)) = (session, ours, &mut self.server.process) {
-            process.sessions.remove(&session);
-            self.submit(Waiter::Nobody, Command::SessionClosed { instance, session, heard_at: self.now });
-        }
     }
 
     /// Carries out the pipeline's steps until it waits.
@@ -330,10 +325,12 @@ impl World {
         Ok(())
     }
 
+    /// Plans when the server's thread wakes for its cell's next deadline: the clock says how long that is, and may be wrong.
     fn plan_tick(&mut self, life: Life) {
         let now = self.now;
+        let shown = self.server_time();
         let Some(process) = self.alive(life) else { return };
-        let due = process.pipeline.cell().next_deadline().map(|at| at.max(now));
+        let due = process.pipeline.cell().next_deadline().map(|due| now.plus_millis(due.since(shown).max(0)));
         if let Some(at) = due.filter(|at| process.tick_at.is_none_or(|planned| *at < planned)) {
             process.tick_at = Some(at);
             self.at(at, Event::ServerTick(life, at));
@@ -343,25 +340,31 @@ impl World {
     pub(crate) fn server_tick(&mut self, life: Life, at: Timestamp) {
         let Some(process) = self.alive(life).filter(|process| process.tick_at == Some(at)) else { return };
         process.tick_at = None;
-        if !process.pipeline.read_only() {
-            self.submit(Waiter::Nobody, Command::Tick);
-        } else {
+        if process.pipeline.read_only() {
             // The runner looks again whenever something happens; here a later tick stands for that.
             let again = at.plus_millis(PROBE_MS);
             process.tick_at = Some(again);
-            self.at(again, Event::ServerTick(life, again));
+            return self.at(again, Event::ServerTick(life, again));
+        }
+        let shown = self.server_time();
+        let due = self.alive(life).and_then(|process| process.pipeline.cell().next_deadline());
+        match due.is_some_and(|due| due <= shown) {
+            true => self.submit(Waiter::Nobody, Command::Tick),
+            // The clock was set back, or what was due is not any more.
+            false => self.plan_tick(life),
         }
     }
 
-    fn alive(&mut self, life: Life) -> Option<&mut Process> {
+    pub(crate) fn alive(&mut self, life: Life) -> Option<&mut Process> {
         let current = self.server.life == life;
         self.server.process.as_mut().filter(|_| current)
     }
 
     fn begin_commit(&mut self, life: Life, batch: &Batch) -> Step {
         let encoded = encode(batch).or_else(|error| broken(16, error.to_string()))?;
-        let longest = self.weather.commit_ms;
-        let pause = self.server.random.between(0, longest);
+        let slow = self.server.slow_until.is_some_and(|until| until > self.now);
+        let longest = if slow { SLOW_COMMIT_MS } else { self.weather.commit_ms };
+        let pause = self.server.random.between(longest / 8, longest);
         if let Some(process) = self.alive(life) {
             process.committing = Some(encoded);
         }
@@ -402,6 +405,9 @@ impl World {
             return broken(1, "a commit under an old term was not refused".to_owned());
         }
         self.server.commits += 1;
+        if self.server.slow_until.is_some_and(|until| until.plus_millis(SLOW_COMMIT_MS) > self.now) {
+            self.oracle.vigil.hindered(self.now);
+        }
         self.trace(format_args!("commit of {} groups: {outcome:?}, durable {}", batch.groups.len(), disk.number()));
         let pause = self.server.random.between(0, 2);
         self.after(pause, Event::CommitReported(life, outcome));
@@ -413,6 +419,11 @@ impl World {
         let Some(process) = self.alive(life) else { return Ok(()) };
         let release = process.pipeline.committed(outcome);
         let taken_back = matches!(outcome, Committed::Failed { .. });
+        if outcome != Committed::Durable {
+            process.sessions.clear();
+            self.oracle.vigil.server_begins(self.now);
+        }
+        let Some(process) = self.alive(life) else { return Ok(()) };
         if taken_back && stored(process.pipeline.cell())? != disk.entities() {
             return broken(16, "after a failed commit the cell is not what the disk holds".to_owned());
         }
@@ -439,6 +450,7 @@ impl World {
         let Some(mut process) = self.server.process.take_if(|_| self.server.life == life) else { return Ok(()) };
         let (term, cell) = self.server.load(&mut process.store).or_else(|why| broken(16, why))?;
         self.trace(format_args!("server {life} loads again, from number {}", cell.sequence()));
+        self.oracle.vigil.server_begins(self.now);
         process.term = term;
         process.loading = false;
         let release = process.pipeline.reload(cell);
@@ -478,88 +490,25 @@ impl World {
 
     fn reply(&mut self, who: Waiter, reply: Reply) {
         match (who, reply) {
-            (Waiter::Call(call), Reply::Api(answer)) => {
-                if let Err(error) = &answer {
-                    let code = error.code.name;
-                    self.trace(format_args!("call {call} is answered {code}: {}", error.message));
-                }
-                self.respond(call, Some(answer));
-            }
-            (Waiter::Session(conn, session), Reply::Session(Ok(instance))) => {
-                let Some(known) = self.network.conns.get_mut(&conn) else { return };
-                if known.server_left {
-                    return self
-                        .submit(Waiter::Nobody, Command::SessionClosed { instance, session, heard_at: self.now });
-                }
-                known.session = Some((session, instance));
-                if let Some(process) = &mut self.server.process {
-                    process.sessions.insert(session, conn);
-                }
-                self.send_to_agent(conn, Frame::Opened);
-            }
-            (Waiter::Session(conn, _), Reply::Session(Err(refusal))) => {
-                self.send_to_agent(conn, Frame::Refused(refusal));
-                if let Some(known) = self.network.conns.get_mut(&conn) {
-                    known.server_left = true;
-                }
-            }
+            (Waiter::Call(call), Reply::Api(answer)) => self.answer(call, answer.map(Told::Ecs)),
+            (Waiter::Call(call), Reply::Admin(answer)) => self.answer(call, answer.map(Told::Admin)),
+            (Waiter::Session(conn, session), Reply::Session(answer)) => self.session_answered(conn, session, answer),
             _ => {}
         }
     }
 
-    fn perform(&mut self, effect: &Effect, durable: u64) -> Step {
-        if let Effect::Start { instance, sequence, .. }
-        | Effect::Stop { instance, sequence, .. }
-        | Effect::Manifest { instance, sequence, .. } = effect
-        {
-            if *sequence > durable {
-                return broken(18, format!("an effect of number {sequence} was released at durable {durable}"));
-            }
-            let sequence = match self.plan.sabotage {
-                Some(Sabotage::ReuseSequence) => sequence.saturating_sub(10 * (self.server.life - 1)),
-                _ => *sequence,
-            };
-            self.oracle.sequence_sent(*instance, sequence)?;
+    fn answer(&mut self, call: CallId, answer: Answer) {
+        if let Err(error) = &answer {
+            self.trace(format_args!("call {call} is answered {}: {}", error.code.name, error.message));
         }
-        let now = self.now;
-        let Some(process) = self.server.process.as_mut() else { return Ok(()) };
-        match process.snapshot.render(effect, now) {
-            None => {}
-            Some(Delivery::Close { session, .. }) => {
-                if let Some(conn) = process.sessions.remove(&session) {
-                    if let Some(known) = self.network.conns.get_mut(&conn) {
-                        known.server_left = true;
-                    }
-                    self.send_to_agent(conn, Frame::Closed);
-                }
-            }
-            Some(Delivery::Send { session, message, .. }) => {
-                let Some(&conn) = process.sessions.get(&session) else { return Ok(()) };
-                self.trace(format_args!("server sends {} over {conn}", message.type_name()));
-                if self.plan.sabotage == Some(Sabotage::MisdeliverStart) {
-                    self.misdeliver(conn, &message);
-                }
-                self.send_to_agent(conn, Frame::Message(message.encode()));
-            }
-        }
-        Ok(())
-    }
-
-    /// Sends a payload to another session as well, with that instance's name on it.
-    fn misdeliver(&mut self, not_to: ConnId, message: &ServerMessage) {
-        let ServerMessage::Payload(payload) = message else { return };
-        let others =
-            self.network.conns.iter().filter(|(id, conn)| **id != not_to && !conn.broken && conn.session.is_some());
-        let Some((other, agent)) = others.map(|(id, conn)| (*id, conn.agent)).next() else { return };
-        let mut payload = payload.clone();
-        payload.container_instance_arn = self.agents[agent].disk.instance_arn.clone().unwrap_or_default();
-        self.send_to_agent(other, Frame::Message(ServerMessage::Payload(payload).encode()));
+        self.respond(call, Some(answer));
     }
 
     /// The published snapshot shows what is durable, and nothing of it goes back.
     fn check_published(&mut self) -> Step {
+        let shown = self.server_time();
         let Some(process) = &self.server.process else { return Ok(()) };
-        self.oracle.published(&process.snapshot, self.now)?;
+        self.oracle.published(&process.snapshot, shown, self.now)?;
         self.published += 1;
         if self.published.is_multiple_of(16) {
             self.oracle.is_durable(&process.snapshot, &self.server.disk)?;
@@ -577,7 +526,24 @@ fn says_unavailable(reply: &Reply) -> bool {
     }
 }
 
-/// The owner of a numbered access key.
-pub(crate) fn principal(key: u32) -> Principal {
-    Principal::new(Role::Owner, &format!("AKIA{key:016}"), "000000000000")
+/// What the edge answers without the cell: what is not allowed, and what only reads.
+fn read(snapshot: &ReadModel, principal: &Principal, ask: &Ask) -> Option<Answer> {
+    match ask {
+        Ask::Ecs(request) => match snapshot.authorise(principal, request) {
+            Ok(authorised) => snapshot.answer(authorised).map(|answer| answer.map(Told::Ecs)),
+            Err(denied) => Some(Err(denied)),
+        },
+        Ask::Admin(request) => match snapshot.authorise_admin(principal, request) {
+            Ok(authorised) => {
+                let complete = |response| Told::Admin(identity::Answer::Complete(response));
+                snapshot.answer_admin(authorised).map(|answer| answer.map(complete))
+            }
+            Err(denied) => Some(Err(denied)),
+        },
+    }
+}
+
+/// The owner of everything: clients, operators, and agents without a key of their own.
+pub(crate) fn owner() -> Principal {
+    Principal::new(Role::Owner, "AKIA0000000000000001", "000000000000")
 }

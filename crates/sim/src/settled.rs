@@ -1,12 +1,14 @@
 //! What must be true once nothing fails any more and everybody has had time (invariants 7, 15 and 16).
 
-use longshore_agent::engine::Status;
 use longshore_core::entity::Task;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
 use longshore_store::{MemoryStore, Store};
 
+use crate::agent::Agent;
+use crate::brain::ContainerView;
+use crate::clock::Clock;
 use crate::docker::State;
-use crate::oracle::{Step, Violation, broken, id_of};
+use crate::oracle::{Step, Violation, broken, ensure, id_of};
 use crate::server;
 use crate::world::World;
 
@@ -16,7 +18,8 @@ impl World {
         if self.network.open_calls() > 0 || !self.clients.idle() {
             return broken(7, format!("{} calls were never answered", self.network.open_calls()));
         }
-        if let Some(down) = self.agents.iter().position(|agent| !agent.is_up() || agent.engine().is_none()) {
+        let down = |agent: &Agent| !self.hosts[agent.host].gone && agent.brain().is_none();
+        if let Some(down) = self.agents.iter().position(down) {
             return broken(7, format!("agent {down} did not come back"));
         }
         self.check_stored()?;
@@ -33,9 +36,9 @@ impl World {
         if process.pipeline.read_only() {
             return broken(7, "the server still refuses writes".to_owned());
         }
-        if process.sessions.len() != self.agents.len() {
-            let open = process.sessions.len();
-            return broken(7, format!("{open} sessions are open, there are {} agents", self.agents.len()));
+        let (open, up) = (process.sessions.len(), self.agents.iter().filter(|agent| agent.is_up()).count());
+        if open != up {
+            return broken(7, format!("{open} sessions are open, there are {up} agents"));
         }
         if !process.idle() {
             return broken(7, "commands were never answered".to_owned());
@@ -57,58 +60,61 @@ impl World {
     /// A task runs where it was placed, or has stopped for a reason.
     fn check_task(&self, task: &Task) -> Step {
         let id = task.key.id.to_string();
+        let instance = task.instance.to_string();
         let agent = self
             .agents
             .iter()
-            .find(|agent| agent.disk.instance_arn.as_deref().map(id_of) == Some(task.instance.to_string().as_str()));
-        let Some(agent) = agent else { return broken(2, format!("task {id} is on no instance there is")) };
-        let containers = self.hosts[agent.host].containers.values();
-        let theirs: Vec<_> = containers.filter(|container| id_of(&container.key.task_arn) == id).collect();
-        let running = theirs.iter().filter(|container| container.state == State::Running).count();
-        let record = agent.engine().and_then(|engine| engine.tasks().find(|record| id_of(record.arn()) == id));
+            .find(|agent| agent.is_up() && agent.disk.instance_arn.as_deref().map(id_of) == Some(instance.as_str()));
+        let Some(agent) = agent else {
+            // Its machine is gone, or another instance by now: nobody will ever say what became of it.
+            let over = task.last_status() == TaskStatus::Stopped && task.stop.is_some();
+            return ensure(over, 7, || format!("task {id} is {:?} on {instance}, which is gone", task.last_status()));
+        };
+        let running = self.hosts[agent.host].containers.values().filter(|container| {
+            id_of(&container.key.task_arn) == id && container.state == State::Running
+        });
+        let running = running.count();
+        let arn = self.server.config.scope.task(agent.cluster, &id);
+        let view = agent.brain().and_then(|brain| brain.view(&arn));
         match (task.desired, task.known) {
             (DesiredStatus::Stopped, TaskStatus::Stopped) => {
-                if running > 0 || task.stop.is_none() {
-                    return broken(7, format!("task {id} is STOPPED ({:?}), {running} containers run", task.stop));
-                }
-                Ok(())
+                let invariant = if task.verdict.is_some() { 15 } else { 7 };
+                ensure(running == 0 && task.stop.is_some(), invariant, || {
+                    format!("task {id} is STOPPED ({:?}), {running} containers run", task.stop)
+                })
             }
             (DesiredStatus::Running, TaskStatus::Running) => {
-                let ended = |container: &longshore_agent::engine::ContainerRecord| {
-                    container.essential && container.known != Status::Running
-                };
-                match record {
-                    Some(record) if record.known == Status::Running && !record.containers.iter().any(ended) => {
-                        let alive = record.containers.iter().filter(|c| c.known == Status::Running).count();
-                        match alive == running {
-                            true => Ok(()),
-                            false => {
-                                broken(7, format!("task {id}: {running} containers run, the agent knows of {alive}"))
-                            }
-                        }
+                let ended = |container: &ContainerView| container.essential && !container.running;
+                match view {
+                    Some(view) if view.running && !view.containers.iter().any(ended) => {
+                        let alive = view.containers.iter().filter(|container| container.running).count();
+                        ensure(alive == running, 7, || {
+                            format!("task {id}: {running} containers run, the agent knows of {alive}")
+                        })
                     }
-                    record => broken(7, format!("task {id} is RUNNING, the agent says {:?}", record.map(|r| r.known))),
+                    view => broken(7, format!("task {id} is RUNNING, the agent says {view:?}")),
                 }
             }
             (desired, known) => {
-                let agent_knows = record.map(|record| (record.desired, record.known, record.reported));
-                let text = format!("task {id} is to be {desired:?} and is still {known}; the agent: {agent_knows:?}");
-                broken(7, text)
+                // A stale copy that is left alone is a container that should not be there.
+                let invariant = if task.is_stale() { 15 } else { 7 };
+                let text = format!("task {id} is to be {desired:?} and is still {known}; the agent: {view:?}");
+                broken(invariant, text)
             }
         }
     }
 
     /// Every container belongs to a task that its agent knows; every running one to a task that is to run.
     fn check_containers(&self) -> Step {
-        for agent in &self.agents {
-            let Some(engine) = agent.engine() else { continue };
+        for agent in self.agents.iter().filter(|agent| agent.is_up()) {
+            let Some(brain) = agent.brain() else { continue };
             let containers = self.hosts[agent.host].containers.values();
             let theirs =
                 containers.filter(|container| Some(&container.instance_arn) == agent.disk.instance_arn.as_ref());
             for container in theirs {
                 let name = format!("{:?} ({})", container.key, container.id);
-                let record = engine.task(&container.key.task_arn);
-                let known = record.and_then(|task| task.containers.iter().find(|c| c.name == container.key.name));
+                let view = brain.view(&container.key.task_arn);
+                let known = view.as_ref().and_then(|v| v.containers.iter().find(|c| c.name == container.key.name));
                 match known {
                     None => return broken(15, format!("container {name} belongs to nobody")),
                     Some(known) if known.removed => {
@@ -117,7 +123,7 @@ impl World {
                     Some(_) => {}
                 }
                 let task = self.oracle.tasks.get(id_of(&container.key.task_arn));
-                let wanted = task.is_some_and(|task| task.known == TaskStatus::Running);
+                let wanted = task.is_some_and(|task| task.last_status() == TaskStatus::Running);
                 if container.state == State::Running && !wanted {
                     return broken(15, format!("container {name} runs, its task does not"));
                 }
@@ -126,12 +132,13 @@ impl World {
         Ok(())
     }
 
-    /// What an agent has saved is what it knows.
+    /// What an agent has saved is what it knows. Where a clock was set, times in memory follow it and those on disk do not.
     fn check_agents(&self) -> Step {
-        for agent in &self.agents {
-            let Some(engine) = agent.engine() else { continue };
-            if !agent.disk.holds(engine.tasks()) {
-                return broken(16, format!("agent {} has not saved what it knows", agent.key));
+        for (index, agent) in self.agents.iter().enumerate() {
+            let clock_was_set = self.hosts[agent.host].clock != Clock::default();
+            let Some(brain) = agent.brain().filter(|_| !clock_was_set) else { continue };
+            if !agent.disk.holds(&brain.records()) {
+                return broken(16, format!("agent {index} has not saved what it knows"));
             }
         }
         Ok(())

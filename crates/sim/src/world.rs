@@ -5,18 +5,20 @@ use std::fmt;
 
 use longshore_api::Timestamp;
 use longshore_core::CellConfig;
-use longshore_core::config::Retention;
 
-use crate::agent::{Agent, CPU, MEMORY_MIB};
+use crate::agent::Agent;
+use crate::catalog::CLUSTERS;
 use crate::client::Clients;
 use crate::docker::{Host, State};
 use crate::event::Event;
 use crate::network::Network;
+use crate::operator::Errand;
 use crate::oracle::{Oracle, Step, Violation, broken};
-use crate::plan::{Fault, Plan, Weather};
+use crate::plan::Plan;
 use crate::random::Random;
-use crate::server::{CommitFault, Server};
+use crate::server::Server;
 use crate::trace::Trace;
+use crate::weather::Weather;
 
 /// When every run begins.
 const EPOCH: Timestamp = Timestamp::from_millis(1_700_000_000_000);
@@ -41,7 +43,12 @@ pub(crate) struct World {
     /// The storm is over.
     pub(crate) calm: bool,
     trace: Trace,
-    chaos: Random,
+    pub(crate) chaos: Random,
+    pub(crate) operator: Random,
+    /// By cluster.
+    pub(crate) join_tokens: BTreeMap<&'static str, String>,
+    /// Instances whose machine is another by now.
+    pub(crate) abandoned: Vec<(&'static str, String)>,
     pub(crate) server: Server,
     pub(crate) network: Network,
     pub(crate) hosts: Vec<Host>,
@@ -51,23 +58,30 @@ pub(crate) struct World {
     /// Snapshots published so far.
     pub(crate) published: u64,
     pub(crate) faults: u64,
+    /// Instances that were given up, and that came back.
+    pub(crate) losses: u64,
+    pub(crate) returns: u64,
 }
 
 impl World {
     pub(crate) fn new(plan: Plan) -> Self {
         let seed = plan.seed;
         let weather = Weather::of(seed);
-        let retention =
-            Retention { at_least_ms: weather.kept_ms, at_most_ms: 2 * weather.kept_ms, count: weather.kept };
-        let config = CellConfig { retention, ..CellConfig::new("us-east-1", "000000000000") };
+        let config = CellConfig {
+            retention: weather.retention,
+            loss: weather.loss,
+            ..CellConfig::new("us-east-1", "000000000000")
+        };
         let hosts: Vec<Host> = (0..weather.hosts)
             .map(|host| Host::new(format!("host-{host}"), Random::of(seed, &format!("docker {host}"))))
             .collect();
-        // The first machine has two instances, which share its ports.
-        let homes = std::iter::once(0).chain(0..weather.hosts);
-        let agents = homes
+        let agents = weather
+            .homes
+            .iter()
             .enumerate()
-            .map(|(index, host)| Agent::new(host, 100 + index as u32, Random::of(seed, &format!("agent {index}"))))
+            .map(|(index, (host, kind, cluster))| {
+                Agent::new(*host, *kind, cluster, Random::of(seed, &format!("agent {index}")))
+            })
             .collect();
         Self {
             plan,
@@ -78,14 +92,19 @@ impl World {
             calm: false,
             trace: Trace::new(EPOCH, plan.loud),
             chaos: Random::of(seed, "chaos"),
+            operator: Random::of(seed, "operator"),
+            join_tokens: BTreeMap::new(),
+            abandoned: Vec::new(),
             server: Server::new(config, Random::of(seed, "server")),
             network: Network::new(Random::of(seed, "network")),
             hosts,
             agents,
             clients: Clients::new(Random::of(seed, "clients"), weather.clients),
-            oracle: Oracle::new(retention),
+            oracle: Oracle::new(weather.retention, weather.loss, weather.commit_ms),
             published: 0,
             faults: 0,
+            losses: 0,
+            returns: 0,
             weather,
         }
     }
@@ -99,7 +118,12 @@ impl World {
         for client in 0..self.weather.clients {
             self.after(500 * client as i64, Event::ClientWakes(client));
         }
+        let joined = self.weather.joined;
+        for cluster in CLUSTERS.into_iter().filter(|_| joined) {
+            self.after(0, Event::Errand(Box::new(Errand::Token(cluster))));
+        }
         self.after(5_000, Event::Fault);
+        self.after(10_000, Event::OperatorWakes);
         self.after(self.plan.storm_ms, Event::StormEnds);
         let settled = EPOCH.plus_millis(self.plan.storm_ms + SETTLES_IN_MS);
         self.run_until(settled)?;
@@ -131,8 +155,9 @@ impl World {
     }
 
     /// The cell's own recount, and ours.
-    fn recount(&self) -> Step {
-        self.oracle.recount(CPU, MEMORY_MIB)?;
+    fn recount(&mut self) -> Step {
+        self.server_keeps_up();
+        self.oracle.vigil.overdue(self.oracle.tasks.values(), self.now)?;
         for container in self.hosts.iter().flat_map(|host| host.containers.values()) {
             if container.state == State::Running {
                 self.oracle.may_run(&container.key)?;
@@ -140,6 +165,17 @@ impl World {
         }
         let Some(process) = &self.server.process else { return Ok(()) };
         process.pipeline.cell().check().map_err(|violation| Violation::new(6, violation.to_string()))
+    }
+
+    /// Notes when the server cannot decide in time, and need not.
+    fn server_keeps_up(&mut self) {
+        let shown = self.server.clock.read(self.now);
+        let behind = self.server_time() > shown;
+        let slow = self.server.slow_until.is_some_and(|until| until > self.now);
+        let able = self.server.process.as_ref().is_some_and(|process| !process.pipeline.read_only());
+        if behind || slow || !able {
+            self.oracle.vigil.hindered(self.now);
+        }
     }
 
     pub(crate) fn at(&mut self, at: Timestamp, event: Event) {
@@ -173,14 +209,18 @@ impl World {
             Event::ServerProbes(life) => self.server_probes(life),
             Event::ServerTick(life, at) => self.server_tick(life, at),
             Event::DiskHasRoom => self.server.disk.set_full(false),
-            Event::Request { call, key, request } => return self.request(call, key, *request),
+            Event::Request { call, principal, ask } => return self.request(call, principal, *ask),
             Event::Response { call, answer } => return self.call_ends(call, Some(*answer)),
             Event::CallFails(call) => return self.call_ends(call, None),
+            Event::LinkHeals(host) => self.link_heals(host),
             Event::Dial(conn) => self.dialled(conn),
             Event::ToAgent(conn, frame) => return self.frame_arrives(conn, frame),
             Event::ToServer(conn, message) => self.message_arrives(conn, *message),
             Event::AgentHangsUp(conn) => return self.agent_hangs_up(conn),
             Event::ServerHangsUp(conn) => self.server_hangs_up(conn),
+            Event::Heartbeat(conn) => self.heartbeat(conn),
+            Event::AgentListens(conn) => return self.agent_listens(conn),
+            Event::ServerListens(conn) => self.server_listens(conn),
             Event::AgentStart(agent) => self.agent_starts(agent),
             Event::AgentRegisters(agent, life) => self.agent_registers(agent, life),
             Event::AgentDials(agent, life) => self.agent_dials(agent, life),
@@ -191,7 +231,7 @@ impl World {
                 self.agent_submits(agent, life, task_arn, request, tries);
             }
             Event::AgentLooksAtDocker(agent, life) => return self.agent_looks_at_docker(agent, life),
-            Event::PartitionEnds(agent) => self.agents[agent].cut_off = false,
+            Event::Reinstall(agent) => self.reinstall(agent),
             Event::DockerDoes { agent, life, action } => return self.docker_does(agent, life, *action),
             Event::ContainerEnds { host, id, exit_code, out_of_memory } => {
                 self.container_ends(host, &id, exit_code, out_of_memory);
@@ -199,68 +239,12 @@ impl World {
             Event::ContainerHealthy { host, id } => self.container_healthy(host, &id),
             Event::DockerUp(host) => self.docker_up(host),
             Event::ClientWakes(client) => self.client_wakes(client),
+            Event::OperatorWakes => self.operator_wakes(),
+            Event::Errand(errand) => self.run_errand(*errand),
+            Event::OperatorTidiesUp => self.operator_tidies_up(),
             Event::Fault => self.fault(),
             Event::StormEnds => self.storm_ends(),
         }
         Ok(())
-    }
-
-    /// Something goes wrong, and the next thing will soon.
-    fn fault(&mut self) {
-        if self.calm {
-            return;
-        }
-        let pause = self.weather.fault_pause_ms;
-        let pause = self.chaos.between(1, 2 * pause);
-        self.after(pause, Event::Fault);
-        let Some(&fault) = self.chaos.pick(&self.weather.faults) else { return };
-        let agent = self.chaos.below(self.agents.len());
-        self.faults += 1;
-        self.trace(format_args!("fault: {fault:?}"));
-        match fault {
-            Fault::ServerCrash => self.server_crashes(),
-            Fault::CommitFails => self.server.next_fault = Some(CommitFault::Fails),
-            Fault::CommitLost => self.server.next_fault = Some(CommitFault::OutcomeLost),
-            Fault::Fenced => self.server.next_fault = Some(CommitFault::Fenced),
-            Fault::DiskFull => {
-                self.server.disk.set_full(true);
-                let full_ms = self.chaos.between(100, 10_000);
-                self.after(full_ms, Event::DiskHasRoom);
-            }
-            Fault::AgentCrash => self.agent_crashes(agent),
-            Fault::ConnectionBreaks => self.break_some_conn(),
-            Fault::SecondSession => self.second_session(agent),
-            Fault::Partition => {
-                self.cut_off(agent);
-                let lasts_ms = self.chaos.between(1_000, 40_000);
-                self.after(lasts_ms, Event::PartitionEnds(agent));
-            }
-            Fault::DockerRestart => self.docker_restarts(self.agents[agent].host),
-            Fault::ContainerRemoved => self.container_removed(self.agents[agent].host),
-            Fault::HostReboot => self.host_reboots(self.agents[agent].host),
-        }
-    }
-
-    /// Power fails at a machine: its agents and containers end.
-    fn host_reboots(&mut self, host: usize) {
-        for agent in 0..self.agents.len() {
-            if self.agents[agent].host == host {
-                self.agent_crashes(agent);
-            }
-        }
-        for arn in self.hosts[host].power_fails(self.now) {
-            self.oracle.excuse(&arn);
-        }
-    }
-
-    fn storm_ends(&mut self) {
-        self.calm = true;
-        self.trace(format_args!("the storm is over"));
-        self.weather.clear();
-        self.server.next_fault = None;
-        self.server.disk.set_full(false);
-        for agent in &mut self.agents {
-            agent.cut_off = false;
-        }
     }
 }

@@ -8,7 +8,7 @@
 //! [`Store::load`].
 //!
 //! **Begin reading** with [`Store`] here, then [`memory`] (the contract in its plainest form, with faults on demand),
-//! then [`embedded`] (the crash-safe files). Any engine proves itself with [`conformance`].
+//! then [`embedded`] (the crash-safe files, their check, backup and restore). Any engine proves itself with [`conformance`].
 
 pub mod conformance;
 pub mod embedded;
@@ -41,6 +41,9 @@ impl fmt::Display for CommitNumber {
         self.0.fmt(f)
     }
 }
+
+/// What is given every key and its value, in ascending key order, until it answers an error.
+pub type Each<'a, E> = dyn FnMut(&[u8], &[u8]) -> Result<(), E> + 'a;
 
 /// One change of one entity.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -32,12 +32,12 @@ pub(crate) enum DialError {
     #[error(transparent)]
     Discover(#[from] CallError),
     /// It said something we cannot dial.
-    #[error("the control plane named the endpoint {endpoint:?}, which is not {source}")]
+    #[error("the control plane named the endpoint {endpoint:?}, which is not {expected}")]
     Endpoint {
         /// What it named.
         endpoint: String,
         /// What it should be.
-        source: OriginError,
+        expected: OriginError,
     },
     /// Nobody there, or no websocket.
     #[error("{authority}: {cause}")]
@@ -92,7 +92,7 @@ pub(super) async fn dial(
     api: &Client,
 ) -> Result<Dialled, DialError> {
     let (origin, path) =
-        Origin::of(endpoint).map_err(|source| DialError::Endpoint { endpoint: endpoint.to_owned(), source })?;
+        Origin::of(endpoint).map_err(|expected| DialError::Endpoint { endpoint: endpoint.to_owned(), expected })?;
     let authority = origin.authority().to_owned();
     let target = session_target(&path, parameters);
     let unreachable = |cause: String| DialError::Unreachable { authority: authority.clone(), cause };

@@ -5,8 +5,8 @@
 
 use std::sync::Arc;
 
-use longshore_api::ApiError;
 use longshore_api::ecs::{Response, types};
+use longshore_api::{ApiError, Timestamp};
 
 use crate::cell::{CloseReason, Turn};
 use crate::decision::Decision;
@@ -16,6 +16,7 @@ use crate::instance::describe::document;
 use crate::instance::{InstanceStatus, ending, session};
 use crate::limits;
 use crate::names;
+use crate::tables::Tables;
 
 /// DeregisterContainerInstance. Refused without `force` while the API shows tasks there.
 pub(crate) fn deregister(
@@ -107,10 +108,10 @@ pub(crate) fn expire(turn: &mut Turn<'_>) {
 }
 
 /// When the next INACTIVE instance is to be forgotten.
-pub(crate) fn next_expiry(tables: &crate::tables::Tables) -> Option<longshore_api::Timestamp> {
+pub(crate) fn next_expiry(tables: &Tables) -> Option<Timestamp> {
     tables.inactive().first().map(|(at, _)| expiry(*at))
 }
 
-fn expiry(inactive_at: longshore_api::Timestamp) -> longshore_api::Timestamp {
+fn expiry(inactive_at: Timestamp) -> Timestamp {
     inactive_at.plus_millis(limits::INACTIVE_LIFE_MS)
 }

@@ -82,6 +82,18 @@ impl Liveness {
         self.begun = true;
     }
 
+    /// The clock leapt: whoever is missing has been so for as long as before.
+    pub(crate) fn leap(&mut self, by_ms: i64) {
+        for missing in self.missing.values_mut() {
+            missing.heard_at = missing.heard_at.plus_millis(by_ms);
+            missing.since = missing.since.plus_millis(by_ms);
+            missing.due = missing.due.map(|due| due.plus_millis(by_ms));
+        }
+        self.deadlines = self.missing.iter().filter_map(|(key, missing)| Some((missing.due?, *key))).collect();
+        let others = self.lost.values_mut().chain(self.reviews.values_mut());
+        others.chain([&mut self.next_ending]).for_each(|at| *at = at.plus_millis(by_ms));
+    }
+
     /// When something is due.
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let loss = self.deadlines.first().map(|(due, _)| *due);

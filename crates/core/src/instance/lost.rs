@@ -6,6 +6,8 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use longshore_api::Timestamp;
+
 use crate::cell::Turn;
 use crate::decision::{Decision, Released};
 use crate::entity::{Entity, Instance};
@@ -91,8 +93,8 @@ pub(crate) fn evict_all(turn: &mut Turn<'_>, cluster: ClusterId) -> usize {
 /// How a host fares: the best that is known of its instances, worst first.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 enum Fate {
-    Lost(longshore_api::Timestamp),
-    Missing(longshore_api::Timestamp),
+    Lost(Timestamp),
+    Missing(Timestamp),
     Awaited,
     Connected,
 }

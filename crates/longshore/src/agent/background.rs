@@ -49,7 +49,7 @@ pub(super) async fn start(args: &RunArgs, program: &str) -> Result<(), CliError>
     if runs(&config.data_dir) {
         output.note("its agent runs already; nothing is changed");
         let registered = await_connected(&config, None, std::future::pending()).await;
-        let registered = registered.map_err(|Late| never_connected(&config, None))?;
+        let registered = registered.map_err(|Late| never_connected(&logging::agent_log(&config.log), 0))?;
         return said(&registered, None, &mut output, program);
     }
     let log = Log::open(&config)?;
@@ -59,7 +59,7 @@ pub(super) async fn start(args: &RunArgs, program: &str) -> Result<(), CliError>
         Err(Late) => {
             // Whoever reads the error starts it again; one that is left behind would be in the way.
             agent.stop(GRACE).await?;
-            Err(never_connected(&config, Some(&log)))
+            Err(never_connected(&log.path, log.began))
         }
     }
 }
@@ -141,13 +141,11 @@ fn said(registered: &Registered, log: Option<&Path>, output: &mut Output, progra
     Ok(())
 }
 
-fn never_connected(config: &AgentConfig, log: Option<&Log>) -> CliError {
-    let (log, tail) = match log {
-        Some(log) => (log.path.clone(), log.tail()),
-        None => (logging::agent_log(&config.log), String::new()),
-    };
-    let what = "the agent does not connect";
-    CliError::NeverReady { what, log, tail: if tail.is_empty() { "(nothing was said)".to_owned() } else { tail } }
+/// With the end of what was logged after `began`.
+fn never_connected(log: &Path, began: u64) -> CliError {
+    let tail = tail(log, began);
+    let tail = if tail.is_empty() { "(nothing was said)".to_owned() } else { tail };
+    CliError::NeverReady { what: "the agent does not connect", log: log.to_owned(), tail }
 }
 
 /// The agent's log, and where this start begins in it.
@@ -179,24 +177,24 @@ impl Log {
         let began = file.metadata().map_or(0, |metadata| metadata.len());
         Ok(Self { path, file, began })
     }
+}
 
-    /// What this start said last.
-    fn tail(&self) -> String {
-        let mut text = Vec::new();
-        let read = File::open(&self.path).and_then(|mut file| {
-            let len = file.metadata()?.len();
-            // A shorter file than before was begun since.
-            let began = if len < self.began { 0 } else { self.began };
-            file.seek(SeekFrom::Start(began.max(len.saturating_sub(TAIL_BYTES))))?;
-            file.read_to_end(&mut text)
-        });
-        if read.is_err() {
-            return String::new();
-        }
-        let text = String::from_utf8_lossy(&text);
-        let lines: Vec<&str> = text.lines().collect();
-        lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
+/// The last lines of a file, of those after its first `began` bytes; empty if it cannot be read.
+fn tail(path: &Path, began: u64) -> String {
+    let mut text = Vec::new();
+    let read = File::open(path).and_then(|mut file| {
+        let len = file.metadata()?.len();
+        // A shorter file than before was begun since.
+        let began = if len < began { 0 } else { began };
+        file.seek(SeekFrom::Start(began.max(len.saturating_sub(TAIL_BYTES))))?;
+        file.read_to_end(&mut text)
+    });
+    if read.is_err() {
+        return String::new();
     }
+    let text = String::from_utf8_lossy(&text);
+    let lines: Vec<&str> = text.lines().collect();
+    lines[lines.len().saturating_sub(TAIL_LINES)..].join("\n")
 }
 
 #[cfg(test)]
@@ -223,15 +221,15 @@ mod tests {
         let path = folder.path().join("log");
         fs::write(&path, "before\n").unwrap();
         let mut file = File::options().append(true).open(&path).unwrap();
-        let log = Log { path: path.clone(), file: file.try_clone().unwrap(), began: 7 };
-        assert_eq!(log.tail(), "");
+        assert_eq!(tail(&path, 7), "");
         writeln!(file, "one\ntwo").unwrap();
-        assert_eq!(log.tail(), "one\ntwo");
+        assert_eq!(tail(&path, 7), "one\ntwo");
         for line in 0..2 * TAIL_LINES {
             writeln!(file, "line {line}").unwrap();
         }
-        assert_eq!(log.tail().lines().count(), TAIL_LINES);
+        assert_eq!(tail(&path, 7).lines().count(), TAIL_LINES);
         fs::write(&path, "anew").unwrap();
-        assert_eq!(log.tail(), "anew");
+        assert_eq!(tail(&path, 7), "anew");
+        assert_eq!(tail(&folder.path().join("none"), 0), "");
     }
 }

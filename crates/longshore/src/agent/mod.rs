@@ -55,9 +55,15 @@ async fn join(args: JoinArgs, program: &str) -> Result<(), CliError> {
     let joined = longshore_agent::join(request, args.run.config.as_deref(), environment()).await;
     let joined = joined.map_err(|error| CliError::Join(Box::new(error)))?;
     if joined.already {
-        output.note(format_args!("this machine has joined cluster {} of {} already; the token was not used", joined.cluster, joined.server));
+        output.note(format_args!(
+            "this machine has joined cluster {} of {} already; the token was not used",
+            joined.cluster, joined.server
+        ));
     } else {
-        output.tick(format_args!("this machine has joined cluster {} of {} as {}", joined.cluster, joined.server, joined.access_key_id));
+        output.tick(format_args!(
+            "this machine has joined cluster {} of {} as {}",
+            joined.cluster, joined.server, joined.access_key_id
+        ));
     }
     if args.run.detach {
         background::start(&args.run, program).await

@@ -17,9 +17,9 @@ pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeI
 pub(crate) use server::{DEFAULT_LISTEN, LossArgs, ServerArgs, TlsArgs};
 pub(crate) use store::{BackupArgs, CheckArgs, DumpArgs, Kind, RestoreArgs, StoreCommand};
 pub(crate) use token::{CreateTokenArgs, ListTokensArgs, RevokeTokenArgs, TokenCommand};
-pub(crate) use up::{DownArgs, UpArgs};
 #[cfg(test)]
 pub(crate) use up::SizeArgs;
+pub(crate) use up::{DownArgs, UpArgs};
 pub(crate) use value::{LostAfter, OrDefault, Pair, duration_text};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/longshore";

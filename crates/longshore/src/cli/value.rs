@@ -158,7 +158,8 @@ mod tests {
         for (text, seconds) in [("60s", 60), ("5m", 300), ("1h", 3600), ("1h30m", 5400), ("30d", 2_592_000)] {
             assert_eq!(duration(text), Ok(Duration::from_secs(seconds)), "{text}");
         }
-        for text in ["", "0s", "5", "m", "5x", "-5s", "1.5h", "5 m", "99999999999999999999s", "99999999999999d", "400d"] {
+        for text in ["", "0s", "5", "m", "5x", "-5s", "1.5h", "5 m", "99999999999999999999s", "99999999999999d", "400d"]
+        {
             assert!(duration(text).is_err(), "{text}");
         }
     }

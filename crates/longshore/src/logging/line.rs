@@ -134,7 +134,11 @@ mod tests {
     #[test]
     fn a_line_is_logfmt_as_the_official_agent_writes_it() {
         assert_eq!(
-            line(false, "it's \"here\"", &[("pid", "7", Kind::Bare), ("why", "a b\n=", Kind::Text), ("e", "", Kind::Text)]),
+            line(
+                false,
+                "it's \"here\"",
+                &[("pid", "7", Kind::Bare), ("why", "a b\n=", Kind::Text), ("e", "", Kind::Text)]
+            ),
             "level=info time=2026-11-22T11:15:01.803Z msg=\"it's \\\"here\\\"\" module=longshore::up pid=7 \
              why=\"a b\\n=\" e=\"\"\n"
         );

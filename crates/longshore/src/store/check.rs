@@ -73,9 +73,10 @@ fn tell(output: &Output, report: &Report, store: &Path) {
 }
 
 fn in_json(report: &Report, findings: &Findings, store: &Path) -> serde_json::Value {
-    let files = report.files.iter().map(|file| {
-        json!({ "file": short(&file.file, store), "bytes": file.bytes, "records": file.records })
-    });
+    let files = report
+        .files
+        .iter()
+        .map(|file| json!({ "file": short(&file.file, store), "bytes": file.bytes, "records": file.records }));
     let damage = report.damage.iter().map(|damage| {
         json!({
             "file": short(&damage.file, store), "offset": damage.offset, "detail": damage.detail, "lost": damage.lost,

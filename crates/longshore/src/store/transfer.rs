@@ -87,8 +87,10 @@ pub(super) fn bring_back(args: &RestoreArgs) -> Result<(), CliError> {
     if let Some(moved) = restored.moved {
         output.note(format_args!("what was there is kept in {}", moved.display()));
     }
-    let missing: Vec<&str> =
-        [ROOT_ACCESS_KEY_FILE, SERVER_KEY_FILE].into_iter().filter(|name| !data_dir.path().join(name).exists()).collect();
+    let missing: Vec<&str> = [ROOT_ACCESS_KEY_FILE, SERVER_KEY_FILE]
+        .into_iter()
+        .filter(|name| !data_dir.path().join(name).exists())
+        .collect();
     if !missing.is_empty() {
         output.note(format_args!(
             "put {} back before the start: without them new keys are made, which no client and no machine that joined has",
@@ -119,10 +121,7 @@ fn verify(file: &Path, data_dir: &DataDir) -> Result<(), CliError> {
 }
 
 /// Where the attached files go. Names that no backup of ours has lead nowhere.
-fn places<'a>(
-    attachments: &'a [Attachment],
-    data_dir: &'a DataDir,
-) -> impl Iterator<Item = (PathBuf, &'a Attachment)> {
+fn places<'a>(attachments: &'a [Attachment], data_dir: &'a DataDir) -> impl Iterator<Item = (PathBuf, &'a Attachment)> {
     let known = |attached: &&Attachment| ALWAYS.iter().chain(&KEYS).any(|(name, _)| *name == attached.name);
     attachments.iter().filter(known).map(|attached| (data_dir.path().join(&attached.name), attached))
 }

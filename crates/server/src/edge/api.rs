@@ -107,9 +107,7 @@ impl Operation {
         let target = aws_json::target(&head.headers)?;
         let (service, operation) = match target.service {
             ECS_TARGET_PREFIX => ("ECS", ecs::Operation::from_name(target.operation).map(Self::Ecs)),
-            admin::TARGET_PREFIX => {
-                ("Longshore", admin::Operation::from_name(target.operation).map(Self::Admin))
-            }
+            admin::TARGET_PREFIX => ("Longshore", admin::Operation::from_name(target.operation).map(Self::Admin)),
             _ => {
                 let message = format!("Only ECS is served here: X-Amz-Target must begin with {ECS_TARGET_PREFIX}.");
                 return Err(ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message));

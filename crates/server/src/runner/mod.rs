@@ -22,6 +22,7 @@ use futures_util::FutureExt;
 use futures_util::future::{self, BoxFuture};
 use longshore_api::{ApiError, Timestamp, admin, ecs, error};
 use longshore_core::cell::{Command, Delivery, Effect, Reply};
+use longshore_core::clock::Reading;
 use longshore_core::entropy::Entropy;
 use longshore_core::identity::Answer;
 use longshore_core::instance::SessionRefusal;
@@ -95,7 +96,7 @@ impl Runner {
             to_effects,
             entropy,
             waiting: Waiting::default(),
-            last_now: Timestamp::from_millis(0),
+            leapt_ms: clock::cell().leapt_ms,
             next_probe: None,
         };
         runner.spawn("cell", move || worker.run())?;
@@ -249,7 +250,8 @@ struct Worker {
     to_effects: SyncSender<Aftermath>,
     entropy: Entropy,
     waiting: Waiting,
-    last_now: Timestamp,
+    /// How far the clock has leapt, as far as the cell was told.
+    leapt_ms: i64,
     next_probe: Option<Instant>,
 }
 
@@ -400,10 +402,16 @@ impl Worker {
         drop(self.to_effects.send(aftermath));
     }
 
-    /// The time, which never goes back for the cell, whatever the system's clock does.
+    /// The time for the cell, which is told when it leapt.
     fn now(&mut self) -> Timestamp {
-        self.last_now = self.last_now.max(clock::now());
-        self.last_now
+        let Reading { now, leapt_ms } = clock::cell();
+        let by_ms = leapt_ms - std::mem::replace(&mut self.leapt_ms, leapt_ms);
+        if by_ms > 0 {
+            tracing::warn!(by_ms, "the clock was set forward, or the machine slept: nobody is given up for that");
+            let entropy = self.entropy.fork();
+            self.pipeline.submit(NOBODY, now, entropy, Command::ClockLeapt { by_ms });
+        }
+        now
     }
 
     /// How long the thread may sleep when nobody asks for anything.

@@ -85,7 +85,7 @@ impl Session {
                 };
                 self.sessions.remove_line(session);
                 let silent_ms = i64::try_from(heard.elapsed().as_millis()).unwrap_or(i64::MAX);
-                let heard_at = clock::now().plus_millis(-silent_ms);
+                let heard_at = clock::cell().now.plus_millis(-silent_ms);
                 self.orchestrator.command(Command::SessionClosed { instance, session, heard_at }).await;
                 tracing::info!(instance = %instance.id, session = session.0, reason = end.reason(), "agent session ended");
             }
@@ -113,13 +113,7 @@ impl Session {
     }
 
     /// Lives until the session ends; `heard` is when the agent was last heard of.
-    async fn live(
-        &self,
-        on_upgrade: OnUpgrade,
-        instance: InstanceKey,
-        line: LineEnd,
-        heard: &mut Instant,
-    ) -> End {
+    async fn live(&self, on_upgrade: OnUpgrade, instance: InstanceKey, line: LineEnd, heard: &mut Instant) -> End {
         let Some((mut reader, mut writer)) = socket::open(on_upgrade, MAX_ACS_MESSAGE_BYTES).await else {
             return End::Peer;
         };

@@ -25,7 +25,8 @@ impl Close {
     pub(super) const REPLACED: Self = Self::new(CloseCode::Away, "a newer session of this instance is open");
     pub(super) const DEREGISTERED: Self = Self::new(CloseCode::Away, "the container instance was deregistered");
     pub(super) const REVOKED: Self = Self::new(CloseCode::Policy, "the access key was revoked");
-    pub(super) const NOT_ADMITTED: Self = Self::new(CloseCode::Policy, "the instance is not this access key's any more");
+    pub(super) const NOT_ADMITTED: Self =
+        Self::new(CloseCode::Policy, "the instance is not this access key's any more");
     pub(super) const STATE_RESET: Self = Self::new(CloseCode::Away, "the control plane's state was reset: reconnect");
     pub(super) const STOPPING: Self = Self::new(CloseCode::Away, "the control plane is stopping: reconnect");
     pub(super) const SILENT: Self = Self::new(CloseCode::Away, "nothing was heard from the agent");

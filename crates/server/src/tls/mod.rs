@@ -52,7 +52,7 @@ struct Identity {
 
 /// Where the certificate comes from.
 enum Source {
-    Own(own_ca::OwnCa),
+    Own(Box<own_ca::OwnCa>),
     Given(given::Given),
 }
 
@@ -81,7 +81,7 @@ impl Tls {
         let source = match &config.tls {
             None => return Ok(None),
             Some(TlsConfig::Own { names }) => {
-                Source::Own(own_ca::OwnCa::load_or_create(&config.data_dir, names.clone())?)
+                Source::Own(Box::new(own_ca::OwnCa::load_or_create(&config.data_dir, names.clone())?))
             }
             Some(TlsConfig::Given { cert, key }) => Source::Given(given::Given::new(cert.clone(), key.clone())),
         };

@@ -84,9 +84,7 @@ impl OwnCa {
     pub(super) fn is_due(&self, listen: SocketAddr, now: Timestamp) -> bool {
         match &*self.issued.lock().unwrap_or_else(PoisonError::into_inner) {
             None => true,
-            Some((names, not_after)) => {
-                not_after.since(now) < RENEW_DAYS * DAY_MS || *names != self.all_names(listen)
-            }
+            Some((names, not_after)) => not_after.since(now) < RENEW_DAYS * DAY_MS || *names != self.all_names(listen),
         }
     }
 
@@ -131,8 +129,7 @@ impl OwnCa {
 
     /// Every name and address by which this machine may be called.
     fn all_names(&self, listen: SocketAddr) -> BTreeSet<String> {
-        let mut addresses: BTreeSet<IpAddr> =
-            [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into();
+        let mut addresses: BTreeSet<IpAddr> = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)].into();
         match listen.ip().is_unspecified() {
             false => drop(addresses.insert(listen.ip())),
             true => addresses.extend(interface_addresses()),

@@ -95,10 +95,7 @@ fn this_machine_calls_a_given_certificate_by_a_name_in_it() {
 
 #[test]
 fn a_fingerprint_is_what_the_usual_tools_print() {
-    assert_eq!(
-        pem::fingerprint(b"abc"),
-        "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
-    );
+    assert_eq!(pem::fingerprint(b"abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
     let pem = pem::certificate(&[7; 100]);
     assert!(pem.lines().all(|line| line.len() <= 64), "{pem}");
 }

@@ -42,8 +42,9 @@ impl<'a> Facts<'a> {
         if fields.peek() == Some(VERSION) {
             fields.next()?;
         }
-        // Serial number, signature algorithm, issuer.
-        (fields.next()?, fields.next()?, fields.next()?);
+        for _before_validity in ["serial number", "signature algorithm", "issuer"] {
+            fields.next()?;
+        }
         let mut validity = Der(fields.take(SEQUENCE)?);
         validity.next()?;
         let not_after = time(validity.next()?)?;

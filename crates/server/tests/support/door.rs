@@ -173,5 +173,7 @@ pub fn acs(instance_arn: &str) -> String {
 
 pub fn tcs(instance_arn: &str) -> String {
     let instance = encoded(instance_arn);
-    format!("/tcs/ws?agentHash=0bcd1234&agentVersion=1.105.1&cluster=default&containerInstance={instance}&dockerVersion=1")
+    format!(
+        "/tcs/ws?agentHash=0bcd1234&agentVersion=1.105.1&cluster=default&containerInstance={instance}&dockerVersion=1"
+    )
 }

@@ -26,7 +26,7 @@ use rustix::io::Errno;
 use super::files;
 use super::frame::{self, Fields, FileId, Kind};
 use super::snapshot::Snapshot;
-use crate::{CommitNumber, StoreError};
+use crate::{CommitNumber, Each, StoreError};
 
 /// The format of backups. A release reads its own and all older ones.
 pub const FORMAT: u32 = 1;
@@ -215,10 +215,7 @@ impl Writer {
 ///
 /// # Errors
 /// [`StoreError::BadBackup`], [`StoreError::NewerBackup`], what the system refused, or what `each` answered.
-pub fn read<E: From<StoreError>>(
-    file: &Path,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<Summary, E> {
+pub fn read<E: From<StoreError>>(file: &Path, each: &mut Each<'_, E>) -> Result<Summary, E> {
     let input = File::open(file).map_err(StoreError::io("open", file))?;
     let mut reader = Reader {
         input: BufReader::new(input),

@@ -264,6 +264,7 @@ impl LogLook<'_> {
         self.after = None;
         let Report { number, acknowledged, .. } = &*self.report;
         let lost = match up_to {
+            Some(last) if last <= *number => "no commit".to_owned(),
             Some(last) => format!("commits after number {number}, up to {last}"),
             None => format!("commits after number {number}, at least up to {}", acknowledged.max(number)),
         };

@@ -10,7 +10,7 @@ const NAME: &str = "MANIFEST";
 const FILE: FileId = FileId::new(Kind::Manifest, 0);
 /// The format of everything in the directory. A release reads its own and all older ones, and refuses newer ones
 /// untouched.
-pub(super) const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 1;
 
 /// One sorted run, oldest first in [`Manifest::runs`].
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -13,8 +13,13 @@
 //! | `run-…` | entities in key order | once |
 //! | `mark` | the last acknowledged number | in place, after each commit |
 //!
+//! The manifest names the [`FORMAT`] of all of them. A release reads its own and every older one; a newer one it refuses
+//! by name, untouched.
+//!
 //! Begin reading with [`EmbeddedStore`]'s three verbs below, then `log` (what a commit is), `compact` (what becomes of
-//! it), `frame` (why it can be trusted).
+//! it), `frame` (why it can be trusted). [`mod@check`], [`mod@backup`] and [`read`] look at a store from outside, also
+//! while a server uses it: they take no lock and write nothing into it, and start over when files are folded away under
+//! them (`snapshot`). [`restore`] puts a new store in place of an old one.
 
 pub mod backup;
 pub mod check;
@@ -37,11 +42,13 @@ use std::path::{Path, PathBuf};
 
 use self::compact::Compactor;
 use self::leader::Leader;
+pub use self::manifest::FORMAT;
+
 use self::log::{AppendError, Config, Log, Tail};
 use self::manifest::Manifest;
 use self::mark::Mark;
 use self::snapshot::{Snapshot, Survey, expect_acknowledged, open_runs, read_segment};
-use crate::{Batch, CommitError, CommitNumber, Store, StoreError, Term};
+use crate::{Batch, CommitError, CommitNumber, Each, Store, StoreError, Term};
 
 /// What can be tuned. The defaults are the product's; tests use small segments to see folding and merging soon.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -166,10 +173,7 @@ impl EmbeddedStore {
 ///
 /// # Errors
 /// [`StoreError::NoStore`], [`StoreError::Damaged`] (then what `each` was given is not all), or what `each` answered.
-pub fn read<E: From<StoreError>>(
-    dir: &Path,
-    each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
-) -> Result<CommitNumber, E> {
+pub fn read<E: From<StoreError>>(dir: &Path, each: &mut Each<'_, E>) -> Result<CommitNumber, E> {
     let snapshot = Snapshot::now(dir)?.ok_or_else(|| StoreError::NoStore { path: dir.to_owned() })?;
     Ok(snapshot.merge(each)?.last)
 }

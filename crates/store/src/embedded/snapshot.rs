@@ -11,7 +11,7 @@ use super::manifest::Manifest;
 use super::mark::Mark;
 use super::merge::{self, Source};
 use super::run::RunFile;
-use crate::{CommitNumber, StoreError};
+use crate::{CommitNumber, Each, StoreError};
 
 /// How often a reader beside a running server starts over because files were folded or merged away under it. Each time
 /// the server has rewritten megabytes, and the reader has merely opened files: it wins soon.
@@ -156,10 +156,7 @@ impl Snapshot {
     }
 
     /// Merges the log over the runs and gives what lives to `each`, in key order. Returns where the newest segment ends.
-    pub(super) fn merge<E: From<StoreError>>(
-        &self,
-        each: &mut dyn FnMut(&[u8], &[u8]) -> Result<(), E>,
-    ) -> Result<Scan, E> {
+    pub(super) fn merge<E: From<StoreError>>(&self, each: &mut Each<'_, E>) -> Result<Scan, E> {
         let mut scan = Scan { len: 0, last: self.folded, torn: 0 };
         let mut sources = self.runs.iter().map(|run| run.reader().map(Source::Run)).collect::<Result<Vec<_>, _>>()?;
         for Segment { number, bytes, tail } in &self.segments {

@@ -1,25 +1,35 @@
 //! What must always be true (DESIGN §7.1), watched from outside.
 //!
 //! The oracle repeats none of the product's computations: it remembers what was shown to clients and done to machines,
-//! and objects to what contradicts it.
+//! and objects to what contradicts it. Beyond the eighteen invariants of the design there are two about loss (§4):
+//! 19, an instance is given up neither before nor long after it was silent for lost-after; 20, nothing is given up in a mass
+//! loss unless an operator says so.
+
+mod machine;
+mod vigil;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_agent::engine::ContainerKey;
 use longshore_api::Timestamp;
-use longshore_core::config::Retention;
-use longshore_core::entity::{Entity, Task};
+use longshore_core::config::{LossPolicy, Retention};
+use longshore_core::entity::{Entity, Instance, Task};
 use longshore_core::ids::InstanceKey;
+use longshore_core::instance::InstanceStatus;
 use longshore_core::read::ReadModel;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
 use longshore_store::MemoryDisk;
+
+use crate::event::ConnId;
+use machine::Run;
+pub(crate) use vigil::Vigil;
+use vigil::LATEST_PUBLICATION_MS;
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("invariant {invariant} is broken: {what}")]
 pub struct Violation {
-    /// Its number in DESIGN §7.1; 0 for what no protocol allows.
+    /// Its number in DESIGN §7.1; 19 and 20 for loss, 0 for what no protocol allows.
     pub invariant: u8,
     /// What was seen.
     pub what: String,
@@ -39,7 +49,7 @@ pub(crate) fn broken<T>(invariant: u8, what: String) -> Result<T, Violation> {
     Err(Violation::new(invariant, what))
 }
 
-fn ensure(holds: bool, invariant: u8, otherwise: impl FnOnce() -> String) -> Step {
+pub(crate) fn ensure(holds: bool, invariant: u8, otherwise: impl FnOnce() -> String) -> Step {
     match holds {
         true => Ok(()),
         false => broken(invariant, otherwise()),
@@ -55,6 +65,7 @@ pub(crate) fn id_of(arn: &str) -> &str {
 #[derive(Debug)]
 pub(crate) struct Oracle {
     retention: Retention,
+    pub(crate) vigil: Vigil,
     /// The last published record of each task.
     pub(crate) tasks: BTreeMap<String, Arc<Task>>,
     /// The same as the disk should have it.
@@ -67,20 +78,27 @@ pub(crate) struct Oracle {
     sequences: BTreeMap<InstanceKey, u64>,
     /// `startedBy` of a logical RunTask: how many tasks it may make, and those it made.
     marks: BTreeMap<String, (usize, BTreeSet<String>)>,
-    instances: BTreeMap<u32, String>,
-}
-
-/// What became of one container of a task.
-#[derive(Debug)]
-struct Run {
-    instance_arn: String,
-    starts: u32,
+    /// By agent and birth.
+    instances: BTreeMap<(usize, u32), String>,
+    /// The access key of each join of a machine.
+    joins: BTreeMap<(usize, u32), String>,
+    /// The machine of each instance.
+    hosts: BTreeMap<String, usize>,
+    /// The newest connection of each agent.
+    newest_conn: BTreeMap<usize, ConnId>,
+    /// Instances that an operator was told are draining, with their clusters.
+    draining: BTreeMap<String, String>,
+    /// Until when a request to take tasks again may still arrive.
+    activated_until: BTreeMap<String, Timestamp>,
+    /// Until when what the server did in a leap of its clock may be published.
+    leapt_until: Timestamp,
 }
 
 impl Oracle {
-    pub(crate) fn new(retention: Retention) -> Self {
+    pub(crate) fn new(retention: Retention, loss: LossPolicy, commit_ms: i64) -> Self {
         Self {
             retention,
+            vigil: Vigil::new(loss, commit_ms),
             tasks: BTreeMap::new(),
             stored: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -89,12 +107,19 @@ impl Oracle {
             sequences: BTreeMap::new(),
             marks: BTreeMap::new(),
             instances: BTreeMap::new(),
+            joins: BTreeMap::new(),
+            hosts: BTreeMap::new(),
+            newest_conn: BTreeMap::new(),
+            draining: BTreeMap::new(),
+            activated_until: BTreeMap::new(),
+            leapt_until: Timestamp::from_millis(0),
         }
     }
 
-    /// A snapshot is published: nothing that was ever shown goes back.
-    pub(crate) fn published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Step {
+    /// A snapshot is published: nothing that was ever shown goes back. `shown` is what the server's clock shows.
+    pub(crate) fn published(&mut self, snapshot: &ReadModel, shown: Timestamp, now: Timestamp) -> Step {
         let mut present = 0;
+        let mut new = Vec::new();
         for task in snapshot.tasks() {
             let id = task.key.id.to_string();
             match self.tasks.get_mut(&id) {
@@ -111,26 +136,89 @@ impl Oracle {
                     ensure(!self.gone.contains(&id), 4, || format!("task {id} is back"))?;
                     self.mark(task, &id)?;
                     store(&mut self.stored, task);
+                    new.push(task.clone());
                     self.tasks.insert(id, task.clone());
                 }
             }
             present += 1;
         }
+        for task in new {
+            self.placed(&task, snapshot)?;
+        }
+        self.vigil.published(snapshot, now)?;
         if present == self.tasks.len() {
             return Ok(());
         }
-        let shown: BTreeSet<String> = snapshot.tasks().map(|task| task.key.id.to_string()).collect();
-        let missing: Vec<String> = self.tasks.keys().filter(|id| !shown.contains(*id)).cloned().collect();
+        let shown_ids: BTreeSet<String> = snapshot.tasks().map(|task| task.key.id.to_string()).collect();
+        let missing: Vec<String> = self.tasks.keys().filter(|id| !shown_ids.contains(*id)).cloned().collect();
         for id in missing {
             let Some(task) = self.tasks.remove(&id) else { continue };
             self.stored.remove(&Entity::Task(task.clone()).key().encode());
-            let due = task.life.stopped_at.map(|at| at.plus_millis(self.retention.at_least_ms));
-            ensure(task.known == TaskStatus::Stopped && due.is_some_and(|due| due <= now), 4, || {
+            let due = task.over_since().map(|at| at.plus_millis(self.retention.at_least_ms));
+            let over = task.known == TaskStatus::Stopped && due.is_some_and(|due| due <= shown);
+            // In a leap of the clock a task can end and be forgotten between two publications.
+            ensure(over || self.leapt_until >= now, 4, || {
                 format!("task {id} vanished, it was {} since {:?}", task.known, task.life.stopped_at)
             })?;
             self.gone.insert(id);
         }
         Ok(())
+    }
+
+    /// The server's clock leaps: by that clock, what is kept for a while was kept so much longer.
+    pub(crate) fn leapt(&mut self, by_ms: i64, now: Timestamp) {
+        if by_ms >= self.retention.at_least_ms {
+            self.leapt_until = now.plus_millis(LATEST_PUBLICATION_MS);
+        }
+    }
+
+    /// A task is new: its instance may take it, and has what it needs.
+    fn placed(&self, task: &Task, snapshot: &ReadModel) -> Step {
+        let id = task.key.id;
+        let instance = task.instance.to_string();
+        let after = snapshot.instances().find(|record| record.key == task.home());
+        let Some(after) = after else { return broken(2, format!("task {id} was placed on nothing")) };
+        let before = self.vigil.record(&instance);
+        // One that did not change between two publications was like that when the task was placed.
+        let unchanged = before.is_some_and(|before| before.version == after.version);
+        let closed = after.status != InstanceStatus::Active || after.lost_at.is_some();
+        ensure(!(unchanged && closed), 10, || {
+            format!("task {id} was placed on {instance}, which is {:?} and lost {:?}", after.status, after.lost_at)
+        })?;
+        let drains = self.draining.keys().any(|arn| id_of(arn) == instance);
+        ensure(!drains, 10, || format!("task {id} was placed on {instance}, which drains"))?;
+        self.fits(task, before.map(|before| &**before), after)?;
+        self.has_ports(task)
+    }
+
+    /// What an instance has to do is no more than it offered, before or after.
+    fn fits(&self, task: &Task, before: Option<&Instance>, after: &Instance) -> Step {
+        let held = self.tasks.values().filter(|held| held.home() == task.home() && held.known != TaskStatus::Stopped);
+        let (cpu, memory) = held.fold((0, 0), |(cpu, memory), held| (cpu + held.cpu.0, memory + held.memory.0));
+        let most = |of: fn(&Instance) -> u32| before.map_or(0, of).max(of(after));
+        ensure(cpu <= most(|record| record.cpu.0) && memory <= most(|record| record.memory.0), 3, || {
+            format!("{} has {cpu} CPU units and {memory} MiB to do", task.instance)
+        })
+    }
+
+    /// No two tasks of a machine hold the same port, stale copies included.
+    fn has_ports(&self, task: &Task) -> Step {
+        // An official agent does not say which machine it is on: its instance is a machine of its own.
+        let host = |task: &Task| {
+            let instance = task.instance.to_string();
+            self.hosts.get(&instance).map_or(instance, ToString::to_string)
+        };
+        if task.host_ports.is_empty() {
+            return Ok(());
+        }
+        let home = host(task);
+        let others = self.tasks.values().filter(|other| {
+            other.key != task.key && other.known != TaskStatus::Stopped && !other.host_ports.is_empty()
+        });
+        let taken = others.filter(|other| host(other) == home).find(|other| {
+            other.host_ports.iter().any(|port| task.host_ports.contains(port))
+        });
+        ensure(taken.is_none(), 3, || format!("task {} has the ports of {:?}", task.key.id, taken.map(|t| t.key.id)))
     }
 
     /// A logical RunTask never makes more tasks than it asked for.
@@ -177,64 +265,29 @@ impl Oracle {
         ensure(sequence > last, 1, || format!("{instance:?} was sent number {sequence} after {last}"))
     }
 
-    /// An access key has registered an instance.
-    pub(crate) fn instance_of(&mut self, key: u32, arn: &str) -> Step {
-        let known = self.instances.entry(key).or_insert_with(|| arn.to_owned());
-        ensure(known == arn, 11, || format!("key {key} registered {known} and then {arn}"))
-    }
-
-    /// A container of a task exists.
-    pub(crate) fn created(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
-        let id = (key.task_arn.clone(), key.name.clone());
-        let new = || Run { instance_arn: instance_arn.to_owned(), starts: 0 };
-        let run = self.runs.entry(id).or_insert_with(new);
-        // One that never ran may be made again, if somebody removed it.
-        ensure(run.starts == 0 && run.instance_arn == instance_arn, 2, || {
-            format!("{key:?} ran on {} and was created again on {instance_arn}", run.instance_arn)
-        })?;
-        let placed = self.tasks.get(id_of(&key.task_arn)).map(|task| task.instance.to_string());
-        ensure(placed.as_deref() == Some(id_of(instance_arn)), 2, || {
-            format!("{key:?} was created on {instance_arn}, its task was placed on {placed:?}")
-        })
-    }
-
-    /// A container's process begins.
-    pub(crate) fn started(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
-        let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) else {
-            return broken(2, format!("{key:?} was started and never created"));
-        };
-        run.starts += 1;
-        ensure(run.starts == 1, 2, || format!("{key:?} ran {} times, last on {instance_arn}", run.starts))
-    }
-
-    /// The task has a reason to end by itself.
-    pub(crate) fn excuse(&mut self, task_arn: &str) {
-        self.excused.insert(id_of(task_arn).to_owned());
-    }
-
-    /// An agent stopped a running container: somebody must have wanted that.
-    pub(crate) fn stopped_by_agent(&self, key: &ContainerKey) -> Step {
-        let id = id_of(&key.task_arn);
-        let wanted = self.tasks.get(id).is_some_and(|task| task.desired == DesiredStatus::Running);
-        ensure(!wanted || self.excused.contains(id), 12, || format!("{key:?} was stopped and nobody wanted that"))
-    }
-
-    /// No instance has more to do than it offers.
-    pub(crate) fn recount(&self, cpu: i64, memory_mib: i64) -> Step {
-        let mut taken: BTreeMap<_, (i64, i64)> = BTreeMap::new();
-        for task in self.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
-            let (cpu, memory) = taken.entry(task.instance).or_default();
-            *cpu += i64::from(task.cpu.0);
-            *memory += i64::from(task.memory.0);
+    /// An operator was told that an instance drains.
+    pub(crate) fn drains(&mut self, arn: &str, cluster: &str, sent_at: Timestamp) {
+        if self.activated_until.get(arn).is_none_or(|until| *until < sent_at) {
+            self.draining.insert(arn.to_owned(), cluster.to_owned());
         }
-        let over = taken.iter().find(|(_, taken)| taken.0 > cpu || taken.1 > memory_mib);
-        ensure(over.is_none(), 3, || format!("more is reserved than there is: {over:?}"))
     }
 
-    /// The container of a task that clients see as STOPPED does not run.
-    pub(crate) fn may_run(&self, key: &ContainerKey) -> Step {
-        let stopped = self.tasks.get(id_of(&key.task_arn)).is_some_and(|task| task.known == TaskStatus::Stopped);
-        ensure(!stopped, 7, || format!("{key:?} runs, its task is shown as STOPPED"))
+    /// An operator asks that an instance take tasks again; the request may arrive until then.
+    pub(crate) fn activates(&mut self, arn: &str, until: Timestamp) {
+        self.draining.remove(arn);
+        self.activated_until.insert(arn.to_owned(), until);
+    }
+
+    /// Cluster and ARN of every instance that drains for sure.
+    pub(crate) fn draining(&self) -> Vec<(String, String)> {
+        self.draining.iter().map(|(arn, cluster)| (cluster.clone(), arn.clone())).collect()
+    }
+
+    /// A deregistration without force was accepted: nothing was to be seen on the instance.
+    pub(crate) fn given_back(&self, arn: &str) -> Step {
+        let theirs = self.tasks.values().filter(|task| task.instance.to_string() == id_of(arn));
+        let left = theirs.filter(|task| task.last_status() != TaskStatus::Stopped).map(|task| task.key.id).next();
+        ensure(left.is_none(), 10, || format!("{arn} was deregistered without force, and has {left:?}"))
     }
 
     /// The control plane refused a report for good.
@@ -259,6 +312,9 @@ fn forward(before: &Task, after: &Task) -> Step {
     ensure(before.version < after.version, 5, || goes_back("the version"))?;
     ensure(before.desired <= after.desired, 5, || goes_back("the desired status"))?;
     ensure(before.known <= after.known, 5, || goes_back("the status"))?;
+    ensure(before.last_status() <= after.last_status(), 5, || goes_back("what the API shows"))?;
+    let verdict = |task: &Task| task.verdict.map(|verdict| verdict.at);
+    ensure(verdict(before).is_none() || verdict(before) == verdict(after), 5, || goes_back("the verdict"))?;
     ensure(before.containers.len() == after.containers.len(), 5, || goes_back("the number of containers"))?;
     for (earlier, later) in before.containers.iter().zip(&after.containers) {
         ensure(earlier.status <= later.status, 5, || goes_back("a container's status"))?;
@@ -280,5 +336,6 @@ fn forward(before: &Task, after: &Task) -> Step {
     ] {
         ensure(was.is_none() || was == is, 5, || goes_back("a time"))?;
     }
-    Ok(())
+    let wanted = |task: &Task| task.desired == DesiredStatus::Running;
+    ensure(after.last_status() != TaskStatus::Stopped || !wanted(after), 5, || goes_back("STOPPED and wanted"))
 }

@@ -1,0 +1,104 @@
+//! What happens on machines: containers, sessions and registrations of agents.
+
+use longshore_agent::engine::ContainerKey;
+use longshore_api::Timestamp;
+use longshore_core::instance::InstanceStatus;
+use longshore_core::task::status::{DesiredStatus, TaskStatus};
+
+use super::{Oracle, Step, broken, ensure, id_of};
+use crate::event::ConnId;
+
+/// What became of one container of a task.
+#[derive(Debug)]
+pub(super) struct Run {
+    instance_arn: String,
+    starts: u32,
+}
+
+impl Oracle {
+    /// An agent has registered, with its disk as it was left by its birth's last registration.
+    pub(crate) fn instance_of(&mut self, birth: (usize, u32), arn: &str) -> Step {
+        let known = self.instances.entry(birth).or_insert_with(|| arn.to_owned());
+        ensure(known == arn, 11, || format!("{birth:?} registered {known} and then {arn}"))
+    }
+
+    /// A machine has joined: the same join gives the same key.
+    pub(crate) fn joined(&mut self, join: (usize, u32), access_key_id: &str) -> Step {
+        let known = self.joins.entry(join).or_insert_with(|| access_key_id.to_owned());
+        ensure(known == access_key_id, 11, || format!("join {join:?} gave {known} and then {access_key_id}"))
+    }
+
+    /// On which machine an instance is.
+    pub(crate) fn lives_on(&mut self, arn: &str, host: usize) {
+        self.hosts.insert(id_of(arn).to_owned(), host);
+    }
+
+    /// An agent is told that its instance is no more: nobody may hear that of one that is merely lost.
+    pub(crate) fn told_inactive(&self, arn: &str) -> Step {
+        let status = self.vigil.status(id_of(arn));
+        ensure(status.is_none_or(|status| status == InstanceStatus::Inactive), 19, || {
+            format!("the agent of {arn}, which is {status:?}, was told that it is inactive")
+        })
+    }
+
+    /// An agent dials.
+    pub(crate) fn dialled(&mut self, agent: usize, conn: ConnId) {
+        self.newest_conn.insert(agent, conn);
+    }
+
+    /// An agent does what came over a connection: its newest.
+    pub(crate) fn obeyed(&self, agent: usize, conn: ConnId) -> Step {
+        let newest = self.newest_conn.get(&agent);
+        ensure(newest == Some(&conn), 12, || format!("agent {agent} obeys {conn}, its session is {newest:?}"))
+    }
+
+    /// A container of a task exists.
+    pub(crate) fn created(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
+        let id = (key.task_arn.clone(), key.name.clone());
+        let new = || Run { instance_arn: instance_arn.to_owned(), starts: 0 };
+        let run = self.runs.entry(id).or_insert_with(new);
+        // One that never ran may be made again, if somebody removed it.
+        ensure(run.starts == 0 && run.instance_arn == instance_arn, 2, || {
+            format!("{key:?} ran on {} and was created again on {instance_arn}", run.instance_arn)
+        })?;
+        let placed = self.tasks.get(id_of(&key.task_arn)).map(|task| task.instance.to_string());
+        ensure(placed.as_deref() == Some(id_of(instance_arn)), 2, || {
+            format!("{key:?} was created on {instance_arn}, its task was placed on {placed:?}")
+        })
+    }
+
+    /// A container's process begins.
+    pub(crate) fn started(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
+        let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) else {
+            return broken(2, format!("{key:?} was started and never created"));
+        };
+        run.starts += 1;
+        ensure(run.starts == 1, 2, || format!("{key:?} ran {} times, last on {instance_arn}", run.starts))
+    }
+
+    /// The task has a reason to end by itself.
+    pub(crate) fn excuse(&mut self, task_arn: &str) {
+        self.excused.insert(id_of(task_arn).to_owned());
+    }
+
+    /// An agent stopped a running container: somebody must have wanted that.
+    pub(crate) fn stopped_by_agent(&self, key: &ContainerKey, now: Timestamp) -> Step {
+        let id = id_of(&key.task_arn);
+        let wanted = self.tasks.get(id).is_some_and(|task| task.desired == DesiredStatus::Running);
+        ensure(!wanted || self.excused.contains(id), 12, || {
+            format!("at {now} {key:?} was stopped and nobody wanted that")
+        })
+    }
+
+    /// Whether the instance of a container was deregistered without its agent: what runs there is nobody's.
+    pub(crate) fn is_given_back(&self, key: &ContainerKey) -> bool {
+        let instance = self.runs.get(&(key.task_arn.clone(), key.name.clone())).map(|run| id_of(&run.instance_arn));
+        instance.and_then(|id| self.vigil.status(id)) == Some(InstanceStatus::Inactive)
+    }
+
+    /// The container of a task of which its agent said STOPPED does not run.
+    pub(crate) fn may_run(&self, key: &ContainerKey) -> Step {
+        let stopped = self.tasks.get(id_of(&key.task_arn)).is_some_and(|task| task.known == TaskStatus::Stopped);
+        ensure(!stopped || self.is_given_back(key), 7, || format!("{key:?} runs, its task is shown as STOPPED"))
+    }
+}
