@@ -6,11 +6,12 @@ MAKEFLAGS += --no-print-directory
 # The targets share one cargo target folder and one Docker Engine; they take turns.
 .NOTPARALLEL:
 
-# Where `make up` keeps its state. `make up DATA_DIR=/somewhere LISTEN=127.0.0.1:9000 INSTANCES=3`
+# Where `make up` keeps its state. `make up DATA_DIR=/somewhere LISTEN=127.0.0.1:9000 INSTANCES=3 FLAGS=--tls`
 DATA_DIR ?= .longshore
 LISTEN ?=
 INSTANCES ?=
-export DATA_DIR LISTEN INSTANCES
+FLAGS ?=
+export DATA_DIR LISTEN INSTANCES FLAGS
 
 TARGET_DIR := $(if $(CARGO_TARGET_DIR),$(CARGO_TARGET_DIR),target)
 BINARY := $(TARGET_DIR)/release/longshore
@@ -22,7 +23,7 @@ help: ## Show this list
 ##### Use it
 
 .PHONY: up
-up: ## Prepare this machine, start Longshore, run a first task (DATA_DIR, LISTEN, INSTANCES)
+up: ## Prepare this machine, start Longshore, run a first task (DATA_DIR, LISTEN, INSTANCES, FLAGS)
 	@scripts/up
 
 .PHONY: down

@@ -28,6 +28,7 @@ def test_a_clean_end_removes_the_address_and_keeps_the_rest(stage: Any) -> None:
         "pid": facts["pid"],
         "region": "us-east-1",
         "accountId": server.account,
+        "listen": server.listen,
     }
     assert server.end(signal.SIGTERM) == 0
     assert not (server.data / "server.json").exists()

@@ -1,4 +1,4 @@
-"""`longshore store`: check, backup, restore and dump, beside a server and after damage (DESIGN 3.9)."""
+"""`longshore store`: check, backup, restore, dump; beside a server, after damage (DESIGN 3.9)."""
 
 from __future__ import annotations
 
@@ -345,7 +345,8 @@ def test_a_newer_format_is_refused_by_name(stage: Any, tmp_path: Path) -> None:
     payload[0] = 7
     manifest.write_bytes(frame(3, 0, 0, bytes(payload)))
     before = files(server.data)
-    for said in (refusal(server), *(store(c, server.data, code=1).stderr for c in ("check", "dump"))):
+    told = [store(command, server.data, code=1).stderr for command in ("check", "dump")]
+    for said in (refusal(server), *told):
         assert "format 7" in said and "newer" in said, said
     assert files(server.data) == before
 
@@ -417,10 +418,8 @@ def test_a_dump_shows_everything_but_secrets(stage: Any) -> None:
         assert variable == {"name": "TOKEN", "value": "(redacted)"}
         assert task["taskArn"].rsplit("/", 1)[1] in json.dumps(shown)
         assert json.dumps(dump(server.data, "--with-values")).count(SECRET) == 2
-        assert {r["kind"] for r in dump(server.data, "--kind", "clusters", "--kind", "families")} == {
-            "clusters",
-            "families",
-        }
+        some = dump(server.data, "--kind", "clusters", "--kind", "families")
+        assert {record["kind"] for record in some} == {"clusters", "families"}
 
 
 def test_where_there_is_no_store_it_says_so(tmp_path: Path) -> None:

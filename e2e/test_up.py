@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
+import stat
 import subprocess
 import time
 from pathlib import Path
 
 import pytest
+from botocore.exceptions import ClientError
 
 from support import docker
 from support.ecs import container
@@ -18,6 +21,7 @@ from support.processes import (
     ROOT,
     AwsCli,
     clean_environment,
+    ecs_client,
     exported,
     read_json,
     wait_for_instances,
@@ -289,3 +293,122 @@ def test_a_data_directory_keeps_its_region(front: Up) -> None:
     )
     assert done.returncode != 0
     assert "--region us-east-1 --account-id 000000000000" in done.stdout
+
+
+def agent_environment(front: Up) -> bytes:
+    """What the agent was told by its environment."""
+    record = read_json(front.data / "up.json") or {}
+    return Path(f"/proc/{record['agent']['pid']}/environ").read_bytes()
+
+
+def test_the_agent_has_a_key_of_its_own(front: Up) -> None:
+    """Beside the containers lies no key that may do everything."""
+    front.up()
+    owner = read_json(front.data / "root-access-key") or {}
+    identity = front.data / "agent" / "identity.json"
+    assert stat.S_IMODE(identity.stat().st_mode) == 0o600
+    machine = json.loads(identity.read_text())
+    assert machine["accessKeyId"].startswith("LSIN")
+    assert owner["secretAccessKey"].encode() not in agent_environment(front)
+    ecs = ecs_client(machine["server"], machine)
+    with pytest.raises(ClientError) as refused:
+        ecs.list_clusters()
+    assert refused.value.response["Error"]["Code"] == "AccessDeniedException"
+
+
+def test_settings_are_remembered(front: Up) -> None:
+    """`up` needs to be told only what changes; running differently is said in flags."""
+    front.up("--instances", "2", "--memory", "64,128")
+    listen = (read_json(front.data / "server.json") or {})["endpoint"]
+    up = ("up", "--detach", "--data-dir", str(front.data))
+    other = front.command(*up, "--memory", "64", check=False)
+    assert other.returncode != 0 and "--memory 64,128, not with --memory 64" in other.stdout
+    front.down()
+    front.command(*up)
+    assert (read_json(front.data / "server.json") or {})["endpoint"] == listen
+    instances = wait_for_instances(front.client(), "default", 2)
+    memory = {
+        next(one["integerValue"] for one in each["registeredResources"] if one["name"] == "MEMORY")
+        for each in instances
+    }
+    assert memory == {64, 128}
+    front.down()
+    front.command(*up, "--memory=", "--instances", "1")
+    record = read_json(front.data / "up.json") or {}
+    assert (record["memory"], record["instances"]) == (None, 1)
+
+
+def test_the_same_definition_is_registered_once(front: Up, tmp_path: Path) -> None:
+    """Also after `down`: `make up` again and again makes no revision after another."""
+    file = tmp_path / "definition.json"
+    definition = {"family": "once", "containerDefinitions": [container("main", "listen", "80")]}
+    file.write_text(json.dumps(definition))
+    for revisions, change in [(1, {}), (1, {}), (2, {"cpu": "256"})]:
+        file.write_text(json.dumps(definition | change))
+        ecs = front.up("--run", str(file))
+        registered = ecs.list_task_definitions(familyPrefix="once")["taskDefinitionArns"]
+        assert len(registered) == revisions
+        front.down()
+
+
+def test_up_over_tls_and_back(front: Up, tmp_path: Path) -> None:
+    """With its own authority: server, agent and AWS CLI; the machine follows when TLS comes and goes."""
+    arn = of(front.up()).start(container())
+    before = docker.of_task(arn)["main"]
+    front.down("--keep-tasks")
+    front.command("up", "--detach", "--data-dir", str(front.data), "--tls")
+    environment = exported(front.data)
+    assert environment["AWS_ENDPOINT_URL_ECS"].startswith("https://127.0.0.1:")
+    aws = AwsCli(front.data, tmp_path)
+    (listed,) = aws("list-container-instances")["containerInstanceArns"]
+    assert {listed} == front.instances, "the same instance as before"
+    assert aws("describe-tasks", "--tasks", arn)["tasks"][0]["lastStatus"] == "RUNNING"
+    front.down("--keep-tasks")
+    front.command("up", "--detach", "--data-dir", str(front.data), "--tls=false")
+    assert of(front.client()).describe(arn)["lastStatus"] == "RUNNING"
+    assert docker.of_task(arn)["main"]["State"]["StartedAt"] == before["State"]["StartedAt"]
+
+
+def test_plain_http_beyond_this_machine_is_refused_at_once(front: Up) -> None:
+    arguments = ("up", "--detach", "--data-dir", str(front.data), "--listen", "0.0.0.0:0")
+    refused = front.command(*arguments, check=False)
+    assert refused.returncode != 0 and "--tls" in refused.stdout and "--insecure" in refused.stdout
+    assert not (front.data / "up.json").exists(), "nothing was started"
+
+
+def test_an_agent_that_is_refused_for_good_is_not_started_again(front: Up) -> None:
+    """Its instance was deregistered: `up` says why, and what to do."""
+    ecs = front.up()
+    (arn,) = front.instances
+    ecs.deregister_container_instance(containerInstance=arn, force=True)
+    front.down()
+    refused = front.command("up", "--detach", "--data-dir", str(front.data), check=False)
+    assert refused.returncode != 0 and "delete" in refused.stdout and "agent.redb" in refused.stdout
+    assert front.processes() == []
+    (front.data / "agent" / "agent.redb").unlink()
+    front.up()
+    wait_for_instances(front.client(), "default", 1)
+
+
+def test_an_upgrade_in_place_takes_running_tasks_over(front: Up, tmp_path: Path) -> None:
+    """Another executable on the same data directory: its own processes, the same tasks."""
+    arn = of(front.up()).start(container())
+    before = docker.of_task(arn)["main"]
+    record = read_json(front.data / "up.json") or {}
+    os.kill(record["supervisor"]["pid"], signal.SIGKILL)
+    newer = tmp_path / BINARY.name
+    shutil.copy(BINARY, newer)
+    done = subprocess.run(
+        [str(newer), "up", "--detach", "--data-dir", str(front.data)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        timeout=60,
+        env=clean_environment(ECS_IMAGE_PULL_BEHAVIOR="prefer-cached"),
+    )
+    assert done.returncode == 0
+    record = read_json(front.data / "up.json") or {}
+    for name in ("supervisor", "server", "agent"):
+        assert os.readlink(f"/proc/{record[name]['pid']}/exe") == str(newer)
+    assert of(front.client()).describe(arn)["lastStatus"] == "RUNNING"
+    assert docker.of_task(arn)["main"]["State"]["StartedAt"] == before["State"]["StartedAt"]
+    of(front.client()).stop(arn)

@@ -45,7 +45,8 @@ def test_a_new_up_takes_over_what_a_killed_one_left(front: Up) -> None:
 
     # Taken over is not orphaned: one that dies is started again, and down ends both.
     kill(front, "server")
-    until(lambda: pids(front, "server").get("server") not in (None, children["server"]), "a server")
+    facts = front.data / "server.json"
+    until(lambda: (read_json(facts) or {}).get("pid") not in (None, children["server"]), "a server")
     wait_for_instances(front.client(), "default", 1)
     front.down()
     assert front.processes() == []

@@ -71,21 +71,22 @@ class Hosts:
         """One host by its name."""
         return Host(self, name)
 
-    def enter(self) -> None:
-        """Moves the calling thread, and those that it will start, onto the network of the hosts."""
-        pid = (self.folder / "switch" / "pid").read_text().strip()
+    def enter(self, name: str) -> None:
+        """Moves the calling thread, and those that it will start, onto a host's network."""
+        pid = (self.folder / name / "pid").read_text().strip()
         with open(f"/proc/{pid}/ns/net") as namespace:
             if ctypes.CDLL(None, use_errno=True).setns(namespace.fileno(), CLONE_NEWNET):
                 raise OSError(ctypes.get_errno(), "setns")
 
-    def relay(self, address: str, port: int = PORT) -> int:
-        """A port of this machine's loopback interface that leads to a port on a host."""
+    def relay(self, host: Host, port: int = PORT) -> int:
+        """A port of this machine's loopback interface that leads to one on a host, whatever happens to
+        that host's cable."""
         # A socket belongs to the network it was made in, whoever uses it: to the machine's.
         listener = socket.create_server(("127.0.0.1", 0))
         self.relays.append(listener)
 
         def serve() -> None:
-            self.enter()
+            self.enter(host.name)
             with contextlib.suppress(OSError):  # closed
                 while True:
                     near, _ = listener.accept()
@@ -93,7 +94,7 @@ class Hosts:
 
         def join(near: socket.socket) -> None:
             try:
-                far = socket.create_connection((address, port), timeout=30)
+                far = socket.create_connection((host.address, port), timeout=30)
                 far.settimeout(None)
                 # A request comes in two pieces; the second must not wait for the first's receipt.
                 for end in (near, far):
@@ -217,7 +218,7 @@ class HostServer(OnHost, Server):
         super().__init__(folder, account, *options)
         self.host = host
         self.listen = f"{host.address}:{PORT}"
-        self.port_here = host.hosts.relay(host.address)
+        self.port_here = host.hosts.relay(host)
         self.tls = any(option.startswith("--tls") for option in options)
         if not self.tls:
             self.options += ("--insecure",)

@@ -60,7 +60,9 @@ pub struct SessionLimits {
 }
 
 impl SessionLimits {
-    /// The same limits with such a pulse that silence is always noticed before an instance is lost for it.
+    /// The same limits with such a pulse that silence is always noticed before an instance is lost for it. More than that:
+    /// of machines that vanish at the same moment the last one heard of is noticed (after 5/8 of the patience) before the
+    /// first one, heard of a heartbeat earlier, is lost (after 3/4 of it). Else the mass-loss brake would come too late.
     #[must_use]
     pub(crate) fn within(self, loss: &LossPolicy) -> Self {
         let patience = [loss.lost_after_ms, loss.official_lost_after_ms].into_iter().flatten().min();
@@ -69,7 +71,7 @@ impl SessionLimits {
         };
         Self {
             heartbeat_every: self.heartbeat_every.min(patience / 4).max(LEAST_HEARTBEAT),
-            silence: self.silence.min(patience * 3 / 4).max(2 * LEAST_HEARTBEAT),
+            silence: self.silence.min(patience * 5 / 8).max(2 * LEAST_HEARTBEAT),
             ..self
         }
     }
@@ -131,8 +133,8 @@ mod tests {
         };
         assert_eq!(pulse(None), (20_000, 45_000));
         assert_eq!(pulse(Some(3_600_000)), (20_000, 45_000));
-        assert_eq!(pulse(Some(60_000)), (15_000, 45_000));
-        assert_eq!(pulse(Some(2_000)), (500, 1_500));
+        assert_eq!(pulse(Some(60_000)), (15_000, 37_500));
+        assert_eq!(pulse(Some(2_000)), (500, 1_250));
         assert_eq!(pulse(Some(1)), (50, 100));
     }
 }

@@ -343,7 +343,6 @@ impl World {
         if agent.kind == Kind::Ours || agent.disk.instance_arn.is_some() {
             self.oracle.instance_of((index, agent.births), &arn)?;
         }
-        self.oracle.vigil.registered(&arn);
         if self.agents[index].kind == Kind::Ours {
             self.oracle.lives_on(&arn, self.agents[index].host);
         }
@@ -383,7 +382,7 @@ impl World {
             Kind::Official => {
                 let Offer { cpu, memory_mib } = agent.offer;
                 let (cluster, cleanup_ms) = (agent.cluster.to_owned(), cleanup_ms.max(official::LEAST_CLEANUP_MS));
-                let config = official::Config { cluster, instance_arn: arn, cpu, memory_mib, cleanup_ms };
+                let config = official::Config { cluster, cpu, memory_mib, cleanup_ms };
                 let theirs = records.into_iter().filter_map(|record| match record {
                     Record::Official(record) => Some(*record),
                     Record::Ours(_) => None,

@@ -82,9 +82,7 @@ impl Brain {
     pub(crate) fn records(&self) -> Vec<Record> {
         match self {
             Self::Ours(engine) => engine.tasks().map(|record| Record::Ours(Box::new(record.clone()))).collect(),
-            Self::Official(model) => {
-                model.records().map(|record| Record::Official(Box::new(record.clone()))).collect()
-            }
+            Self::Official(model) => model.records().map(|record| Record::Official(Box::new(record.clone()))).collect(),
         }
     }
 

@@ -218,7 +218,9 @@ impl World {
             }
             90 => catalog::request(Operation::DeregisterTaskDefinition, &json!({"taskDefinition": "broken:1"})),
             91..94 => catalog::request(Operation::ListContainerInstances, &json!({})),
-            94..96 => catalog::request(Operation::DescribeClusters, &json!({"clusters": CLUSTERS, "include": ["STATISTICS"]})),
+            94..96 => {
+                catalog::request(Operation::DescribeClusters, &json!({"clusters": CLUSTERS, "include": ["STATISTICS"]}))
+            }
             96 | 97 => catalog::request(Operation::ListTaskDefinitions, &json!({"maxResults": 2})),
             _ => {
                 // A cluster without instances takes no tasks.

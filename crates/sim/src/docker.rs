@@ -330,12 +330,7 @@ impl World {
         Ok(Ok(id))
     }
 
-    fn start(
-        &mut self,
-        agent: usize,
-        key: &ContainerKey,
-        target: &str,
-    ) -> Result<Result<(), DockerError>, Violation> {
+    fn start(&mut self, agent: usize, key: &ContainerKey, target: &str) -> Result<Result<(), DockerError>, Violation> {
         let index = self.agents[agent].host;
         let at = self.hosts[index].clock.read(self.now);
         let host = &mut self.hosts[index];
@@ -365,7 +360,9 @@ impl World {
                         return broken(3, format!("host port {port} is {holder:?}'s when {key:?} wants it"));
                     }
                     self.oracle.excuse(&key.task_arn);
-                    return Ok(Err(DockerError::Failed(format!("Bind for 0.0.0.0:{port} failed: port is already allocated"))));
+                    return Ok(Err(DockerError::Failed(format!(
+                        "Bind for 0.0.0.0:{port} failed: port is already allocated"
+                    ))));
                 }
                 Some(port) => port,
                 None => {
@@ -400,12 +397,7 @@ impl World {
         }
     }
 
-    fn stop(
-        &mut self,
-        host: usize,
-        key: &ContainerKey,
-        target: &str,
-    ) -> Result<Result<(), DockerError>, Violation> {
+    fn stop(&mut self, host: usize, key: &ContainerKey, target: &str) -> Result<Result<(), DockerError>, Violation> {
         let now = self.hosts[host].clock.read(self.now);
         let container = match self.hosts[host].by_target(target) {
             Ok(container) => container,

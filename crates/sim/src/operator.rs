@@ -25,14 +25,29 @@ const DOCKER_IS_DONE_MS: i64 = 10_000 + 2 * LONGEST_CALL_MS;
 pub(crate) enum Errand {
     /// A join token for a cluster.
     Token(&'static str),
-    Drain { cluster: &'static str, arn: String, sent_at: longshore_api::Timestamp },
+    Drain {
+        cluster: &'static str,
+        arn: String,
+        sent_at: longshore_api::Timestamp,
+    },
     Activate,
     /// To give an instance back; whether without asking what runs there.
-    GiveBack { cluster: &'static str, arn: String, force: bool, insist: bool },
+    GiveBack {
+        cluster: &'static str,
+        arn: String,
+        force: bool,
+        insist: bool,
+    },
     /// To give up what is missing in a cluster.
-    Release { cluster: &'static str, insist: bool },
+    Release {
+        cluster: &'static str,
+        insist: bool,
+    },
     /// To take its key from a machine.
-    Revoke { host: usize, access_key_id: String },
+    Revoke {
+        host: usize,
+        access_key_id: String,
+    },
 }
 
 impl World {

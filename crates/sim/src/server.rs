@@ -242,6 +242,10 @@ impl World {
         let Some(process) = &mut self.server.process else { return shown };
         let Reading { now, leapt_ms } = process.time.read(shown, self.now.as_millis());
         let by_ms = leapt_ms - std::mem::replace(&mut process.leapt_ms, leapt_ms);
+        if now > shown {
+            // The clock was set back: for the cell time passes slowly.
+            self.oracle.vigil.hindered(self.now);
+        }
         if by_ms > 0 {
             self.oracle.leapt(by_ms, self.now);
             let entropy = self.server.random.fork();
@@ -508,6 +512,11 @@ impl World {
     fn check_published(&mut self) -> Step {
         let shown = self.server_time();
         let Some(process) = &self.server.process else { return Ok(()) };
+        if self.oracle.vigil.lacks_names(&process.snapshot) {
+            let disk = self.server.disk.entities();
+            let known = disk.iter().filter_map(|(key, value)| Entity::decode(key, value).ok());
+            known.for_each(|entity| self.oracle.vigil.learns(&entity));
+        }
         self.oracle.published(&process.snapshot, shown, self.now)?;
         self.published += 1;
         if self.published.is_multiple_of(16) {

@@ -1,14 +1,14 @@
 //! The server's side of agents' connections: sessions, heartbeats, and what the cell has sent over them.
 
 use longshore_agent_protocol::acs::{AgentMessage, DesiredStatus, ServerMessage};
-use longshore_api::{Timestamp, admin};
 use longshore_api::ecs::types::{ContainerInstanceStatus, UpdateContainerInstancesStateRequest};
 use longshore_api::ecs::{Request, Response, types};
-use longshore_core::{Decision, Principal};
+use longshore_api::{Timestamp, admin};
 use longshore_core::cell::{AgentInfo, Command, Delivery, Effect};
 use longshore_core::config::LossPolicy;
 use longshore_core::ids::{InstanceKey, SessionId};
 use longshore_core::instance::SessionRefusal;
+use longshore_core::{Decision, Principal};
 
 use crate::event::{CallId, ConnId, Event, Frame, Told};
 use crate::oracle::{Step, broken, id_of};

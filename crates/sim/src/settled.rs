@@ -70,9 +70,10 @@ impl World {
             let over = task.last_status() == TaskStatus::Stopped && task.stop.is_some();
             return ensure(over, 7, || format!("task {id} is {:?} on {instance}, which is gone", task.last_status()));
         };
-        let running = self.hosts[agent.host].containers.values().filter(|container| {
-            id_of(&container.key.task_arn) == id && container.state == State::Running
-        });
+        let running = self.hosts[agent.host]
+            .containers
+            .values()
+            .filter(|container| id_of(&container.key.task_arn) == id && container.state == State::Running);
         let running = running.count();
         let arn = self.server.config.scope.task(agent.cluster, &id);
         let view = agent.brain().and_then(|brain| brain.view(&arn));

@@ -349,7 +349,9 @@ fn input_name(input: &Input) -> String {
         Input::Died { container, exit_code } => short("died", container, exit_code),
         Input::HealthChanged { container, health } => short("health", container, &health.status),
         Input::Submitted { task_arn, outcome } => format!("submitted {task_arn} {outcome:?}"),
-        Input::ContainersFound { task_arn, result } => format!("found {:?} of {task_arn}", result.as_ref().map(Vec::len)),
+        Input::ContainersFound { task_arn, result } => {
+            format!("found {:?} of {task_arn}", result.as_ref().map(Vec::len))
+        }
         Input::ClockSet { by_ms } => format!("clock set by {by_ms} ms"),
         Input::Tick => "tick".to_owned(),
     }

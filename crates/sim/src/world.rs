@@ -169,11 +169,10 @@ impl World {
 
     /// Notes when the server cannot decide in time, and need not.
     fn server_keeps_up(&mut self) {
-        let shown = self.server.clock.read(self.now);
-        let behind = self.server_time() > shown;
+        self.server_time();
         let slow = self.server.slow_until.is_some_and(|until| until > self.now);
         let able = self.server.process.as_ref().is_some_and(|process| !process.pipeline.read_only());
-        if behind || slow || !able {
+        if slow || !able {
             self.oracle.vigil.hindered(self.now);
         }
     }

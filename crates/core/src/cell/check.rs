@@ -56,7 +56,34 @@ impl Cell {
         }
         ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
         self.check_pool(&held)?;
-        self.check_instances()
+        self.check_instances()?;
+        self.check_identities()
+    }
+
+    /// No token let in more machines than it may, no machine has more instances than it may, and every index is a recount.
+    fn check_identities(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let by_key: BTreeSet<_> =
+            view.instances.values().map(|instance| (instance.principal.clone(), instance.key)).collect();
+        let indexed = view.instances_by_key.iter().cloned();
+        ensure(by_key.iter().cloned().eq(indexed), || "the instances of a key differ from their recount".to_owned())?;
+        for token in view.join_tokens.values() {
+            ensure(token.used <= token.uses, || format!("{} let in {} of {}", token.id, token.used, token.uses))?;
+        }
+        let mut abandoned = BTreeSet::new();
+        for identity in view.identities.values() {
+            let key = &identity.access_key_id;
+            let joined = self.tables.joined(&identity.join).map(|known| &known.access_key_id);
+            ensure(joined == Some(key), || format!("the join of {key} leads to {joined:?}"))?;
+            let in_service = view.instances_of(key).filter(|known| known.status != InstanceStatus::Inactive).count();
+            let most = identity.instances as usize;
+            ensure(in_service <= most, || format!("{key} has {in_service} instances and may have {most}"))?;
+            let idle = view.instances_of(key).next().is_none();
+            abandoned.extend(identity.revoked_at.filter(|_| idle).map(|at| (at, key.clone())));
+        }
+        ensure(abandoned == *self.tables.abandoned_identities(), || {
+            "the abandoned identities differ from their recount".to_owned()
+        })
     }
 
     /// Every instance in service is connected, missing or lost, one of the three; an INACTIVE one is nothing but a record.

@@ -18,7 +18,7 @@ pub(crate) async fn agent(args: AgentArgs, program: &str) -> Result<(), CliError
     match args.command {
         None if args.run.detach => background::start(&args.run, program).await,
         None => run(&args.run).await,
-        Some(AgentCommand::Join(args)) => join(args, program).await,
+        Some(AgentCommand::Join(args)) => join(*args, program).await,
         Some(AgentCommand::Drain(args)) => drain(args).await,
     }
 }

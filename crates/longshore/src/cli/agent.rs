@@ -24,7 +24,7 @@ pub(crate) enum AgentCommand {
     /// `longshore token create` on the server's machine prints this command with its values. The machine receives an
     /// access key of its own, kept in ECS_DATADIR/identity.json (mode 0600), and is bound to that server from then on;
     /// the token is not needed again. Repeating the command is harmless: a machine that joined already just starts.
-    Join(JoinArgs),
+    Join(Box<JoinArgs>),
     /// Let this machine's instances take no new tasks, for maintenance
     ///
     /// Their tasks run on until somebody stops them; services move theirs to other instances. --undo takes it back.

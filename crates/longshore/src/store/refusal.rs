@@ -8,14 +8,16 @@ use thiserror::Error;
 #[derive(Debug, Error)]
 pub(crate) enum Refusal {
     #[error(
-        "bring a backup back with `longshore store restore FILE --data-dir {dir} --force`: the store is damaged\n  {problems}\n\
+        "bring a backup back with `longshore store restore FILE --data-dir {dir} --force`: the store is damaged\n  \
+         {problems}\n\
          Without a backup, start anew in another data directory and keep this one for whoever may help",
         dir = data_dir.display()
     )]
     Damaged { data_dir: PathBuf, problems: String },
 
     #[error(
-        "take another backup: {} was read whole, but no server would start on what is in it. Nothing was changed\n  {problems}",
+        "take another backup: {} was read whole, but no server would start on what is in it. Nothing was \
+         changed\n  {problems}",
         file.display()
     )]
     BadBackup { file: PathBuf, problems: String },

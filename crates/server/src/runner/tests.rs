@@ -253,3 +253,16 @@ fn a_large_batch_is_committed_in_parts_and_a_failure_keeps_the_parts_before() {
     assert!(0 < durable && durable < last, "{durable} of {last}");
     assert_eq!(failed, Ok(Committed::Failed { durable }));
 }
+
+#[tokio::test]
+async fn who_finds_that_another_leads_ends_and_leaves_the_lead_to_it() {
+    let disk = MemoryDisk::new();
+    let (first, _) = start(&disk, 10);
+    create(&first, "first").await.expect("created");
+    let (second, _) = start(&disk, 10);
+    create(&first, "fenced").await.expect_err("another leads");
+    tokio::time::timeout(Duration::from_secs(10), first.ended()).await.expect("every thread ends");
+    assert!(first.stopped().is_cancelled());
+    create(&second, "second").await.expect("it leads still");
+    assert_eq!(names(&second).await, ["first", "second"]);
+}

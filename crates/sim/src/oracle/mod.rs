@@ -22,8 +22,8 @@ use longshore_store::MemoryDisk;
 
 use crate::event::ConnId;
 use machine::Run;
-pub(crate) use vigil::Vigil;
 use vigil::LATEST_PUBLICATION_MS;
+pub(crate) use vigil::Vigil;
 
 /// Something that must not be.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -215,9 +215,9 @@ impl Oracle {
         let others = self.tasks.values().filter(|other| {
             other.key != task.key && other.known != TaskStatus::Stopped && !other.host_ports.is_empty()
         });
-        let taken = others.filter(|other| host(other) == home).find(|other| {
-            other.host_ports.iter().any(|port| task.host_ports.contains(port))
-        });
+        let taken = others
+            .filter(|other| host(other) == home)
+            .find(|other| other.host_ports.iter().any(|port| task.host_ports.contains(port)));
         ensure(taken.is_none(), 3, || format!("task {} has the ports of {:?}", task.key.id, taken.map(|t| t.key.id)))
     }
 

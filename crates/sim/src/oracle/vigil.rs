@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use longshore_api::Timestamp;
 use longshore_core::config::LossPolicy;
-use longshore_core::entity::{Instance, Task};
+use longshore_core::entity::{Entity, Instance, Task};
 use longshore_core::ids::{ClusterId, InstanceId, SessionId};
 use longshore_core::instance::{AgentKind, InstanceStatus};
 use longshore_core::read::ReadModel;
@@ -33,8 +33,6 @@ pub(crate) struct Vigil {
     watched: BTreeMap<InstanceId, Watched>,
     /// The last published record of each instance.
     records: BTreeMap<InstanceId, Arc<Instance>>,
-    /// Names, learned from registrations.
-    names: BTreeMap<InstanceId, Arc<str>>,
     clusters: BTreeMap<ClusterId, Arc<str>>,
     /// When the server began to serve, last.
     begun: Timestamp,
@@ -93,7 +91,6 @@ impl Vigil {
             slack_ms: 1_500 + 6 * commit_ms,
             watched: BTreeMap::new(),
             records: BTreeMap::new(),
-            names: BTreeMap::new(),
             clusters: BTreeMap::new(),
             begun: start,
             hindered: start,
@@ -104,11 +101,15 @@ impl Vigil {
         }
     }
 
-    /// An agent knows what it is called.
-    pub(crate) fn registered(&mut self, arn: &str) {
-        let cluster = arn.split('/').nth(1).unwrap_or_default();
-        if let Ok(id) = id_of(arn).parse() {
-            self.names.insert(id, cluster.into());
+    /// Whether a snapshot has instances in a cluster whose name is not known.
+    pub(crate) fn lacks_names(&self, snapshot: &ReadModel) -> bool {
+        snapshot.instances().any(|record| !self.clusters.contains_key(&record.key.cluster))
+    }
+
+    /// The disk holds an entity.
+    pub(crate) fn learns(&mut self, entity: &Entity) {
+        if let Entity::Cluster(cluster) = entity {
+            self.clusters.insert(cluster.id, cluster.name.clone());
         }
     }
 
@@ -144,11 +145,14 @@ impl Vigil {
     pub(crate) fn connected(&mut self, id: InstanceId, session: SessionId, heard: Timestamp) {
         let watched = self.watched.entry(id).or_default();
         (watched.session, watched.since_begun, watched.opening) = (Some(session), true, false);
-        (watched.heard, watched.unsure_ms) = (watched.heard.max(heard), 0);
+        // What was heard over an older session meanwhile says nothing.
+        (watched.heard, watched.unsure_ms) = (heard, 0);
     }
 
     pub(crate) fn heard(&mut self, id: InstanceId, session: SessionId, now: Timestamp) {
-        if let Some(watched) = self.watched.get_mut(&id).filter(|watched| watched.session == Some(session)) {
+        // A newer session that is about to be answered counts already.
+        let current = |watched: &&mut Watched| watched.session == Some(session) && !watched.opening;
+        if let Some(watched) = self.watched.get_mut(&id).filter(current) {
             watched.heard = now;
         }
     }
@@ -195,7 +199,9 @@ impl Vigil {
         self.braked.insert(cluster.clone());
         let recent = self.moments.iter().rev().take_while(|(_, moment)| now.since(moment.now) < LATEST_PUBLICATION_MS);
         let reason = recent.into_iter().any(|(_, moment)| self.may_be_mass_loss(cluster, moment));
-        ensure(reason || now <= self.dismissing_until, 20, || format!("the brake of {cluster} engaged, and there is no mass loss"))
+        ensure(reason || now <= self.dismissing_until, 20, || {
+            format!("the brake of {cluster} engaged, and there is no mass loss")
+        })
     }
 
     pub(crate) fn brake_released(&mut self, cluster: &Arc<str>, now: Timestamp) {
@@ -221,9 +227,6 @@ impl Vigil {
         let mut lost = Vec::new();
         for record in snapshot.instances() {
             let id = record.key.id;
-            if let Some(name) = self.names.get(&id) {
-                self.clusters.insert(record.key.cluster, name.clone());
-            }
             if self.records.get(&id).is_some_and(|known| Arc::ptr_eq(known, record)) {
                 continue;
             }
@@ -234,7 +237,9 @@ impl Vigil {
             }
             watched.lost_seen = record.lost_at.map(|_| watched.lost_seen.unwrap_or(now));
             let (was_lost, was) = before.map(|before| (before.lost_at, before.status)).unwrap_or_default();
-            ensure(may_follow(was, record.status), 5, || format!("instance {id} is {:?} after {was:?}", record.status))?;
+            ensure(may_follow(was, record.status), 5, || {
+                format!("instance {id} is {:?} after {was:?}", record.status)
+            })?;
             let in_service = matches!(record.status, InstanceStatus::Active | InstanceStatus::Draining);
             if was_lost.is_none() && in_service {
                 lost.extend(record.lost_at.map(|lost_at| (record.clone(), lost_at)));
@@ -283,21 +288,22 @@ impl Vigil {
         since.max(watched.restarted)
     }
 
-    /// How the hosts of a cluster fared at a moment. `generous` counts dials that were not answered yet as sessions.
+    /// How the hosts of a cluster fared at a moment. `generous` counts dials that were not answered yet as sessions, and
+    /// instances that were made and not published yet not at all.
     fn hosts(&self, cluster: &Arc<str>, moment: &Moment, generous: bool) -> Vec<Fate> {
         let mut hosts: BTreeMap<String, Fate> = BTreeMap::new();
-        for record in self.records.values() {
-            let here = self.clusters.get(&record.key.cluster) == Some(cluster);
-            let Some(watched) = moment.watched.get(&record.key.id) else { continue };
-            if !here || record.status == InstanceStatus::Inactive {
-                continue;
-            }
-            let since = self.since(record, watched, moment);
-            let fate = match watched.session.is_some() || (generous && watched.opening) {
-                true => Fate::Connected,
-                false if watched.lost_seen.is_some() => Fate::Lost(since),
-                false if since > moment.now => Fate::Awaited,
-                false => Fate::Missing(since),
+        let here = |record: &&Arc<Instance>| self.clusters.get(&record.key.cluster) == Some(cluster);
+        let in_service = |record: &&Arc<Instance>| record.status != InstanceStatus::Inactive;
+        for record in self.records.values().filter(here).filter(in_service) {
+            let fate = match moment.watched.get(&record.key.id) {
+                None if generous => continue,
+                None => Fate::Missing(moment.now),
+                Some(watched) if watched.session.is_some() || (generous && watched.opening) => Fate::Connected,
+                Some(watched) => match self.since(record, watched, moment) {
+                    since if watched.lost_seen.is_some() => Fate::Lost(since),
+                    since if since > moment.now => Fate::Awaited,
+                    since => Fate::Missing(since),
+                },
             };
             let host = record.attributes.get("longshore.host-id").cloned().flatten();
             let host = host.map_or_else(|| record.key.id.to_string(), |host| host.to_string());

@@ -91,6 +91,39 @@ fn an_official_agent_has_more_time_and_never_means_never() {
     assert!(!is_lost(&mut lab, &machine) && !is_lost(&mut lab, &machines[0]));
 }
 
+/// The clock is set forward by an hour, or the machine sleeps for one.
+fn leap(lab: &mut Lab) {
+    lab.now = lab.now.plus_millis(3_600_000);
+    lab.apply(Command::ClockLeapt { by_ms: 3_600_000 });
+}
+
+#[test]
+fn a_leap_of_the_clock_gives_nobody_up() {
+    let (mut lab, machines) = lab(3);
+    vanish(&mut lab, &machines[0]);
+    lab.pass(PATIENCE / 2);
+    leap(&mut lab);
+    lab.pass(PATIENCE / 2 - 1);
+    assert!(!is_lost(&mut lab, &machines[0]), "it was silent for a minute by the clock on the wall alone");
+    lab.pass(2);
+    assert!(is_lost(&mut lab, &machines[0]));
+    assert!(!is_lost(&mut lab, &machines[1]), "it is connected");
+}
+
+#[test]
+fn a_leap_before_the_first_command_leaves_the_grace_alone() {
+    let (mut lab, machines) = lab(3);
+    lab.cell.reset_sessions();
+    leap(&mut lab);
+    lab.pass(1);
+    let grace = LossPolicy::default().return_grace_ms;
+    lab.pass(grace + PATIENCE - 10);
+    assert!(!is_lost(&mut lab, &machines[0]));
+    leap(&mut lab);
+    lab.pass(1_000);
+    assert!(machines.iter().all(|machine| !is_lost(&mut lab, machine)), "nobody is left: the brake holds");
+}
+
 #[test]
 fn what_is_said_of_when_an_agent_was_heard_of_lies_within_its_session() {
     let (mut lab, machines) = lab(3);
