@@ -341,10 +341,9 @@ def test_settings_are_remembered(front: Up) -> None:
 def test_the_same_definition_is_registered_once(front: Up, tmp_path: Path) -> None:
     """Also after `down`: `make up` again and again makes no revision after another."""
     file = tmp_path / "definition.json"
-    definition = {"family": "once", "containerDefinitions": [container("main", "listen", "80")]}
-    file.write_text(json.dumps(definition))
-    for revisions, change in [(1, {}), (1, {}), (2, {"cpu": "256"})]:
-        file.write_text(json.dumps(definition | change))
+    for revisions, memory in [(1, 16), (1, 16), (2, 24)]:
+        containers = [container("main", "listen", "80", memory=memory)]
+        file.write_text(json.dumps({"family": "once", "containerDefinitions": containers}))
         ecs = front.up("--run", str(file))
         registered = ecs.list_task_definitions(familyPrefix="once")["taskDefinitionArns"]
         assert len(registered) == revisions
@@ -352,7 +351,7 @@ def test_the_same_definition_is_registered_once(front: Up, tmp_path: Path) -> No
 
 
 def test_up_over_tls_and_back(front: Up, tmp_path: Path) -> None:
-    """With its own authority: server, agent and AWS CLI; the machine follows when TLS comes and goes."""
+    """With its own authority, and back to plain HTTP: the machine follows."""
     arn = of(front.up()).start(container())
     before = docker.of_task(arn)["main"]
     front.down("--keep-tasks")

@@ -120,6 +120,8 @@ impl EcsClient {
         headers.extend(self.access.sign(&Method::POST, "/", &headers, &body));
         let mut request = Request::post("/").body(Full::new(Bytes::from(body))).expect("a request");
         *request.headers_mut() = headers;
+        // On another thread the connection may still be putting the answer before this away.
+        self.sender.ready().await.expect("a connection that lives");
         let (head, body) = self.sender.send_request(request).await.expect("the server answers").into_parts();
         let body = body.collect().await.expect("the whole answer").to_bytes();
         assert_eq!(head.status, StatusCode::OK, "{operation}: {}", String::from_utf8_lossy(&body));

@@ -1,16 +1,19 @@
 //! The simulator: Longshore's real core and real agent engine in a simulated world, run after run, each from a seed.
 //!
 //! One seed is one run, bit for bit: time is simulated, chance comes from the seed, one thread takes one event after the
-//! other. The world crashes processes, loses and delays messages, breaks connections, fills and tears disks, and restarts
-//! Docker, while clients run and stop tasks. After every step what DESIGN §7.1 promises must hold, and once the storm is over
-//! everything must come to rest in the state that was asked for.
+//! other. The world crashes processes and machines, cuts the network in one direction or both, delays, loses and repeats
+//! calls, lets connections die silently, fills, slows and tears disks, sets clocks, and restarts Docker, while clients run and
+//! stop tasks and an operator drains, gives back, revokes and sets up anew. After every step what DESIGN §7.1 promises must
+//! hold, and once the storm is over everything must come to rest in the state that was asked for.
 //!
-//! Real are `longshore_core::pipeline` (with the cell inside), `longshore_agent::engine`, the agent protocol's codecs, and the
-//! contract of `longshore_store` as its store in memory keeps it. Simulated are the shells around them: sockets, threads,
-//! files, clocks, the Docker Engine. So this crate must not know the server's and the agent's shells, nor tokio.
+//! Real are `longshore_core::pipeline` (with the cell inside), `longshore_core::clock`, `longshore_agent::engine`, the agent
+//! protocol's codecs, and the contract of `longshore_store` as its store in memory keeps it. Simulated are the shells around
+//! them: sockets, threads, files, clocks, the Docker Engine; and the official agent, of which there is a model. So this crate
+//! must not know the server's and the agent's shells, nor tokio.
 //!
-//! Begin reading at [`simulate`], then `world` (the queue and the faults), `server` and `agent` (the shells), `docker`,
-//! `oracle` (what must always hold) and `settled` (what must hold in the end).
+//! Begin reading at [`simulate`], then `world` (the queue), `weather` and `faults` (what goes wrong), `server` and `sessions`
+//! (the control plane's shell), `agent` and `shell` (the agents'), `official` (the model), `docker`, `oracle` (what must always
+//! hold) and `settled` (what must hold in the end).
 
 mod agent;
 mod brain;

@@ -96,7 +96,8 @@ impl Sabotage {
             Self::ForgetToken => &[11],
             Self::ForgetRelease | Self::AdoptUnverified => &[7],
             Self::EvictConnected | Self::EvictEarly | Self::NeverEvict => &[19],
-            Self::IgnoreBrake => &[20],
+            // Released by nobody who may, it gives up what is missing at once.
+            Self::IgnoreBrake => &[19, 20],
             Self::KeepStaleCopies => &[15],
             Self::PlaceOnDraining => &[10],
         }

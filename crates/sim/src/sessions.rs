@@ -50,7 +50,7 @@ impl World {
         self.submit(Waiter::Call(call), Command::Api { principal, request });
     }
 
-    /// Every draining instance takes tasks for the length of one command.
+    /// Every draining instance takes tasks again, and nobody has asked for that.
     fn undrain(&mut self) {
         for (cluster, arn) in self.oracle.draining() {
             let request = UpdateContainerInstancesStateRequest {
