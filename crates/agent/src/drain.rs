@@ -78,8 +78,8 @@ pub enum DrainError {
     },
 }
 
-/// Drains this machine's instances, or takes that back. `progress` is told how many tasks are left, whenever that changes
-/// while it waits.
+/// Drains this machine's instances, or takes that back. `progress` is told how many tasks are left when it begins to
+/// wait, and whenever that changes.
 pub async fn drain(
     config: &AgentConfig,
     request: DrainRequest,
@@ -103,6 +103,9 @@ async fn drain_looking(
         .await?;
     let began = Instant::now();
     let mut tasks_left = instances.tasks().await?;
+    if tasks_left > 0 && !request.undo && !request.wait.is_zero() {
+        progress(tasks_left);
+    }
     while tasks_left > 0 && !request.undo && began.elapsed() < request.wait {
         sleep(look_every.min(request.wait)).await;
         let now_left = match instances.tasks().await {
@@ -243,7 +246,7 @@ mod tests {
         let request = DrainRequest { undo: false, wait: Duration::MAX };
         let drained = drain_looking(&config(&server, dir.path()), request, SOON, |left| told.push(left)).await.unwrap();
         assert_eq!(drained, Drained { instances: arns.clone(), tasks_left: 0 });
-        assert_eq!(told, [1, 0]);
+        assert_eq!(told, [2, 1, 0]);
         let first = server.call("UpdateContainerInstancesState").await;
         let second = server.call("UpdateContainerInstancesState").await;
         assert_eq!((first["status"].as_str(), first["cluster"].as_str()), (Some("DRAINING"), Some("c")));

@@ -234,9 +234,14 @@ pub async fn join(
         instances,
     };
     identity.write(&data_dir)?;
-    let started = data_dir.join(STARTED_FILE);
-    files::remove(&started).map_err(|source| FileError::Write { path: started, source })?;
+    forget_start(&data_dir)?;
     Ok(joined(&identity, &data_dir, false))
+}
+
+/// The join is complete: whoever deletes the identity and joins anew wants another key, not this one again.
+fn forget_start(data_dir: &Path) -> Result<(), FileError> {
+    let path = data_dir.join(STARTED_FILE);
+    files::remove(&path).map_err(|source| FileError::Write { path, source })
 }
 
 fn joined(identity: &MachineIdentity, data_dir: &Path, already: bool) -> Joined {
@@ -266,6 +271,7 @@ fn joined_already(
             Err(JoinError::MoreInstances { joined_for: identity.instances, wanted, identity_file })
         }
         _ => {
+            forget_start(data_dir)?;
             save_settings(data_dir, &request.settings)?;
             Ok(joined(identity, data_dir, true))
         }

@@ -5,7 +5,7 @@
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::net::SocketAddr;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
+use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
 use serde::de::DeserializeOwned;
@@ -208,10 +208,13 @@ pub(crate) fn write_json(path: &Path, value: &impl Serialize) -> Result<(), CliE
     replace(path, &json).map_err(CliError::file("write", path))
 }
 
-/// Readers see the old content or the new one, never a part.
+/// Readers see the old content or the new one, never a part. They are the owner alone: task definitions hold the variables of
+/// their containers, and the directory may be open to others.
 pub(crate) fn replace(path: &Path, content: &[u8]) -> io::Result<()> {
     let new = path.with_extension("new");
-    let mut file = File::options().write(true).create(true).truncate(true).mode(0o644).open(&new)?;
+    let mut file = File::options().write(true).create(true).truncate(true).mode(0o600).open(&new)?;
+    // Of one that was left behind, the mode is whatever it was.
+    file.set_permissions(fs::Permissions::from_mode(0o600))?;
     file.write_all(content)?;
     fs::rename(&new, path)
 }
@@ -265,6 +268,17 @@ mod tests {
         assert!(data_dir.lock().unwrap().is_none());
         drop(held);
         assert!(data_dir.lock().unwrap().is_some());
+    }
+
+    #[test]
+    fn what_is_written_is_for_the_owner_alone() {
+        let (_folder, data_dir) = data_dir();
+        let left_behind = data_dir.path().join("up.new");
+        fs::write(&left_behind, "").unwrap();
+        fs::set_permissions(&left_behind, fs::Permissions::from_mode(0o644)).unwrap();
+        data_dir.write_record(&UpRecord::default()).unwrap();
+        let mode = fs::metadata(data_dir.up_json()).unwrap().permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
     }
 
     #[test]

@@ -52,6 +52,13 @@ pub(crate) enum CliError {
     #[error("look into {} to see why {what}; its last lines:\n{tail}", log.display())]
     NeverReady { what: &'static str, log: PathBuf, tail: String },
 
+    #[error(
+        "look into {log} to see why the agent is not connected yet: it goes on trying in the background, until \
+         `kill {pid}`; its last lines:\n{tail}",
+        log = log.display()
+    )]
+    StillTrying { pid: i32, log: PathBuf, tail: String },
+
     #[error("see what process {pid} ({name}) waits for in /proc/{pid}/stack: it does not end, not even by SIGKILL")]
     Unkillable { name: &'static str, pid: i32 },
 

@@ -168,7 +168,9 @@ fn urls(facts: &ServerFacts, interfaces: &[IpAddr]) -> Vec<String> {
     };
     let scheme = facts.endpoint.split("://").next().unwrap_or("http");
     let same_family = |ip: &&IpAddr| address.is_ipv6() || ip.is_ipv4();
-    let reachable = interfaces.iter().filter(|ip| !ip.is_loopback()).filter(same_family);
+    // An IPv6 address of one link alone means nothing without the name of an interface, which differs from machine to machine.
+    let beyond_the_link = |ip: &&IpAddr| !matches!(ip, IpAddr::V6(ip) if ip.is_unicast_link_local());
+    let reachable = interfaces.iter().filter(|ip| !ip.is_loopback()).filter(same_family).filter(beyond_the_link);
     reachable.map(|ip| format!("{scheme}://{}", SocketAddr::new(*ip, address.port()))).collect()
 }
 
@@ -235,6 +237,9 @@ mod tests {
         let facts = facts("https://127.0.0.1:8470", "0.0.0.0:8470", None);
         let addresses = ["127.0.0.1", "10.0.0.5", "fd00::1", "10.1.0.5"].map(|text| text.parse().unwrap());
         assert_eq!(urls(&facts, &addresses), ["https://10.0.0.5:8470", "https://10.1.0.5:8470"]);
+        let facts = self::facts("https://127.0.0.1:8470", "[::]:8470", None);
+        let addresses = ["::1", "fe80::1", "fd00::1"].map(|text| text.parse().unwrap());
+        assert_eq!(urls(&facts, &addresses), ["https://[fd00::1]:8470"]);
     }
 
     #[test]

@@ -244,6 +244,8 @@ impl Show<'_> {
             if record.ends >= ENDS_UNTIL_HOPELESS || Instant::now() > deadline {
                 return Err(match (listening, record.agent) {
                     (false, _) => self.never_ready("server", "the server does not start"),
+                    // Nothing has ended, so none was started: its key or its cluster could not be had.
+                    (true, None) if record.ends == 0 => self.never_ready("up", "the agent cannot be started"),
                     (true, _) => self.never_ready("agent", "the agent does not register"),
                 });
             }

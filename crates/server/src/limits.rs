@@ -75,6 +75,13 @@ impl SessionLimits {
             ..self
         }
     }
+
+    /// For how long an agent was silent that was last heard of so long ago, in milliseconds. Its session would have ended with
+    /// the limit: if it seems to have been longer, it was this process that stood still (it was stopped, or starved), and an
+    /// agent that was there all the time must not be lost before it can come back.
+    pub(crate) fn silent_ms(&self, heard_ago: Duration) -> i64 {
+        i64::try_from(heard_ago.min(self.silence).as_millis()).unwrap_or(i64::MAX)
+    }
 }
 
 impl Default for SessionLimits {
@@ -136,5 +143,15 @@ mod tests {
         assert_eq!(pulse(Some(60_000)), (15_000, 37_500));
         assert_eq!(pulse(Some(2_000)), (500, 1_250));
         assert_eq!(pulse(Some(1)), (50, 100));
+    }
+
+    #[test]
+    fn nobody_is_silent_for_as_long_as_this_process_stood_still() {
+        let policy = LossPolicy::default();
+        let limits = SessionLimits::default().within(&policy);
+        assert_eq!(limits.silent_ms(Duration::from_secs(20)), 20_000);
+        let silent_ms = limits.silent_ms(Duration::from_secs(3_600));
+        // The grace is twice the longest back-off.
+        assert!(silent_ms + policy.return_grace_ms / 2 < policy.lost_after_ms.unwrap(), "{silent_ms}");
     }
 }

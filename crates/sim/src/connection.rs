@@ -5,6 +5,7 @@
 //! notices by its own heartbeat limit alone.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 
 use longshore_agent_protocol::acs::{AgentMessage, HeartbeatAckRequest, HeartbeatMessage, ServerMessage};
 use longshore_api::Timestamp;
@@ -31,6 +32,10 @@ pub(crate) struct Conn {
     pub(crate) began: Timestamp,
     /// The server process that took it.
     pub(crate) server_life: Option<Life>,
+    /// Who opened it, for the server.
+    pub(crate) access_key_id: Arc<str>,
+    /// What was published as being there when the agent dialled: its manifest must have it.
+    pub(crate) expects: Vec<String>,
     /// What the server knows it as.
     pub(crate) session: Option<(SessionId, InstanceKey)>,
     /// Nothing arrives any more, on either side.
@@ -61,6 +66,8 @@ impl World {
             instance_arn: self.agents[agent].disk.instance_arn.clone().unwrap_or_default(),
             began: self.now,
             server_life: None,
+            access_key_id: "".into(),
+            expects: Vec::new(),
             session: None,
             broken: false,
             server_left: false,

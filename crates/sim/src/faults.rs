@@ -122,7 +122,7 @@ impl World {
         self.trace(format_args!("the storm is over"));
         self.weather.clear();
         self.server.next_fault = None;
-        self.server.slow_until = None;
+        self.server.slow_until = self.server.slow_until.map(|until| until.min(self.now));
         self.server.disk.set_full(false);
         for host in 0..self.hosts.len() {
             self.hosts[host].link_whole_at = self.now;

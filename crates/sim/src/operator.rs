@@ -142,7 +142,10 @@ impl World {
                 }
             }
             (Errand::GiveBack { arn, force: false, .. }, Some(Ok(_))) => self.oracle.given_back(&arn)?,
-            (Errand::Revoke { host, access_key_id }, Some(Ok(_))) => self.machine_revoked(host, &access_key_id),
+            (Errand::Revoke { host, access_key_id }, Some(Ok(_))) => {
+                self.key_is_dead(&access_key_id)?;
+                self.machine_revoked(host, &access_key_id);
+            }
             (errand @ (Errand::Token(_) | Errand::Revoke { .. }), _) => self.errand_again(errand),
             (errand @ (Errand::GiveBack { insist: true, .. } | Errand::Release { insist: true, .. }), _) if unsure => {
                 self.errand_again(errand);

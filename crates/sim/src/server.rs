@@ -489,7 +489,7 @@ impl World {
         for effect in &release.effects {
             self.perform(effect, durable)?;
         }
-        Ok(())
+        self.newest_sessions_win()
     }
 
     fn reply(&mut self, who: Waiter, reply: Reply) {

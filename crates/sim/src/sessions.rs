@@ -1,5 +1,7 @@
 //! The server's side of agents' connections: sessions, heartbeats, and what the cell has sent over them.
 
+use std::collections::BTreeSet;
+
 use longshore_agent_protocol::acs::{AgentMessage, DesiredStatus, ServerMessage};
 use longshore_api::ecs::types::{ContainerInstanceStatus, UpdateContainerInstancesStateRequest};
 use longshore_api::ecs::{Request, Response, types};
@@ -11,7 +13,7 @@ use longshore_core::instance::SessionRefusal;
 use longshore_core::{Decision, Principal};
 
 use crate::event::{CallId, ConnId, Event, Frame, Told};
-use crate::oracle::{Step, broken, id_of};
+use crate::oracle::{Step, broken, ensure, id_of};
 use crate::plan::Sabotage;
 use crate::server::{Waiter, owner};
 use crate::world::World;
@@ -85,7 +87,11 @@ impl World {
             docker_version: "DockerVersion: 20.10.24".to_owned(),
         };
         self.oracle.vigil.opening(&instance_arn);
+        let expects = self.oracle.lives_there(&instance_arn);
         let principal = self.principal_of(agent);
+        if let Some(conn) = self.network.conns.get_mut(&id) {
+            (conn.expects, conn.access_key_id) = (expects, principal.access_key_id.clone());
+        }
         let command = Command::SessionOpened { instance_arn, session, principal, agent: agent_info };
         self.submit(Waiter::Session(id, session), command);
     }
@@ -131,6 +137,23 @@ impl World {
         let heard_at = self.server_time().plus_millis(-silent_ms - early_ms);
         self.oracle.vigil.disconnected(instance.id, session, heard);
         self.submit(Waiter::Nobody, Command::SessionClosed { instance, session, heard_at });
+    }
+
+    /// Once everything is released, no instance has two sessions.
+    pub(crate) fn newest_sessions_win(&self) -> Step {
+        let sessions = self.server.process.iter().flat_map(|process| process.sessions.values());
+        let instances = sessions.filter_map(|conn| self.network.conns.get(conn)?.session).map(|(_, instance)| instance);
+        let mut seen = BTreeSet::new();
+        let twice = instances.into_iter().find(|instance| !seen.insert(*instance));
+        ensure(twice.is_none(), 12, || format!("{twice:?} has two sessions"))
+    }
+
+    /// A key that was revoked has no sessions any more.
+    pub(crate) fn key_is_dead(&self, access_key_id: &str) -> Step {
+        let sessions = self.server.process.iter().flat_map(|process| process.sessions.values());
+        let theirs = |conn: &&ConnId| self.network.conns.get(conn).is_some_and(|c| *c.access_key_id == *access_key_id);
+        let open = sessions.into_iter().find(theirs);
+        ensure(open.is_none(), 12, || format!("{access_key_id} was revoked, and its session over {open:?} is open"))
     }
 
     /// A message of an agent arrives.
@@ -252,6 +275,9 @@ impl World {
             return Ok(());
         }
         self.trace(format_args!("server sends {} over {conn}", message.type_name()));
+        if let (ServerMessage::TaskManifest(manifest), Some(known)) = (message, self.network.conns.get(&conn)) {
+            self.oracle.manifest_sent(manifest, &known.expects)?;
+        }
         if self.plan.sabotage == Some(Sabotage::MisdeliverStart) {
             self.misdeliver(conn, message);
         }
@@ -291,9 +317,8 @@ impl World {
                 }
                 Ok(())
             }
-            Decision::BrakeReleased { cluster, .. } => {
-                self.oracle.vigil.brake_released(cluster, self.now);
-                Ok(())
+            Decision::BrakeReleased { cluster, why, .. } => {
+                self.oracle.vigil.brake_released(cluster, *why, self.now)
             }
             Decision::InstanceReturned { .. } => {
                 self.returns += 1;

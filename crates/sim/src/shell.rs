@@ -4,8 +4,12 @@
 //! containers wait for every durable save before them; looking and pulling do not. It may die between any two events; what
 //! its disk has not taken by then is lost from some point on.
 
+use std::collections::BTreeSet;
+
 use longshore_agent::engine::{Action, ContainerKey, FoundContainer, Input, SubmitOutcome};
-use longshore_agent_protocol::acs::{DesiredStatus, ServerMessage};
+use longshore_agent_protocol::acs::{
+    AgentMessage, DesiredStatus, ServerMessage, TaskIdentifier, TaskManifestMessage, TaskStopVerificationMessage,
+};
 use longshore_api::ecs::{Request, Response, error};
 use longshore_api::{ApiError, Timestamp};
 
@@ -85,11 +89,32 @@ impl World {
         }
         let input = match message {
             ServerMessage::Payload(message) => Input::Payload(message),
-            ServerMessage::TaskManifest(message) => Input::Manifest(message),
+            ServerMessage::TaskManifest(message) => {
+                self.doubts(index, conn, &message)?;
+                Input::Manifest(message)
+            }
             ServerMessage::TaskStopVerificationAck(message) => Input::StopVerificationAck(message),
             other => return broken(0, format!("nobody sends {}", other.type_name())),
         };
         self.agent_input(index, life, input)
+    }
+
+    /// Now and then an agent asks about everything that it runs, whatever the manifest says: it may be told to stop only what
+    /// nobody wants.
+    fn doubts(&mut self, index: usize, conn: ConnId, manifest: &TaskManifestMessage) -> Step {
+        if self.calm || !self.agents[index].random.per_mille(100) {
+            return Ok(());
+        }
+        let arns: BTreeSet<String> = self.running_of(index).into_iter().map(|found| found.container.task_arn).collect();
+        let candidate = |task_arn| TaskIdentifier {
+            task_arn,
+            task_cluster_arn: manifest.cluster_arn.clone(),
+            desired_status: DesiredStatus::Stopped,
+        };
+        let stop_candidates = arns.into_iter().map(candidate).collect();
+        let message_id = manifest.message_id.clone();
+        let message = TaskStopVerificationMessage { message_id, stop_candidates };
+        self.send_to_server(conn, AgentMessage::TaskStopVerification(message))
     }
 
     /// An order that came before is carried out as if it were new.

@@ -16,7 +16,7 @@ use crate::operator::Errand;
 use crate::oracle::{Oracle, Step, Violation, broken};
 use crate::plan::Plan;
 use crate::random::Random;
-use crate::server::Server;
+use crate::server::{SLOW_COMMIT_MS, Server};
 use crate::trace::Trace;
 use crate::weather::Weather;
 
@@ -158,6 +158,7 @@ impl World {
     fn recount(&mut self) -> Step {
         self.server_keeps_up();
         self.oracle.vigil.overdue(self.oracle.tasks.values(), self.now)?;
+        self.oracle.vigil.brakes_let_go(self.now)?;
         for container in self.hosts.iter().flat_map(|host| host.containers.values()) {
             if container.state == State::Running {
                 self.oracle.may_run(&container.key)?;
@@ -170,7 +171,7 @@ impl World {
     /// Notes when the server cannot decide in time, and need not.
     fn server_keeps_up(&mut self) {
         self.server_time();
-        let slow = self.server.slow_until.is_some_and(|until| until > self.now);
+        let slow = self.server.slow_until.is_some_and(|until| until.plus_millis(SLOW_COMMIT_MS) > self.now);
         let able = self.server.process.as_ref().is_some_and(|process| !process.pipeline.read_only());
         if slow || !able {
             self.oracle.vigil.hindered(self.now);

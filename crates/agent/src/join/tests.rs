@@ -233,6 +233,21 @@ async fn a_join_whose_answer_was_lost_is_the_same_join_when_repeated() {
 }
 
 #[tokio::test]
+async fn a_machine_that_joins_anew_gets_a_new_key_even_if_it_was_killed_when_it_had_the_first() {
+    let server = FakeServer::start(key).await;
+    let machine = Machine::new();
+    let began = start(machine.dir.path(), &Origin::of(&server.base).unwrap().0, &token(TOKEN).unwrap(), 1).unwrap();
+    let first = machine.join(request(&server.base)).await.unwrap();
+    // Killed between writing the one file and removing the other, and started again.
+    write_json(&machine.dir.path().join(STARTED_FILE), &began, Readers::Owner).unwrap();
+    assert!(machine.join(request(&server.base)).await.unwrap().already);
+    // Its key was revoked, so somebody did what the error says.
+    std::fs::remove_file(&first.identity_file).unwrap();
+    let second = machine.join(request(&server.base)).await.unwrap();
+    assert_ne!(second.access_key_id, first.access_key_id);
+}
+
+#[tokio::test]
 async fn refusals_say_what_to_do_and_servers_that_hiccup_are_asked_again() {
     let answers = Mutex::new(vec![
         (400, json!({ "__type": "AccessDeniedException", "message": "The token has no uses left." })),

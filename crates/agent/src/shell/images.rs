@@ -25,12 +25,27 @@ use longshore_client::now;
 /// Foreign containers that are looked at in one round, because a list does not say when one ended.
 const MOST_INSPECTIONS: usize = 200;
 
+/// What is known of the images, and the clock by which. They go together: all times of the book are of the same clock, whoever
+/// looks at it first after a jump.
+struct Known {
+    book: ImageBook,
+    clock: Clock,
+}
+
+impl Known {
+    /// The time, and what a jump of the clock has changed.
+    fn now(&mut self) -> (Timestamp, Vec<ImageChange>) {
+        let (now, jump) = self.clock.read();
+        (now, jump.map(|by_ms| self.book.clock_set(by_ms)).unwrap_or_default())
+    }
+}
+
 /// Asks an instance which images its tasks need.
 pub(crate) type Question = oneshot::Sender<BTreeSet<String>>;
 
 /// The images, and who uses them.
 pub(crate) struct Images {
-    book: Mutex<ImageBook>,
+    known: Mutex<Known>,
     /// Finding shares it, removing has it alone.
     gate: RwLock<()>,
     state: State,
@@ -39,7 +54,8 @@ pub(crate) struct Images {
 impl Images {
     /// With what an earlier agent saved.
     pub(crate) fn new(state: State, saved: &BTreeMap<String, Vec<u8>>) -> Self {
-        Self { book: Mutex::new(ImageBook::restored(saved, now())), gate: RwLock::new(()), state }
+        let known = Known { book: ImageBook::restored(saved, now()), clock: Clock::new() };
+        Self { known: Mutex::new(known), gate: RwLock::new(()), state }
     }
 
     /// The image of that name, which a container is about to use.
@@ -62,16 +78,17 @@ impl Images {
         let _shared = self.gate.read().await;
         let image = docker.inspect_image(name).await?;
         let (changes, pulled) = {
-            let mut book = self.book();
-            let changes = book.used(&image.id, name, pulled, now());
-            (changes, book.was_pulled(&image.id, name))
+            let mut known = self.known();
+            let (now, mut changes) = known.now();
+            changes.extend(known.book.used(&image.id, name, pulled, now));
+            (changes, known.book.was_pulled(&image.id, name))
         };
         self.save(changes);
         Ok(ImageInfo { digest: image.digest, pulled })
     }
 
-    fn book(&self) -> MutexGuard<'_, ImageBook> {
-        self.book.lock().unwrap_or_else(PoisonError::into_inner)
+    fn known(&self) -> MutexGuard<'_, Known> {
+        self.known.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Nobody waits for these to be durable: a use that is forgotten costs a pull at worst.
@@ -89,16 +106,22 @@ impl Images {
     /// Removes one image, unless it was taken since that was decided. Says whether it is gone.
     async fn remove(&self, docker: &impl Docker, removal: &Removal) -> Result<bool, DockerError> {
         let _alone = self.gate.write().await;
-        if !self.book().may_go(removal) {
+        if !self.known().book.may_go(removal) {
             return Ok(false);
         }
         for reference in &removal.references {
+            match docker.inspect_image(reference).await {
+                // Somebody has given the name to another image since.
+                Ok(image) if image.id != removal.id => return Ok(false),
+                Ok(_) | Err(DockerError::NotFound(_)) => {}
+                Err(error) => return Err(error),
+            }
             match docker.remove_image(reference).await {
                 Ok(()) | Err(DockerError::NotFound(_)) => {}
                 Err(error) => return Err(error),
             }
         }
-        let change = self.book().removed(&removal.id);
+        let change = self.known().book.removed(&removal.id);
         self.save(change.into_iter().collect());
         Ok(true)
     }
@@ -111,14 +134,10 @@ pub(crate) async fn clean<D: Docker>(
     rules: CleanupRules,
     interval: Duration,
 ) {
-    let mut clock = Clock::new();
     loop {
         sleep(interval).await;
-        let (now, jump) = clock.read();
-        if let Some(by_ms) = jump {
-            let changes = shared.images.book().clock_set(by_ms);
-            shared.images.save(changes);
-        }
+        let (now, changes) = shared.images.known().now();
+        shared.images.save(changes);
         if let Err(error) = round(&shared, &instances, &rules, now).await {
             warn!(%error, "unused images are not looked for this time");
         }
@@ -142,7 +161,7 @@ pub(super) async fn round<D: Docker>(
         remove_foreign_containers(&shared.docker, &scene, rules, now).await?;
         scene.containers = look(&shared.docker).await?.containers;
     }
-    let (changes, removals) = shared.images.book().round(&scene, rules, now);
+    let (changes, removals) = shared.images.known().book.round(&scene, rules, now);
     shared.images.save(changes);
     for removal in removals {
         let names = removal.references.join(", ");

@@ -6,6 +6,7 @@ use longshore_api::error::ACCESS_DENIED_EXCEPTION;
 use longshore_api::{ApiError, admin};
 
 use crate::entity::Identity;
+use crate::ids::InstanceKey;
 use crate::names;
 use crate::principal::{Principal, Role};
 use crate::read::ReadModel;
@@ -137,10 +138,8 @@ impl ReadModel {
         let Some(cluster) = self.clusters.get(&identity.cluster) else { return Ok(None) };
         for named in instances {
             let id = names::instance(&self.config, cluster, named)?;
-            let own = self
-                .instances_of(&identity.access_key_id)
-                .any(|instance| instance.key.cluster == cluster.id && id == Some(instance.key.id));
-            if !own {
+            let instance = id.and_then(|id| self.instances.get(&InstanceKey { cluster: cluster.id, id }));
+            if instance.is_none_or(|instance| instance.principal != identity.access_key_id) {
                 return Ok(Some(named.clone()));
             }
         }

@@ -41,6 +41,8 @@ pub(crate) struct Missing {
     pub(crate) since: Timestamp,
     /// How long it may be missing; `None` for ever.
     lost_after_ms: Option<i64>,
+    /// How long its agent, which may be between two attempts, takes to come when nothing keeps it away any more.
+    grace_ms: i64,
     /// When it is lost; `None` when it never is, or the brake holds.
     due: Option<Timestamp>,
     /// An operator gave it up: the brake does not hold it.
@@ -110,10 +112,10 @@ impl Liveness {
         heard_at: Timestamp,
         since: Timestamp,
     ) -> Option<Timestamp> {
-        let LossClock { lost_after_ms, .. } = policy.clock(AgentKind::of(instance));
+        let LossClock { lost_after_ms, grace_ms } = policy.clock(AgentKind::of(instance));
         let held = self.engaged.contains(&instance.key.cluster);
         let due = lost_after_ms.filter(|_| !held).map(|ms| since.plus_millis(ms));
-        let missing = Missing { heard_at, since, lost_after_ms, due, condemned: false };
+        let missing = Missing { heard_at, since, lost_after_ms, grace_ms, due, condemned: false };
         self.set(instance.key, Some(missing));
         due
     }
@@ -163,14 +165,15 @@ impl Liveness {
         });
     }
 
-    /// Releases the brake of a cluster: the clocks start anew.
+    /// Releases the brake of a cluster: the clocks start anew. What kept many agents away has just ended, so that however
+    /// short the patience is, the last of them are given the time that a new leader gives.
     pub(crate) fn release(&mut self, now: Timestamp, cluster: ClusterId) {
         self.engaged.remove(&cluster);
         self.reviews.remove(&cluster);
         self.each_missing(cluster, |missing| {
             missing.since = missing.since.max(now);
             if !missing.condemned {
-                missing.due = missing.lost_after_ms.map(|ms| missing.since.plus_millis(ms));
+                missing.due = missing.lost_after_ms.map(|ms| missing.since.plus_millis(ms.max(missing.grace_ms)));
             }
         });
     }

@@ -32,10 +32,12 @@ pub(crate) fn register(
     let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
     let offer = Offer::read(turn, request)?;
     idempotency::check_length(request.client_token.as_deref())?;
-    let token = request.client_token.as_deref();
-    // A token names one start of one agent: what it sends along may have changed by a retry, and does not matter.
+    let arn = request.container_instance_arn.as_deref().filter(|arn| !arn.is_empty());
+    // A token names one start of one agent: what it sends along may have changed by a retry, and does not matter. Who names
+    // its instance repeats itself anyway; remembered, such tokens would be many, and fill the room of everybody's.
+    let token = request.client_token.as_deref().filter(|_| arn.is_none());
     let seen = idempotency::look_up(turn, "RegisterContainerInstance", cluster.id, token, Vec::new)?;
-    let known = match (request.container_instance_arn.as_deref().filter(|arn| !arn.is_empty()), &seen) {
+    let known = match (arn, &seen) {
         (Some(arn), _) => Some(returning(turn, principal, &cluster, arn)?),
         (None, Seen::Repeated(Made::Instance(id))) => {
             let key = InstanceKey { cluster: cluster.id, id: *id };

@@ -2,7 +2,7 @@
 //!
 //! The command returns when the server says that the instances are connected. Who is registered as what the agent writes
 //! to `agent.json`; that it is this agent, its process id there says. An agent that runs already holds its state file, and
-//! is waited for in the same way.
+//! is waited for in the same way. One that takes long, because its server is away, is left to go on trying.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{Read, Seek, SeekFrom};
@@ -11,7 +11,7 @@ use std::time::Duration;
 
 use longshore_agent::AgentConfig;
 use serde::Deserialize;
-use tokio::time::{Instant, sleep};
+use tokio::time::{sleep, timeout};
 
 use super::settings;
 use crate::cli::RunArgs;
@@ -22,10 +22,10 @@ use crate::error::CliError;
 use crate::logging;
 use crate::output::Output;
 use crate::process::Process;
-use crate::supervisor::{GRACE, own_command};
+use crate::supervisor::own_command;
 
 const NAME: &str = "agent";
-/// From its start to its sessions. Registration takes a tenth of a second; an agent whose Docker Engine is just starting
+/// From its start to its sessions, before somebody is told that it takes longer. Registration takes a tenth of a second; an agent whose Docker Engine is just starting
 /// waits for it.
 const CONNECTED_WITHIN: Duration = Duration::from_secs(60);
 const LOOK_EVERY: Duration = Duration::from_millis(50);
@@ -48,19 +48,21 @@ pub(super) async fn start(args: &RunArgs, program: &str) -> Result<(), CliError>
     let mut output = Output::new();
     if runs(&config.data_dir) {
         output.note("its agent runs already; nothing is changed");
-        let registered = await_connected(&config, None, std::future::pending()).await;
-        let registered = registered.map_err(|Late| never_connected(&logging::agent_log(&config.log), 0))?;
+        let registered = await_connected(&config, None, std::future::pending(), CONNECTED_WITHIN).await;
+        let registered = registered.map_err(|_| never_connected(&logging::agent_log(&config.log), 0))?;
         return said(&registered, None, &mut output, program);
     }
     let log = Log::open(&config)?;
     let agent = spawn(args, &log)?;
-    match await_connected(&config, Some(agent.id().pid), agent.ended()).await {
+    match await_connected(&config, Some(agent.id().pid), agent.ended(), CONNECTED_WITHIN).await {
         Ok(registered) => said(&registered, Some(&log.path), &mut output, program),
-        Err(Late) => {
-            // Whoever reads the error starts it again; one that is left behind would be in the way.
-            agent.stop(GRACE).await?;
-            Err(never_connected(&log.path, log.began))
-        }
+        Err(Late::Ended) => Err(never_connected(&log.path, log.began)),
+        // Its server may come up after it, with nobody there to start it again.
+        Err(Late::TimeIsOver) => Err(CliError::StillTrying {
+            pid: agent.id().pid,
+            log: log.path.clone(),
+            tail: said_since(&log.path, log.began),
+        }),
     }
 }
 
@@ -80,6 +82,8 @@ fn spawn(args: &RunArgs, log: &Log) -> Result<Process, CliError> {
     for (name, value) in settings::variables(&args.host) {
         command.env(name, value);
     }
+    // What joins has no business in a process that stays.
+    command.env_remove("LONGSHORE_TOKEN");
     command.env("ECS_LOGFILE", &log.path);
     command.stdout(log.file.try_clone().map_err(fail)?).stderr(log.file.try_clone().map_err(fail)?);
     let child = command.spawn().map_err(fail)?;
@@ -87,9 +91,12 @@ fn spawn(args: &RunArgs, log: &Log) -> Result<Process, CliError> {
     Process::of_child(NAME, child.id() as i32)
 }
 
-/// It ended, or the time is over.
-#[derive(Debug)]
-struct Late;
+/// Why an agent is not connected yet.
+#[derive(Debug, PartialEq, Eq)]
+enum Late {
+    Ended,
+    TimeIsOver,
+}
 
 /// Waits until the server says that all instances of the agent are connected: of the one with process id `pid`, if that
 /// is known.
@@ -97,6 +104,7 @@ async fn await_connected(
     config: &AgentConfig,
     pid: Option<i32>,
     ended: impl Future<Output = ()>,
+    within: Duration,
 ) -> Result<Registered, Late> {
     let connected = async {
         loop {
@@ -108,8 +116,8 @@ async fn await_connected(
         }
     };
     tokio::select! {
-        () = ended => Err(Late),
-        registered = tokio::time::timeout_at(Instant::now() + CONNECTED_WITHIN, connected) => registered.map_err(|_| Late),
+        () = ended => Err(Late::Ended),
+        registered = timeout(within, connected) => registered.map_err(|_| Late::TimeIsOver),
     }
 }
 
@@ -143,9 +151,12 @@ fn said(registered: &Registered, log: Option<&Path>, output: &mut Output, progra
 
 /// With the end of what was logged after `began`.
 fn never_connected(log: &Path, began: u64) -> CliError {
+    CliError::NeverReady { what: "the agent does not connect", log: log.to_owned(), tail: said_since(log, began) }
+}
+
+fn said_since(log: &Path, began: u64) -> String {
     let tail = tail(log, began);
-    let tail = if tail.is_empty() { "(nothing was said)".to_owned() } else { tail };
-    CliError::NeverReady { what: "the agent does not connect", log: log.to_owned(), tail }
+    if tail.is_empty() { "(nothing was said)".to_owned() } else { tail }
 }
 
 /// The agent's log, and where this start begins in it.
@@ -213,6 +224,24 @@ mod tests {
         assert!(runs(folder.path()));
         drop(state);
         assert!(!runs(folder.path()));
+    }
+
+    #[tokio::test]
+    async fn an_agent_that_ended_is_told_from_one_that_takes_long() {
+        let folder = tempfile::tempdir().unwrap();
+        let env = [
+            ("ECS_DATADIR", folder.path().to_str().unwrap()),
+            ("ECS_BACKEND_HOST", "http://127.0.0.1:1"),
+            ("AWS_DEFAULT_REGION", "r"),
+            ("AWS_ACCESS_KEY_ID", "id"),
+            ("AWS_SECRET_ACCESS_KEY", "hush"),
+        ];
+        let env = env.map(|(name, value)| (name.to_owned(), value.to_owned()));
+        let config = AgentConfig::load(Some(Path::new("/dev/null")), env).unwrap();
+        let ended = await_connected(&config, None, async {}, CONNECTED_WITHIN).await;
+        assert_eq!(ended.unwrap_err(), Late::Ended);
+        let lives_on = await_connected(&config, None, std::future::pending(), Duration::from_millis(1)).await;
+        assert_eq!(lives_on.unwrap_err(), Late::TimeIsOver);
     }
 
     #[test]

@@ -3,15 +3,22 @@
 mod background;
 mod settings;
 
+use std::fs::File;
+use std::io::{self, Read};
+use std::path::Path;
+
 use longshore_agent::{DrainRequest, Exit, JoinRequest};
 use tokio_util::sync::CancellationToken;
 
-use crate::cli::{AgentArgs, AgentCommand, DrainArgs, JoinArgs, RunArgs};
+use crate::cli::{AgentArgs, AgentCommand, DrainArgs, JoinArgs, RunArgs, Token};
 use crate::environment::quoted;
 use crate::error::CliError;
 use crate::output::Output;
 use crate::{logging, shutdown};
 use settings::{environment, variables};
+
+/// A token has sixty or so; whatever else a file holds is none.
+const LONGEST_TOKEN_BYTES: u64 = 4096;
 
 /// Runs the command.
 pub(crate) async fn agent(args: AgentArgs, program: &str) -> Result<(), CliError> {
@@ -42,10 +49,11 @@ async fn run(args: &RunArgs) -> Result<(), CliError> {
 }
 
 async fn join(args: JoinArgs, program: &str) -> Result<(), CliError> {
+    let token = token(args.token, args.token_file.as_deref())?;
     let fingerprint = args.ca_fingerprint.map(|text| text.parse()).transpose();
     let request = JoinRequest {
         server: args.server,
-        token: args.token,
+        token,
         ca_fingerprint: fingerprint.map_err(CliError::Fingerprint)?,
         ca_file: args.ca_file,
         insecure: args.insecure,
@@ -73,6 +81,20 @@ async fn join(args: JoinArgs, program: &str) -> Result<(), CliError> {
     }
 }
 
+/// The token as it was typed, or what the file holds. Unlike an argument, neither file nor environment is in process lists.
+fn token(typed: Option<Token>, file: Option<&Path>) -> Result<String, CliError> {
+    let Some(path) = file else {
+        return Ok(typed.map(|Token(text)| text).unwrap_or_default());
+    };
+    let mut text = String::new();
+    let read = match path.to_str() {
+        Some("-") => io::stdin().take(LONGEST_TOKEN_BYTES).read_to_string(&mut text),
+        _ => File::open(path).and_then(|file| file.take(LONGEST_TOKEN_BYTES).read_to_string(&mut text)),
+    };
+    read.map_err(CliError::file("read the token in", path))?;
+    Ok(text)
+}
+
 async fn drain(args: DrainArgs) -> Result<(), CliError> {
     let config = settings::load(&RunArgs { config: args.config, ..RunArgs::default() })?;
     let request = DrainRequest {
@@ -92,4 +114,20 @@ async fn drain(args: DrainArgs) -> Result<(), CliError> {
         output.note(format_args!("{} task(s) left; --undo takes it back", drained.tasks_left));
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_is_what_was_typed_or_what_the_file_holds() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("token");
+        std::fs::write(&path, "LSTKA.secret\n").unwrap();
+        assert_eq!(token(None, Some(&path)).unwrap().trim(), "LSTKA.secret");
+        assert_eq!(token(Some(Token("LSTKB.secret".into())), None).unwrap(), "LSTKB.secret");
+        let missing = token(None, Some(&folder.path().join("none"))).unwrap_err().to_string();
+        assert!(missing.contains("none"), "{missing}");
+    }
 }

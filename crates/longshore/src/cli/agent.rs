@@ -6,7 +6,7 @@ use std::time::Duration;
 use clap::{Args, Subcommand};
 
 use super::up::SizeArgs;
-use super::value::{Pair, duration};
+use super::value::{Pair, Token, duration};
 
 #[derive(Debug, Args)]
 #[command(args_conflicts_with_subcommands = true)]
@@ -37,6 +37,9 @@ pub(crate) struct RunArgs {
     #[arg(long, value_name = "FILE", env = "LONGSHORE_AGENT_CONFIG")]
     pub(crate) config: Option<PathBuf>,
     /// Return when the instances are registered and connected, and let the agent run in the background
+    ///
+    /// When that takes longer than a minute, because the server is away for instance, the command fails and the agent
+    /// goes on trying.
     #[arg(long)]
     pub(crate) detach: bool,
     #[command(flatten)]
@@ -67,9 +70,12 @@ pub(crate) struct JoinArgs {
     /// URL of the server, as this machine reaches it
     #[arg(long, value_name = "URL")]
     pub(crate) server: String,
-    /// What `longshore token create` printed
-    #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true)]
-    pub(crate) token: String,
+    /// What `longshore token create` printed; while this runs, other users of this machine see it in process lists
+    #[arg(long, env = "LONGSHORE_TOKEN", hide_env_values = true, required_unless_present = "token_file")]
+    pub(crate) token: Option<Token>,
+    /// Read the token from this file, or from standard input if it is -
+    #[arg(long, value_name = "FILE", conflicts_with = "token")]
+    pub(crate) token_file: Option<PathBuf>,
     /// Trust the server whose certificate chain holds a certificate with this fingerprint, sha256:… in hex
     #[arg(long, value_name = "FINGERPRINT")]
     pub(crate) ca_fingerprint: Option<String>,

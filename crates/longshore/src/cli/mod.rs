@@ -20,7 +20,7 @@ pub(crate) use token::{CreateTokenArgs, ListTokensArgs, RevokeTokenArgs, TokenCo
 #[cfg(test)]
 pub(crate) use up::SizeArgs;
 pub(crate) use up::{DownArgs, UpArgs};
-pub(crate) use value::{LostAfter, OrDefault, Pair, duration_text};
+pub(crate) use value::{LostAfter, OrDefault, Pair, Token, duration_text};
 
 const DEFAULT_DATA_DIR: &str = "/var/lib/longshore";
 
@@ -132,6 +132,8 @@ mod tests {
             "longshore agent join --server https://h:1 --token T --ca-fingerprint sha256:00 --detach --cpu 1",
             "longshore agent join --server https://h:1 --token T --ca-file p",
             "longshore agent join --server http://h:1 --token T --insecure",
+            "longshore agent join --server https://h:1 --token-file f",
+            "longshore agent join --server https://h:1 --token-file -",
             "longshore agent drain",
             "longshore agent drain --wait",
             "longshore agent drain --wait 5m",
@@ -153,6 +155,13 @@ mod tests {
     }
 
     #[test]
+    fn a_token_is_not_shown() {
+        let line = "longshore agent join --server https://h:1 --token LSTKA.hush";
+        let shown = format!("{:?}", Cli::try_parse_from(line.split(' ')).unwrap());
+        assert!(shown.contains("https://h:1") && !shown.contains("hush"), "{shown}");
+    }
+
+    #[test]
     fn nonsense_is_refused() {
         for line in [
             "longshore",
@@ -167,6 +176,7 @@ mod tests {
             "longshore agent --attribute nothing",
             "longshore agent join --server https://h:1",
             "longshore agent join --token T",
+            "longshore agent join --server https://h:1 --token T --token-file f",
             "longshore agent join --server https://h:1 --token T --ca-file p --ca-fingerprint f",
             "longshore agent drain --wait --undo",
             "longshore token create --uses 0",

@@ -99,6 +99,24 @@ impl<T: FromStr> FromStr for OrDefault<T> {
     }
 }
 
+/// A join token, which nothing prints.
+#[derive(Clone)]
+pub(crate) struct Token(pub(crate) String);
+
+impl FromStr for Token {
+    type Err = std::convert::Infallible;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        Ok(Self(text.to_owned()))
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(..)")
+    }
+}
+
 /// `KEY=VALUE`, with a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Pair {

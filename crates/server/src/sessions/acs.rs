@@ -84,7 +84,7 @@ impl Session {
                     Err(_) => End::Peer,
                 };
                 self.sessions.remove_line(session);
-                let silent_ms = i64::try_from(heard.elapsed().as_millis()).unwrap_or(i64::MAX);
+                let silent_ms = self.sessions.limits.silent_ms(heard.elapsed());
                 let heard_at = clock::cell().now.plus_millis(-silent_ms);
                 self.orchestrator.command(Command::SessionClosed { instance, session, heard_at }).await;
                 tracing::info!(instance = %instance.id, session = session.0, reason = end.reason(), "agent session ended");

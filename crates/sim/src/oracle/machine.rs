@@ -1,6 +1,9 @@
 //! What happens on machines: containers, sessions and registrations of agents.
 
+use std::collections::BTreeSet;
+
 use longshore_agent::engine::ContainerKey;
+use longshore_agent_protocol::acs::TaskManifestMessage;
 use longshore_api::Timestamp;
 use longshore_core::instance::InstanceStatus;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
@@ -52,6 +55,24 @@ impl Oracle {
         ensure(newest == Some(&conn), 12, || format!("agent {agent} obeys {conn}, its session is {newest:?}"))
     }
 
+    /// The tasks that were published as being on an instance, and not reported STOPPED.
+    pub(crate) fn lives_there(&self, instance_arn: &str) -> Vec<String> {
+        let theirs = self.tasks.iter().filter(|(_, task)| task.instance.to_string() == id_of(instance_arn));
+        theirs.filter(|(_, task)| task.known != TaskStatus::Stopped).map(|(id, _)| id.clone()).collect()
+    }
+
+    /// A manifest names what is on its instance: everything that was there before the agent came, and nothing from elsewhere.
+    pub(crate) fn manifest_sent(&self, manifest: &TaskManifestMessage, expected: &[String]) -> Step {
+        let instance = id_of(&manifest.container_instance_arn);
+        let listed: BTreeSet<&str> = manifest.tasks.iter().map(|task| id_of(&task.task_arn)).collect();
+        let here = |id: &str| self.tasks.get(id).is_none_or(|task| task.instance.to_string() == instance);
+        let foreign = listed.iter().find(|id| !here(id));
+        ensure(foreign.is_none(), 2, || format!("the manifest of {instance} has {foreign:?}, which is elsewhere"))?;
+        let lives = |id: &&String| self.tasks.get(*id).is_some_and(|task| task.known != TaskStatus::Stopped);
+        let left_out = expected.iter().filter(lives).find(|id| !listed.contains(id.as_str()));
+        ensure(left_out.is_none(), 12, || format!("the manifest of {instance} leaves {left_out:?} out"))
+    }
+
     /// A container of a task exists.
     pub(crate) fn created(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
         let id = (key.task_arn.clone(), key.name.clone());
@@ -62,7 +83,9 @@ impl Oracle {
             format!("{key:?} ran on {} and was created again on {instance_arn}", run.instance_arn)
         })?;
         let placed = self.tasks.get(id_of(&key.task_arn)).map(|task| task.instance.to_string());
-        ensure(placed.as_deref() == Some(id_of(instance_arn)), 2, || {
+        // An agent that nobody can reach goes on with what was forgotten with its instance.
+        let forgotten = self.is_gone(&key.task_arn) && self.is_given_back(key);
+        ensure(placed.as_deref() == Some(id_of(instance_arn)) || forgotten, 2, || {
             format!("{key:?} was created on {instance_arn}, its task was placed on {placed:?}")
         })
     }

@@ -92,6 +92,8 @@ pub(crate) struct Oracle {
     activated_until: BTreeMap<String, Timestamp>,
     /// Until when what the server did in a leap of its clock may be published.
     leapt_until: Timestamp,
+    /// The latest that the server's clock ever showed.
+    latest: Timestamp,
 }
 
 impl Oracle {
@@ -113,11 +115,14 @@ impl Oracle {
             draining: BTreeMap::new(),
             activated_until: BTreeMap::new(),
             leapt_until: Timestamp::from_millis(0),
+            latest: Timestamp::from_millis(0),
         }
     }
 
     /// A snapshot is published: nothing that was ever shown goes back. `shown` is what the server's clock shows.
     pub(crate) fn published(&mut self, snapshot: &ReadModel, shown: Timestamp, now: Timestamp) -> Step {
+        // A process before this one may have had a clock that was ahead.
+        self.latest = self.latest.max(shown);
         let mut present = 0;
         let mut new = Vec::new();
         for task in snapshot.tasks() {
@@ -155,7 +160,7 @@ impl Oracle {
             let Some(task) = self.tasks.remove(&id) else { continue };
             self.stored.remove(&Entity::Task(task.clone()).key().encode());
             let due = task.over_since().map(|at| at.plus_millis(self.retention.at_least_ms));
-            let over = task.known == TaskStatus::Stopped && due.is_some_and(|due| due <= shown);
+            let over = task.known == TaskStatus::Stopped && due.is_some_and(|due| due <= self.latest);
             // In a leap of the clock a task can end and be forgotten between two publications.
             ensure(over || self.leapt_until >= now, 4, || {
                 format!("task {id} vanished, it was {} since {:?}", task.known, task.life.stopped_at)

@@ -8,6 +8,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
+use longshore_core::Released;
 use longshore_core::config::LossPolicy;
 use longshore_core::entity::{Entity, Instance, Task};
 use longshore_core::ids::{ClusterId, InstanceId, SessionId};
@@ -20,6 +21,8 @@ use crate::server::SLOW_COMMIT_MS;
 
 /// A decision is published at most so much later than it was made.
 pub(super) const LATEST_PUBLICATION_MS: i64 = 3 * SLOW_COMMIT_MS;
+/// How soon after a return it is looked whether a brake can let go.
+const REVIEW_MS: i64 = 1_000;
 /// Moments of decision that are remembered.
 const MOMENTS: usize = 256;
 /// Fewer hosts than this vanish by ordinary loss, unless none is left (DESIGN §4).
@@ -43,6 +46,8 @@ pub(crate) struct Vigil {
     /// Until when the end of sessions that the operator ended may not have been seen.
     dismissing_until: Timestamp,
     braked: BTreeSet<Arc<str>>,
+    /// Since when a brake has had nothing to hold.
+    recovered: BTreeMap<Arc<str>, Timestamp>,
     /// What was known when the server decided, by the server's own clock.
     moments: VecDeque<(Timestamp, Moment)>,
 }
@@ -69,6 +74,7 @@ struct Watched {
 struct Moment {
     now: Timestamp,
     begun: Timestamp,
+    hindered: Timestamp,
     watched: BTreeMap<InstanceId, Watched>,
 }
 
@@ -97,6 +103,7 @@ impl Vigil {
             released: BTreeMap::new(),
             dismissing_until: start,
             braked: BTreeSet::new(),
+            recovered: BTreeMap::new(),
             moments: VecDeque::new(),
         }
     }
@@ -118,6 +125,7 @@ impl Vigil {
         self.begun = now;
         self.hindered(now);
         self.braked.clear();
+        self.recovered.clear();
         for watched in self.watched.values_mut() {
             (watched.session, watched.opening, watched.since_begun) = (None, false, false);
         }
@@ -191,7 +199,7 @@ impl Vigil {
     }
 
     fn moment(&self, now: Timestamp) -> Moment {
-        Moment { now, begun: self.begun, watched: self.watched.clone() }
+        Moment { now, begun: self.begun, hindered: self.hindered, watched: self.watched.clone() }
     }
 
     /// A brake engages: there must be a reason.
@@ -204,14 +212,47 @@ impl Vigil {
         })
     }
 
-    pub(crate) fn brake_released(&mut self, cluster: &Arc<str>, now: Timestamp) {
+    /// A brake lets go: an operator said so, or enough hosts are back.
+    pub(crate) fn brake_released(&mut self, cluster: &Arc<str>, why: Released, now: Timestamp) -> Step {
         self.braked.remove(cluster);
+        self.recovered.remove(cluster);
+        let recent = self.moments.iter().rev().take_while(|(_, moment)| now.since(moment.now) < LATEST_PUBLICATION_MS);
+        let reason = recent.into_iter().any(|(_, moment)| !self.is_still_mass_loss(cluster, moment));
+        ensure(reason || why == Released::Operator || now <= self.dismissing_until, 20, || {
+            format!("the brake of {cluster} was released, and as many are missing as before")
+        })?;
         for (id, watched) in &mut self.watched {
             let record = self.records.get(id);
             if record.and_then(|record| self.clusters.get(&record.key.cluster)) == Some(cluster) {
                 (watched.restarted, watched.unsure_ms) = (now, LATEST_PUBLICATION_MS);
             }
         }
+        Ok(())
+    }
+
+    /// Whether those who are missing are too many, whenever they vanished.
+    fn is_still_mass_loss(&self, cluster: &Arc<str>, moment: &Moment) -> bool {
+        let hosts = self.hosts(cluster, moment, true);
+        let connected = hosts.iter().filter(|fate| **fate == Fate::Connected).count();
+        let missing = hosts.iter().filter(|fate| matches!(fate, Fate::Missing(_))).count();
+        self.is_mass(missing, hosts.len(), connected)
+    }
+
+    /// A brake that has nothing to hold any more lets go.
+    pub(crate) fn brakes_let_go(&mut self, now: Timestamp) -> Step {
+        for cluster in self.braked.clone() {
+            let moment = self.moment(now);
+            if self.may_be_mass_loss(&cluster, &moment) {
+                self.recovered.remove(&cluster);
+                continue;
+            }
+            let since = (*self.recovered.entry(cluster.clone()).or_insert(now)).max(self.hindered);
+            let idle_ms = now.since(since);
+            ensure(idle_ms <= REVIEW_MS + self.slack_ms, 20, || {
+                format!("the brake of {cluster} has had nothing to hold for {idle_ms} ms")
+            })?;
+        }
+        Ok(())
     }
 
     pub(crate) fn status(&self, id: &str) -> Option<InstanceStatus> {
@@ -288,6 +329,11 @@ impl Vigil {
         since.max(watched.restarted)
     }
 
+    fn may_be_awaited(&self, record: &Instance, watched: &Watched, moment: &Moment) -> bool {
+        let grace_ms = self.loss.clock(AgentKind::of(record)).grace_ms;
+        !watched.since_begun && moment.hindered.plus_millis(grace_ms) > moment.now
+    }
+
     /// How the hosts of a cluster fared at a moment. `generous` counts dials that were not answered yet as sessions, and
     /// instances that were made and not published yet not at all.
     fn hosts(&self, cluster: &Arc<str>, moment: &Moment, generous: bool) -> Vec<Fate> {
@@ -302,6 +348,8 @@ impl Vigil {
                 Some(watched) => match self.since(record, watched, moment) {
                     since if watched.lost_seen.is_some() => Fate::Lost(since),
                     since if since > moment.now => Fate::Awaited,
+                    // While its clock lags the server waits longer than the world does.
+                    _ if generous && self.may_be_awaited(record, watched, moment) => Fate::Awaited,
                     since => Fate::Missing(since),
                 },
             };
@@ -344,7 +392,7 @@ impl Vigil {
 
     /// Whoever has been silent for too long is given up by now, and so are its tasks.
     pub(crate) fn overdue<'a>(&self, tasks: impl Iterator<Item = &'a Arc<Task>>, now: Timestamp) -> Step {
-        let moment = Moment { now, begun: self.begun, watched: BTreeMap::new() };
+        let moment = Moment { now, begun: self.begun, hindered: self.hindered, watched: BTreeMap::new() };
         for record in self.records.values().filter(|record| record.lost_at.is_none()) {
             let clock = self.loss.clock(AgentKind::of(record));
             // A session over which nothing is heard is none.
@@ -356,7 +404,10 @@ impl Vigil {
                 continue;
             }
             let able = self.hindered.plus_millis(clock.grace_ms);
-            let silent_ms = now.since(self.since(record, watched, &moment).max(able));
+            let since = self.since(record, watched, &moment);
+            // When a brake has let go, the last ones are given the time that a new leader gives.
+            let after_ms = if since == watched.restarted { after_ms.max(clock.grace_ms) } else { after_ms };
+            let silent_ms = now.since(since.max(able));
             ensure(silent_ms <= after_ms + self.slack_ms, 19, || {
                 format!("instance {} has been silent for {silent_ms} ms and is not given up", record.key.id)
             })?;

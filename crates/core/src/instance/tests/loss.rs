@@ -103,9 +103,10 @@ fn a_leap_of_the_clock_gives_nobody_up() {
     vanish(&mut lab, &machines[0]);
     lab.pass(PATIENCE / 2);
     leap(&mut lab);
-    lab.pass(PATIENCE / 2 - 1);
+    // Each command takes the lab a millisecond.
+    lab.pass(PATIENCE / 2 - 10);
     assert!(!is_lost(&mut lab, &machines[0]), "it was silent for a minute by the clock on the wall alone");
-    lab.pass(2);
+    lab.pass(20);
     assert!(is_lost(&mut lab, &machines[0]));
     assert!(!is_lost(&mut lab, &machines[1]), "it is connected");
 }
@@ -406,6 +407,22 @@ fn when_much_of_a_cluster_vanishes_at_once_nothing_is_evicted_until_enough_retur
     assert!(!is_lost(&mut lab, &machines[1]) && !is_lost(&mut lab, &machines[5]));
     lab.pass(5_000);
     assert!(is_lost(&mut lab, &machines[1]) && is_lost(&mut lab, &machines[5]) && !is_lost(&mut lab, &machines[0]));
+}
+
+#[test]
+fn a_released_brake_gives_the_last_ones_time_to_come_however_short_the_patience_is() {
+    let (mut lab, mut machines) = lab_with(LossPolicy::default().lost_after(Some(5_000)), 6);
+    machines[2..].iter().for_each(|machine| drop(vanish(&mut lab, machine)));
+    assert!(matches!(notes(&lab.pass(10_000))[..], [Decision::BrakeEngaged { .. }]));
+    for machine in &mut machines[2..5] {
+        come_back(&mut lab, machine);
+    }
+    assert!(matches!(notes(&lab.pass(2_000))[..], [Decision::BrakeReleased { why: Released::Returned, .. }]));
+    let grace = LossPolicy::default().return_grace_ms;
+    lab.pass(grace - 3_000);
+    assert!(!is_lost(&mut lab, &machines[5]), "its agent may be between two attempts");
+    lab.pass(3_000);
+    assert!(is_lost(&mut lab, &machines[5]));
 }
 
 #[test]

@@ -5,6 +5,7 @@ use longshore_api::ecs::Operation::{
 
 use super::*;
 use crate::cell::{CloseReason, Reply};
+use crate::entity::Entity;
 use crate::instance::{InstanceStatus, SessionRefusal};
 use crate::limits;
 
@@ -155,6 +156,18 @@ fn the_client_token_of_a_deregistered_instance_makes_no_other() {
     let arn = lab.register(7, &offer);
     lab.ok(0, DeregisterContainerInstance, &json!({"containerInstance": arn}));
     assert_eq!(lab.refused(7, RegisterContainerInstance, &offer).0, "ClientException");
+}
+
+#[test]
+fn an_agent_that_names_its_instance_leaves_no_client_token_behind() {
+    let (mut lab, machines) = lab(1);
+    let mut offer = offer("host-1", 10_000, 10_000);
+    offer["containerInstanceArn"] = json!(machines[0].arn);
+    for start in 0..3 {
+        offer["clientToken"] = json!(format!("start-{start}"));
+        assert_eq!(lab.register(1, &offer), machines[0].arn);
+    }
+    assert!(!lab.cell.entities().any(|entity| matches!(entity, Entity::Token(_))));
 }
 
 #[test]
