@@ -59,7 +59,8 @@ async fn measure(options: &Options) {
 
     let began = Instant::now();
     let stop = CancellationToken::new();
-    let agents: Vec<_> = (0..options.agents).map(|index| start_agent(dir.path(), &server.access, index, options, &stop)).collect();
+    let agents: Vec<_> =
+        (0..options.agents).map(|index| start_agent(dir.path(), &server.access, index, options, &stop)).collect();
     await_all(&server.access, all, dir.path()).await;
     let first_ms = ms_since(began);
     sleep(SETTLE).await;

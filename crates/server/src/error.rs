@@ -47,7 +47,7 @@ pub enum ServerError {
     /// A secret lies open.
     #[error(
         "{} may be read by others (mode {mode:04o}): run `chmod 600 {}`, and if somebody may have read it delete it, so that \
-         the next start makes a new one",
+         the next start makes a new one (a new server-key ends every machine's key and every join token)",
         path.display(), path.display()
     )]
     SecretPermissions {
@@ -57,7 +57,7 @@ pub enum ServerError {
         mode: u32,
     },
     /// A file of the data directory does not hold what it should.
-    #[error("{} is damaged ({problem}): restore it, or delete it so that the next start makes a new one", path.display())]
+    #[error("{} is damaged ({problem}): restore it, or delete it so that the next start makes a new one (a new server-key ends every machine's key and every join token)", path.display())]
     DamagedFile {
         /// The file.
         path: PathBuf,

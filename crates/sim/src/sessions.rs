@@ -317,9 +317,7 @@ impl World {
                 }
                 Ok(())
             }
-            Decision::BrakeReleased { cluster, why, .. } => {
-                self.oracle.vigil.brake_released(cluster, *why, self.now)
-            }
+            Decision::BrakeReleased { cluster, why, .. } => self.oracle.vigil.brake_released(cluster, *why, self.now),
             Decision::InstanceReturned { .. } => {
                 self.returns += 1;
                 Ok(())
