@@ -91,7 +91,9 @@ crash: engine ## Load on three hosts while server, agents, Engines and hosts are
 bench: engine ## Benchmarks with their floors; writes bench/RESULTS.md
 	@scripts/example-image
 	cargo build --release --locked --package longshore --package longshore-bench
-	"$(TARGET_DIR)/release/longshore-bench" all | tee "$(TARGET_DIR)/RESULTS.md"
+	cargo build --release --locked --package longshore-sim --example figures
+	{ "$(TARGET_DIR)/release/longshore-bench" all; printf '\n## Simulation\n\nThe real core and agent engine in a simulated world, one thread for each processor.\n\n'; \
+		"$(TARGET_DIR)/release/examples/figures"; } | tee "$(TARGET_DIR)/RESULTS.md"
 	@cp "$(TARGET_DIR)/RESULTS.md" bench/RESULTS.md
 
 .PHONY: audit

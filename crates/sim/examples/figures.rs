@@ -1,4 +1,4 @@
-//! How fast the simulation is, as a row of a Markdown table: `cargo run --release -p longshore-sim --example figures [seeds]`.
+//! How fast the simulation is, as a Markdown table: `cargo run --release -p longshore-sim --example figures [seeds]`.
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
@@ -38,6 +38,8 @@ fn main() -> Result<(), String> {
     })?;
     let seconds = began.elapsed().as_secs_f64();
     let per_second = |count: u64| (count as f64 / seconds).round();
+    println!("| | runs | events | faults | commits | took |");
+    println!("|---|---|---|---|---|---|");
     println!(
         "| simulation | {seeds} runs on {threads} threads | {:.0} events/s | {:.0} faults/s | {:.0} commits/s | {seconds:.1} s |",
         per_second(sum.events),
