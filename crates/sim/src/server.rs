@@ -242,6 +242,7 @@ impl World {
         let Some(process) = &mut self.server.process else { return shown };
         let Reading { now, leapt_ms } = process.time.read(shown, self.now.as_millis());
         let by_ms = leapt_ms - std::mem::replace(&mut process.leapt_ms, leapt_ms);
+        self.oracle.shows(now);
         if now > shown {
             // The clock was set back: for the cell time passes slowly.
             self.oracle.vigil.hindered(self.now);
@@ -296,7 +297,7 @@ impl World {
                     admin::Request::ReleaseMassLossBrake(request) => {
                         self.oracle.vigil.released(&request.cluster, self.now);
                     }
-                    admin::Request::RevokeInstanceIdentity(_) => self.oracle.vigil.dismissing(self.now),
+                    admin::Request::RevokeInstanceIdentity(_) => self.oracle.vigil.blurs(self.now),
                     _ => {}
                 }
                 self.submit(Waiter::Call(call), Command::Admin { principal, request });
@@ -411,6 +412,7 @@ impl World {
         self.server.commits += 1;
         if self.server.slow_until.is_some_and(|until| until.plus_millis(SLOW_COMMIT_MS) > self.now) {
             self.oracle.vigil.hindered(self.now);
+            self.oracle.vigil.blurs(self.now);
         }
         self.trace(format_args!("commit of {} groups: {outcome:?}, durable {}", batch.groups.len(), disk.number()));
         let pause = self.server.random.between(0, 2);
@@ -436,6 +438,10 @@ impl World {
             self.after(PROBE_MS, Event::ServerProbes(life));
         }
         self.release(release)?;
+        if outcome != Committed::Durable {
+            // Whatever was told of brakes was told of a state that is taken back.
+            self.oracle.vigil.server_begins(self.now);
+        }
         self.plan_step(life);
         Ok(())
     }
@@ -510,14 +516,13 @@ impl World {
 
     /// The published snapshot shows what is durable, and nothing of it goes back.
     fn check_published(&mut self) -> Step {
-        let shown = self.server_time();
         let Some(process) = &self.server.process else { return Ok(()) };
         if self.oracle.vigil.lacks_names(&process.snapshot) {
             let disk = self.server.disk.entities();
             let known = disk.iter().filter_map(|(key, value)| Entity::decode(key, value).ok());
             known.for_each(|entity| self.oracle.vigil.learns(&entity));
         }
-        self.oracle.published(&process.snapshot, shown, self.now)?;
+        self.oracle.published(&process.snapshot, self.now)?;
         self.published += 1;
         if self.published.is_multiple_of(16) {
             self.oracle.is_durable(&process.snapshot, &self.server.disk)?;

@@ -30,7 +30,7 @@ impl Heartbeats {
     pub(crate) fn of(loss: &LossPolicy) -> Self {
         let lost_after_ms = loss.lost_after_ms.into_iter().chain(loss.official_lost_after_ms).min();
         let least = |default: i64, share: fn(i64) -> i64| lost_after_ms.map_or(default, |ms| share(ms).min(default));
-        Self { every_ms: least(20_000, |ms| ms / 4), silence_ms: least(45_000, |ms| ms * 3 / 4) }
+        Self { every_ms: least(20_000, |ms| ms / 4), silence_ms: least(45_000, |ms| ms * 5 / 8) }
     }
 }
 

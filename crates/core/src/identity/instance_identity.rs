@@ -148,19 +148,21 @@ pub(super) fn release_brake(
 ///
 /// # Errors
 /// `AccessDeniedException` that names one to deregister.
-pub(crate) fn check_room(view: &ReadModel, principal: &Principal) -> Result<(), ApiError> {
+pub(crate) fn check_room(turn: &Turn<'_>, principal: &Principal) -> Result<(), ApiError> {
     if principal.role != Role::Instance {
         return Ok(());
     }
+    let view = turn.tables.view();
     let identity = view.identity_of(principal)?;
-    let mut registered =
-        view.instances_of(&identity.access_key_id).filter(|instance| instance.status != InstanceStatus::Inactive);
-    let Some(first) = registered.next() else { return Ok(()) };
-    // The first one is out already.
-    if registered.count() + 1 < identity.instances as usize {
+    let registered = view.instances_of(&identity.access_key_id);
+    let registered: Vec<_> = registered.filter(|instance| instance.status != InstanceStatus::Inactive).collect();
+    if registered.len() < identity.instances as usize {
         return Ok(());
     }
-    let arn = view.config.instance_arn(&identity.cluster, first.key.id);
+    // The one that is gone, as far as can be seen: nobody should give back what runs.
+    let gone = registered.iter().find(|instance| turn.sessions.get(instance.key).is_none());
+    let Some(named) = gone.or(registered.first()) else { return Ok(()) };
+    let arn = view.config.instance_arn(&identity.cluster, named.key.id);
     let (key, most) = (&identity.access_key_id, identity.instances);
     Err(ApiError::new(
         ACCESS_DENIED_EXCEPTION,

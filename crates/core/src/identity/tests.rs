@@ -202,7 +202,7 @@ fn a_key_registers_as_many_instances_as_it_may_and_in_its_own_cluster_only() {
     let mut lab = Lab::new();
     let key = lab.machine(2);
     let first = lab.register_as(&key, "host").expect("registered");
-    lab.register_as(&key, "host").expect("registered");
+    let second = lab.register_as(&key, "host").expect("registered");
     let full = lab.register_as(&key, "host").expect_err("a third one");
     assert!(full.message.contains(&first) && full.message.contains("deregister"), "{full}");
     assert_eq!(code(full), "AccessDeniedException");
@@ -210,6 +210,10 @@ fn a_key_registers_as_many_instances_as_it_may_and_in_its_own_cluster_only() {
     let mut again = offer("host", 2_000, 1_000);
     again["containerInstanceArn"] = first.clone().into();
     lab.ask(&key, Operation::RegisterContainerInstance, &again).expect("updated");
+    // The one to give back is one that nobody is connected for, if there is such a one.
+    lab.open_as(&key, &first).expect("a session");
+    let full = lab.register_as(&key, "host").expect_err("a third one");
+    assert!(full.message.contains(&second), "{full}");
     // One that was given back makes room.
     let back = json!({"containerInstance": first, "force": true});
     lab.ok(0, Operation::DeregisterContainerInstance, &back);

@@ -167,7 +167,7 @@ fn not_registered(instance: impl std::fmt::Display) -> ApiError {
 }
 
 fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Offer) -> Result<Arc<Instance>, ApiError> {
-    identity::check_room(turn.tables.view(), principal)?;
+    identity::check_room(turn, principal)?;
     if turn.tables.pool().count(cluster.id) >= limits::INSTANCES_PER_CLUSTER {
         let most = limits::INSTANCES_PER_CLUSTER;
         let message = format!("The cluster has reached its limit of {most} container instances.");

@@ -230,14 +230,16 @@ fn tell(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
         tasks.iter().filter_map(|&id| view.tasks.get(&TaskKey { cluster: instance.cluster, id })).cloned().collect();
     tasks.sort_by_key(|task| !task.is_stale());
     let listed = tasks.iter().map(|task| (task.key, task.desired)).collect();
+    // What an instance that is being deregistered has not begun is about to be stopped.
+    let starts = view.instances.get(&instance).is_some_and(|record| record.status != InstanceStatus::Deregistering);
     let sequence = turn.next_sequence();
     turn.effects.push(Effect::Manifest { instance, session, sequence, tasks: listed });
     for task in &tasks {
         match (task.desired, task.known) {
             // A task that ever ran is never ordered to start again: one ARN, one copy.
-            (DesiredStatus::Running, TaskStatus::Pending) => turn.send_start(task),
+            (DesiredStatus::Running, TaskStatus::Pending) if starts => turn.send_start(task),
             (DesiredStatus::Stopped, TaskStatus::Pending | TaskStatus::Running) => turn.send_stop(task),
-            (DesiredStatus::Running, TaskStatus::Running | TaskStatus::Stopped)
+            (DesiredStatus::Running, TaskStatus::Pending | TaskStatus::Running | TaskStatus::Stopped)
             | (DesiredStatus::Stopped, TaskStatus::Stopped) => {}
         }
     }

@@ -1,8 +1,8 @@
 //! `longshore store backup` and `longshore store restore`.
 
-use std::fs::{self, File};
+use std::fs::{self, DirBuilder, File};
 use std::io::{self, Write as _};
-use std::os::unix::fs::OpenOptionsExt as _;
+use std::os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
 
 use jiff::Timestamp;
@@ -20,6 +20,7 @@ use crate::output::Output;
 
 const PUBLIC_MODE: u32 = 0o644;
 const SECRET_MODE: u32 = 0o600;
+const FOLDER_MODE: u32 = 0o700;
 
 /// What the ARNs in the store begin with; without it a restored store is another region's.
 const ALWAYS: [(&str, u32); 1] = [("scope.json", PUBLIC_MODE)];
@@ -129,7 +130,8 @@ fn places<'a>(attachments: &'a [Attachment], data_dir: &'a DataDir) -> impl Iter
 /// Writes a file that is not there, whole or not at all.
 fn add(path: &Path, attached: &Attachment) -> io::Result<()> {
     let folder = path.parent().unwrap_or(Path::new("."));
-    fs::create_dir_all(folder)?;
+    // `tls/` is as closed as the server makes it.
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     let new = path.with_extension("restoring");
     let mut file = File::options().write(true).create(true).truncate(true).mode(attached.mode).open(&new)?;
     file.write_all(&attached.content)?;
@@ -213,6 +215,9 @@ mod tests {
                     assert_eq!(fs::read_to_string(&path).unwrap(), format!("the {name}"));
                     assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, mode, "{name}");
                 }
+            }
+            if with_keys {
+                assert_eq!(fs::metadata(to.join("tls")).unwrap().permissions().mode() & 0o777, FOLDER_MODE);
             }
             assert_eq!(fs::read_to_string(to.join("scope.json")).unwrap(), "the scope.json");
         }

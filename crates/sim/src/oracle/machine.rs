@@ -113,10 +113,12 @@ impl Oracle {
         })
     }
 
-    /// Whether the instance of a container was deregistered without its agent: what runs there is nobody's.
+    /// Whether the instance of a container was deregistered without its agent, and perhaps forgotten since: what runs there
+    /// is nobody's.
     pub(crate) fn is_given_back(&self, key: &ContainerKey) -> bool {
-        let instance = self.runs.get(&(key.task_arn.clone(), key.name.clone())).map(|run| id_of(&run.instance_arn));
-        instance.and_then(|id| self.vigil.status(id)) == Some(InstanceStatus::Inactive)
+        let run = self.runs.get(&(key.task_arn.clone(), key.name.clone()));
+        let status = |run: &Run| self.vigil.status(id_of(&run.instance_arn));
+        run.is_some_and(|run| status(run).is_none_or(|status| status == InstanceStatus::Inactive))
     }
 
     /// The container of a task of which its agent said STOPPED does not run.

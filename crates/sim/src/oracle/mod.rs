@@ -41,6 +41,9 @@ impl Violation {
     }
 }
 
+/// How long an instance that was given back is remembered.
+const FORGOTTEN_AFTER_MS: i64 = 3_600_000;
+
 /// How every handler of the world ends.
 pub(crate) type Step = Result<(), Violation>;
 
@@ -119,10 +122,8 @@ impl Oracle {
         }
     }
 
-    /// A snapshot is published: nothing that was ever shown goes back. `shown` is what the server's clock shows.
-    pub(crate) fn published(&mut self, snapshot: &ReadModel, shown: Timestamp, now: Timestamp) -> Step {
-        // A process before this one may have had a clock that was ahead.
-        self.latest = self.latest.max(shown);
+    /// A snapshot is published: nothing that was ever shown goes back.
+    pub(crate) fn published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Step {
         let mut present = 0;
         let mut new = Vec::new();
         for task in snapshot.tasks() {
@@ -150,7 +151,7 @@ impl Oracle {
         for task in new {
             self.placed(&task, snapshot)?;
         }
-        self.vigil.published(snapshot, now)?;
+        self.vigil.published(snapshot, self.leapt_until >= now, now)?;
         if present == self.tasks.len() {
             return Ok(());
         }
@@ -170,9 +171,14 @@ impl Oracle {
         Ok(())
     }
 
+    /// The server's clock shows this. A process before this one may have had a clock that was ahead.
+    pub(crate) fn shows(&mut self, shown: Timestamp) {
+        self.latest = self.latest.max(shown);
+    }
+
     /// The server's clock leaps: by that clock, what is kept for a while was kept so much longer.
     pub(crate) fn leapt(&mut self, by_ms: i64, now: Timestamp) {
-        if by_ms >= self.retention.at_least_ms {
+        if by_ms >= self.retention.at_least_ms.min(FORGOTTEN_AFTER_MS) {
             self.leapt_until = now.plus_millis(LATEST_PUBLICATION_MS);
         }
     }
@@ -198,11 +204,20 @@ impl Oracle {
 
     /// What an instance has to do is no more than it offered, before or after.
     fn fits(&self, task: &Task, before: Option<&Instance>, after: &Instance) -> Step {
+        if after.version > before.map_or(0, |before| before.version) + 1 {
+            // It changed more than once since: nobody saw what it offered when the task was placed.
+            return Ok(());
+        }
         let held = self.tasks.values().filter(|held| held.home() == task.home() && held.known != TaskStatus::Stopped);
         let (cpu, memory) = held.fold((0, 0), |(cpu, memory), held| (cpu + held.cpu.0, memory + held.memory.0));
         let most = |of: fn(&Instance) -> u32| before.map_or(0, of).max(of(after));
         ensure(cpu <= most(|record| record.cpu.0) && memory <= most(|record| record.memory.0), 3, || {
-            format!("{} has {cpu} CPU units and {memory} MiB to do", task.instance)
+            format!(
+                "{} has {cpu} CPU units and {memory} MiB to do, it offered {} and {}",
+                task.instance,
+                most(|record| record.cpu.0),
+                most(|record| record.memory.0)
+            )
         })
     }
 

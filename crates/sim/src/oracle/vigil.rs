@@ -43,8 +43,9 @@ pub(crate) struct Vigil {
     hindered: Timestamp,
     /// When the operator gave up what is missing in a cluster.
     released: BTreeMap<Arc<str>, Vec<Timestamp>>,
-    /// Until when the end of sessions that the operator ended may not have been seen.
-    dismissing_until: Timestamp,
+    /// Until when the server may know of more than was released: sessions that the operator ended, and whatever waits for
+    /// a slow disk.
+    blurred_until: Timestamp,
     braked: BTreeSet<Arc<str>>,
     /// Since when a brake has had nothing to hold.
     recovered: BTreeMap<Arc<str>, Timestamp>,
@@ -63,8 +64,9 @@ struct Watched {
     unsure_ms: i64,
     /// Whether it had a session since the server began, or was made since.
     since_begun: bool,
-    /// Its clock was started anew.
+    /// Its clock was started anew, with the time that a new leader gives.
     restarted: Timestamp,
+    generous: bool,
     /// Since when it is lost for clients.
     lost_seen: Option<Timestamp>,
 }
@@ -101,7 +103,7 @@ impl Vigil {
             begun: start,
             hindered: start,
             released: BTreeMap::new(),
-            dismissing_until: start,
+            blurred_until: start,
             braked: BTreeSet::new(),
             recovered: BTreeMap::new(),
             moments: VecDeque::new(),
@@ -153,6 +155,7 @@ impl Vigil {
     pub(crate) fn connected(&mut self, id: InstanceId, session: SessionId, heard: Timestamp) {
         let watched = self.watched.entry(id).or_default();
         (watched.session, watched.since_begun, watched.opening) = (Some(session), true, false);
+        watched.generous = false;
         // What was heard over an older session meanwhile says nothing.
         (watched.heard, watched.unsure_ms) = (heard, 0);
     }
@@ -184,9 +187,9 @@ impl Vigil {
         self.released.entry(cluster.into()).or_default().push(now);
     }
 
-    /// The operator's word that a machine is none of ours reaches the server, which ends its sessions.
-    pub(crate) fn dismissing(&mut self, now: Timestamp) {
-        self.dismissing_until = now.plus_millis(LATEST_PUBLICATION_MS);
+    /// What the server knows and what it has released begin to differ.
+    pub(crate) fn blurs(&mut self, now: Timestamp) {
+        self.blurred_until = now.plus_millis(LATEST_PUBLICATION_MS);
     }
 
     /// The server is about to decide.
@@ -207,7 +210,7 @@ impl Vigil {
         self.braked.insert(cluster.clone());
         let recent = self.moments.iter().rev().take_while(|(_, moment)| now.since(moment.now) < LATEST_PUBLICATION_MS);
         let reason = recent.into_iter().any(|(_, moment)| self.may_be_mass_loss(cluster, moment));
-        ensure(reason || now <= self.dismissing_until, 20, || {
+        ensure(reason || now <= self.blurred_until, 20, || {
             format!("the brake of {cluster} engaged, and there is no mass loss")
         })
     }
@@ -218,13 +221,14 @@ impl Vigil {
         self.recovered.remove(cluster);
         let recent = self.moments.iter().rev().take_while(|(_, moment)| now.since(moment.now) < LATEST_PUBLICATION_MS);
         let reason = recent.into_iter().any(|(_, moment)| !self.is_still_mass_loss(cluster, moment));
-        ensure(reason || why == Released::Operator || now <= self.dismissing_until, 20, || {
+        ensure(reason || why == Released::Operator || now <= self.blurred_until, 20, || {
             format!("the brake of {cluster} was released, and as many are missing as before")
         })?;
         for (id, watched) in &mut self.watched {
             let record = self.records.get(id);
             if record.and_then(|record| self.clusters.get(&record.key.cluster)) == Some(cluster) {
                 (watched.restarted, watched.unsure_ms) = (now, LATEST_PUBLICATION_MS);
+                watched.generous = true;
             }
         }
         Ok(())
@@ -263,9 +267,18 @@ impl Vigil {
         self.records.get(&id.parse().ok()?)
     }
 
-    /// A snapshot is published: whoever is lost in it had to be.
-    pub(crate) fn published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Step {
+    /// A snapshot is published: whoever is lost in it had to be. In a leap of the clock an instance may be given back and
+    /// forgotten between two publications.
+    pub(crate) fn published(&mut self, snapshot: &ReadModel, leaps: bool, now: Timestamp) -> Step {
         let mut lost = Vec::new();
+        if snapshot.instances().count() < self.records.len() {
+            let shown: BTreeSet<InstanceId> = snapshot.instances().map(|record| record.key.id).collect();
+            for (id, record) in self.records.extract_if(.., |id, _| !shown.contains(id)) {
+                ensure(leaps || record.status == InstanceStatus::Inactive, 4, || {
+                    format!("instance {id} vanished, it was {:?}", record.status)
+                })?;
+            }
+        }
         for record in snapshot.instances() {
             let id = record.key.id;
             if self.records.get(&id).is_some_and(|known| Arc::ptr_eq(known, record)) {
@@ -296,7 +309,7 @@ impl Vigil {
         let moment = self.moments.iter().rev().find(|(shown, _)| *shown == lost_at).map(|(_, moment)| moment);
         let moment = moment.unwrap_or(&current);
         let Some(watched) = moment.watched.get(&id) else { return Ok(()) };
-        if watched.session.is_some() && moment.now <= self.dismissing_until {
+        if moment.now <= self.blurred_until {
             return Ok(());
         }
         ensure(watched.session.is_none(), 19, || format!("instance {id} was given up while it was connected"))?;
@@ -406,7 +419,7 @@ impl Vigil {
             let able = self.hindered.plus_millis(clock.grace_ms);
             let since = self.since(record, watched, &moment);
             // When a brake has let go, the last ones are given the time that a new leader gives.
-            let after_ms = if since == watched.restarted { after_ms.max(clock.grace_ms) } else { after_ms };
+            let after_ms = if watched.generous { after_ms.max(clock.grace_ms) } else { after_ms };
             let silent_ms = now.since(since.max(able));
             ensure(silent_ms <= after_ms + self.slack_ms, 19, || {
                 format!("instance {} has been silent for {silent_ms} ms and is not given up", record.key.id)

@@ -270,7 +270,8 @@ fn a_deregistering_instance_that_returns_is_told_to_stop_what_it_was_not_told_ye
     vanish(&mut lab, &machines[0]);
     lab.pass(1_000);
     assert!(lab.wanted() > 0, "nobody is there to be told");
-    come_back(&mut lab, &mut machines[0]);
+    let orders = come_back(&mut lab, &mut machines[0]).effects;
+    assert!(!orders.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{orders:?}");
     lab.pass(1_000);
     assert_eq!(lab.wanted(), 0);
 }
