@@ -68,6 +68,8 @@ pub(crate) struct Process {
     /// The cell's clock, and how far it has leapt as far as the cell was told.
     time: CellClock,
     leapt_ms: i64,
+    /// When the clock was read last, and what it showed.
+    read: (Timestamp, Timestamp),
     pub(crate) sessions: BTreeMap<SessionId, ConnId>,
     committing: Option<store::Batch>,
     loading: bool,
@@ -187,6 +189,7 @@ impl World {
             next_session: 0,
             time: CellClock::default(),
             leapt_ms: 0,
+            read: (self.now, self.server.clock.read(self.now)),
             sessions: BTreeMap::new(),
             committing: None,
             loading: false,
@@ -243,7 +246,8 @@ impl World {
         let Reading { now, leapt_ms } = process.time.read(shown, self.now.as_millis());
         let by_ms = leapt_ms - std::mem::replace(&mut process.leapt_ms, leapt_ms);
         self.oracle.shows(now);
-        if now > shown {
+        let (before, then) = std::mem::replace(&mut process.read, (self.now, now));
+        if now > shown || now.since(then) < self.now.since(before) {
             // The clock was set back: for the cell time passes slowly.
             self.oracle.vigil.hindered(self.now);
         }
