@@ -54,11 +54,13 @@ test: engine fmt-check tidy lint unit e2e ## Everything that must pass before a 
 fmt: ## Format all Rust code
 	cargo fmt --all
 	cd examples/producer-consumer && cargo fmt
+	cd fuzz && cargo fmt
 
 .PHONY: fmt-check
 fmt-check:
 	cargo fmt --all --check
 	cd examples/producer-consumer && cargo fmt --check
+	cd fuzz && cargo fmt --check
 
 .PHONY: tidy
 tidy: needs ## The house rules: file sizes, generated code fresh, arrows between crates
@@ -73,14 +75,22 @@ unit: needs ## Unit, property and simulation tests
 	cargo test --locked --workspace
 
 .PHONY: e2e
-e2e: engine ## End-to-end tests: AWS CLI and boto3 against real Docker (PYTEST="-k name" narrows)
+e2e: engine ## End-to-end tests: AWS CLI, boto3, JavaScript against real Docker (PYTEST="-k name" narrows)
 	@scripts/python-env
+	@scripts/client-tools
 	@scripts/example-image
 	cargo build --locked --package longshore
 	LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" .venv/bin/python -m pytest e2e $(PYTEST)
 
-# Minutes of load, and more options as `python -m crash --help` tells them: make crash MINUTES=60 CRASH="--seed 7"
+# The parsers that strangers reach, each for so long: make fuzz MINUTES=60, or make fuzz TARGETS=sigv4. What is found lies in
+# fuzz/artifacts; it belongs, minimised, into fuzz/corpus, which every test run replays.
 MINUTES ?= 10
+TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
+.PHONY: fuzz
+fuzz: needs ## Fuzz everything that reads what strangers send (MINUTES for each, TARGETS)
+	@scripts/fuzz "$(MINUTES)" $(TARGETS)
+
+# Minutes of load, and more options as `python -m crash --help` tells them: make crash MINUTES=60 CRASH="--seed 7"
 .PHONY: crash
 crash: engine ## Load on three hosts while server, agents, Engines and hosts are killed (MINUTES, CRASH)
 	@scripts/python-env

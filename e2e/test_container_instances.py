@@ -11,6 +11,7 @@ from support.waiting import until
 from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import ATTRIBUTES, DOCKER, VERSION, Instance
+from test_agent.tcs import Tcs
 
 RESERVED = {"22", "2375", "2376", "51678", "51679"}
 
@@ -156,6 +157,83 @@ def test_short_ids_work_and_missing_ones_are_failures(
         cluster=cluster,
         containerInstances=[],
     )
+
+
+def health(ecs: Any, cluster: str, arn: str) -> dict[str, Any]:
+    """The health of an instance."""
+    answer = ecs.describe_container_instances(
+        cluster=cluster, containerInstances=[arn], include=["CONTAINER_INSTANCE_HEALTH"]
+    )
+    return answer["containerInstances"][0]["healthStatus"]
+
+
+def test_health_is_what_the_agent_publishes(
+    ecs: Any, cluster: str, instance: Instance, server: Server
+) -> None:
+    """Instance status comes over TCS (AGENT-PROTOCOL 4.4)."""
+    unknown = {
+        "overallStatus": "INSUFFICIENT_DATA",
+        "details": [{"type": "CONTAINER_RUNTIME", "status": "INSUFFICIENT_DATA"}],
+    }
+
+    def shown(status: str) -> dict[str, Any] | None:
+        now = health(ecs, cluster, instance.arn)
+        return now if now["overallStatus"] == status else None
+
+    assert health(ecs, cluster, instance.arn) == unknown
+    with Acs(instance), Tcs(instance) as tcs:
+        server.wait_for_instance(cluster)
+        for status in ("OK", "IMPAIRED"):
+            runtime = {
+                "type": "ContainerRuntime",
+                "status": status,
+                "lastStatusChange": 1_700_000_000.5,
+                "lastUpdated": 1_700_000_020.5,
+                "statusReason": "the daemon says so",
+            }
+            message = {"metadata": tcs.metadata(), "statuses": [runtime]}
+            tcs.publish("PublishInstanceStatusRequest", message)
+            tcs.expect("AckPublishInstanceStatus")
+            seen = until(lambda: shown(status), f"the status {status}")
+            (detail,) = seen["details"]
+            assert (detail["type"], detail["status"]) == ("CONTAINER_RUNTIME", status)
+            assert detail["statusReason"] == "the daemon says so"
+            assert detail["lastStatusChange"].timestamp() == 1_700_000_000.5
+        assert "healthStatus" not in describe(ecs, cluster, instance.arn), "only if asked for"
+    until(
+        lambda: health(ecs, cluster, instance.arn) == unknown,
+        "nothing known of an instance whose agent is gone",
+    )
+
+
+def test_no_agent_is_updated_by_the_control_plane(
+    ecs: Any, cluster: str, instance: Instance, server: Server
+) -> None:
+    def refusal(code: str, arn: str = instance.arn) -> str:
+        return refused(ecs.update_container_agent, code, cluster=cluster, containerInstance=arn)
+
+    refusal("MissingVersionException")
+    with Acs(instance):
+        server.wait_for_instance(cluster)
+        message = refusal("NoUpdateAvailableException")
+    assert message.startswith("There is no update available for your container agent.")
+    assert VERSION in message and "ecs-init" in message
+    refusal("ClientException", "f" * 32)
+
+
+def test_a_machine_of_ec2_says_so(ecs: Any, cluster: str, server: Server) -> None:
+    """ECS takes the instance's id and type from the identity document (AGENT-PROTOCOL 1.9)."""
+    instance = Instance(server.endpoint, server.key, cluster)
+    request = instance.registration() | {
+        "instanceIdentityDocument": '{"instanceId": "i-0abc", "instanceType": "t3.small", '
+        '"imageId": "ami-1", "availabilityZone": "us-east-1c"}'
+    }
+    answer = instance.call("RegisterContainerInstance", request)["containerInstance"]
+    one = describe(ecs, cluster, answer["containerInstanceArn"])
+    assert one["ec2InstanceId"] == "i-0abc"
+    attributes = {each["name"]: each.get("value") for each in one["attributes"]}
+    assert attributes["ecs.instance-type"] == "t3.small"
+    assert attributes["ecs.availability-zone"] == "us-east-1c"
 
 
 def test_our_agent_registers_this_machine(ecs: Any, agent: Agent, server: Server) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 from botocore.exceptions import ClientError
 
-from support import docker
+from support import docker, people
 from support.ecs import Tasks, container
 from support.processes import Agent, Server
 from support.waiting import until
@@ -67,6 +67,8 @@ def test_a_full_disk_makes_the_server_read_only_until_there_is_room(
         message = error.response["Error"]["Message"].lower()
         assert any(word in message for word in ("disk", "space", "read-only")), message
         assert server.alive
+        told = people.document(server.data, "status")
+        assert told["server"]["readOnly"] and "cannot write" in told["problems"][0]["problem"]
 
         for _ in range(3):
             assert write_fails(), "writes stay refused"

@@ -204,13 +204,18 @@ def test_tasks_are_listed_by_filters(tasks: Tasks, fleet: Fleet) -> None:
     tasks.stop(mine)
     assert tasks.listed() == [other]
     assert tasks.listed(desiredStatus="STOPPED") == [mine]
-    refused(
+    assert tasks.listed(startedBy="me") == []
+    assert tasks.listed(startedBy="me", desiredStatus="STOPPED") == [mine]
+    assert tasks.listed(family=tasks.family, desiredStatus="STOPPED", launchType="EC2") == [mine]
+    assert tasks.listed(launchType="EXTERNAL") == tasks.listed(desiredStatus="PENDING") == []
+    message = refused(
         tasks.ecs.list_tasks,
         "InvalidParameterException",
         cluster=tasks.cluster,
         startedBy="me",
         family=tasks.family,
     )
+    assert message == "cannot specify startedBy with other arguments"
 
 
 def test_listing_tasks_pages_through_all_once(tasks: Tasks, fleet: Fleet) -> None:

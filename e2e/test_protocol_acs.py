@@ -132,7 +132,8 @@ def test_a_payload_translates_the_definition(
     assert host["ReadonlyRootfs"] is True and host["Init"] is True
     assert host["CapDrop"] == ["MKNOD"]
     assert host["Ulimits"] == [{"Name": "nofile", "Soft": 1, "Hard": 2}]
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}}
+    log_options = {"max-size": "1m", "mode": "non-blocking", "max-buffer-size": "10m"}
+    assert host["LogConfig"] == {"Type": "json-file", "Config": log_options}, "ECS's defaults"
     assert host["MemoryReservation"] == 64 << 20
 
 

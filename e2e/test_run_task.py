@@ -260,7 +260,8 @@ def test_a_soft_limit_and_docker_settings_travel(tasks: Tasks) -> None:
     assert [cap.removeprefix("CAP_") for cap in host["CapAdd"]] == ["NET_ADMIN"]
     assert [cap.removeprefix("CAP_") for cap in host["CapDrop"]] == ["MKNOD"]
     assert host["Init"] is True
-    assert host["LogConfig"] == {"Type": "json-file", "Config": {"max-size": "1m"}}
+    log_options = {"max-size": "1m", "mode": "non-blocking", "max-buffer-size": "10m"}
+    assert host["LogConfig"] == {"Type": "json-file", "Config": log_options}, "ECS's defaults"
 
 
 def test_a_fixed_port_is_reachable(tasks: Tasks) -> None:
@@ -323,6 +324,57 @@ def test_the_instance_s_books_follow_real_tasks(tasks: Tasks, server: Server) ->
     assert during["counts"] == (1, 0)
     tasks.stop(arn)
     assert free() == before
+
+
+def test_tags_of_a_task(tasks: Tasks) -> None:
+    """Those given win over those of the definition; the managed one says the cluster."""
+    tasks.define(
+        tags=[{"key": "team", "value": "blue"}, {"key": "stage", "value": "test"}],
+    )
+    answer = tasks.request(
+        tags=[{"key": "team", "value": "red"}],
+        propagateTags="TASK_DEFINITION",
+        enableECSManagedTags=True,
+    )
+    expected = [
+        {"key": "team", "value": "red"},
+        {"key": "stage", "value": "test"},
+        {"key": "aws:ecs:clusterName", "value": "default"},
+    ]
+    (task,) = answer["tasks"]
+    assert task["tags"] == expected
+    arn = task["taskArn"]
+    assert tasks.describe(arn)["tags"] == [], "only who asks is told"
+    told = tasks.ecs.describe_tasks(tasks=[arn], include=["TAGS"])["tasks"][0]
+    assert told["tags"] == expected
+    (plain,) = tasks.request()["tasks"]
+    assert plain["tags"] == [], "nothing propagates by itself"
+
+
+def test_a_task_is_described_with_every_field(tasks: Tasks) -> None:
+    """What tools look at without asking whether it is there."""
+    arn = tasks.start(container("main", portMappings=[{"containerPort": 8080}]))
+    task = tasks.describe(arn)
+    (one,) = task["containers"]
+    (architecture,) = task["attributes"]
+    assert architecture["name"] == "ecs.cpu-architecture" and architecture["value"]
+    assert task["attachments"] == task["tags"] == []
+    assert (task["cpu"], task["memory"]) == (one["cpu"], one["memory"]) == ("10", "16")
+    assert task["connectivity"] == "CONNECTED" and task["connectivityAt"] <= task["startedAt"]
+    assert task["enableExecuteCommand"] is False
+    assert task["healthStatus"] == one["healthStatus"] == "UNKNOWN"
+    assert task["overrides"] == {
+        "containerOverrides": [{"name": "main"}],
+        "inferenceAcceleratorOverrides": [],
+    }
+    assert task["availabilityZone"] == "us-east-1a" and task["launchType"] == "EC2"
+    assert one["containerArn"].startswith(
+        arn.replace(":task/", ":container/")
+    ) and one["taskArn"] == arn
+    assert one["runtimeId"] == docker.of_task(arn)["main"]["Id"]
+    assert one["networkInterfaces"] == [] and len(one["networkBindings"]) == 1
+    for absent in ("stopCode", "stoppedAt", "platformVersion", "capacityProviderName", "startedBy"):
+        assert absent not in task
 
 
 def test_a_dependency_starts_first(tasks: Tasks) -> None:

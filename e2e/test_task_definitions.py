@@ -271,6 +271,100 @@ REFUSED: list[tuple[str, dict[str, Any], tuple[str, ...]]] = [
             PLAIN | {"secrets": [{"name": "S", "valueFrom": "arn:aws:s3:::bucket"}]}
         ]
     }, ("main", "secret")),
+    ("volumes that wait for each other", {
+        "containerDefinitions": [
+            container("one") | {"volumesFrom": [{"sourceContainer": "two"}]},
+            container("two") | {"volumesFrom": [{"sourceContainer": "one"}]},
+        ]
+    }, ("one", "cyclic")),
+    ("environment file that is no object", {
+        "containerDefinitions": [
+            PLAIN | {"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::bucket"}]}
+        ]
+    }, ("main", "environmentFiles")),
+    ("soft limit above the hard one", {
+        "containerDefinitions": [
+            PLAIN | {"ulimits": [{"name": "nofile", "softLimit": 9, "hardLimit": 8}]}
+        ]
+    }, ("main", "ulimits", "nofile")),
+    ("unknown ulimit", {
+        "containerDefinitions": [
+            PLAIN | {"ulimits": [{"name": "files", "softLimit": 1, "hardLimit": 1}]}
+        ]
+    }, ("ulimits", "files")),
+    ("unknown capability", {
+        "containerDefinitions": [
+            PLAIN | {"linuxParameters": {"capabilities": {"add": ["CAP_NET_ADMIN"]}}}
+        ]
+    }, ("main", "capabilities", "CAP_NET_ADMIN")),
+    ("tmpfs without a size", {
+        "containerDefinitions": [
+            PLAIN | {"linuxParameters": {"tmpfs": [{"containerPath": "/t", "size": 0}]}}
+        ]
+    }, ("main", "tmpfs", "size")),
+    ("sysctl without a namespace", {
+        "containerDefinitions": [
+            PLAIN | {"systemControls": [{"namespace": "vm.swappiness", "value": "1"}]}
+        ]
+    }, ("main", "systemControls", "vm.swappiness")),
+    ("awslogs without options", {
+        "containerDefinitions": [PLAIN | {"logConfiguration": {"logDriver": "awslogs"}}]
+    }, ("main", "logConfiguration", "awslogs-group")),
+    ("splunk without options", {
+        "containerDefinitions": [PLAIN | {"logConfiguration": {"logDriver": "splunk"}}]
+    }, ("main", "logConfiguration", "splunk-token")),
+    ("unknown log driver", {
+        "containerDefinitions": [PLAIN | {"logConfiguration": {"logDriver": "carrier-pigeon"}}]
+    }, ("logDriver", "carrier-pigeon")),
+    ("awsfirelens without a router", {
+        "containerDefinitions": [PLAIN | {"logConfiguration": {"logDriver": "awsfirelens"}}]
+    }, ("main", "firelensConfiguration")),
+    ("health check that is no command", {
+        "containerDefinitions": [PLAIN | {"healthCheck": {"command": ["curl", "x"]}}]
+    }, ("main", "healthCheck", "CMD-SHELL")),
+    ("health check too often", {
+        "containerDefinitions": [
+            PLAIN | {"healthCheck": {"command": ["CMD", "true"], "interval": 1}}
+        ]
+    }, ("healthCheck", "interval")),
+    ("user with three parts", {"containerDefinitions": [PLAIN | {"user": "a:b:c"}]},
+     ("main", "user")),
+    ("variable without a name", {
+        "containerDefinitions": [PLAIN | {"environment": [{"name": "", "value": "x"}]}]
+    }, ("main", "environment")),
+    ("no GPU", {
+        "containerDefinitions": [
+            PLAIN | {"resourceRequirements": [{"type": "GPU", "value": "0"}]}
+        ]
+    }, ("main", "resourceRequirements")),
+    ("task CPU that is none", {"cpu": "much"}, ("cpu", "much")),
+    ("task CPU below the containers'", {
+        "cpu": "128", "containerDefinitions": [PLAIN | {"cpu": 129}]
+    }, ("cpu",)),
+    ("task memory below a container's", {"memory": "8"}, ("main", "memory")),
+    ("volume of two kinds", {
+        "volumes": [{"name": "v", "host": {}, "dockerVolumeConfiguration": {"scope": "task"}}]
+    }, ("volumes", "'v'")),
+    ("EFS access point without encryption", {
+        "volumes": [{"name": "v", "efsVolumeConfiguration": {
+            "fileSystemId": "fs-1", "authorizationConfig": {"accessPointId": "fsap-1"}
+        }}]
+    }, ("volumes", "transitEncryption")),
+    ("malformed placement expression", {
+        "placementConstraints": [{"type": "memberOf", "expression": "attribute:rack =="}]
+    }, ("placementConstraints", "attribute:rack")),
+    ("role that is none", {"taskRoleArn": "arn:aws:s3:::bucket"}, ("taskRoleArn",)),
+    ("proxy in bridge mode", {
+        "proxyConfiguration": {"containerName": "main"}
+    }, ("proxyConfiguration", "awsvpc")),
+    ("ephemeral storage out of range", {"ephemeralStorage": {"sizeInGiB": 20}},
+     ("ephemeralStorage", "sizeInGiB")),
+    ("unknown network mode", {"networkMode": "tunnel"}, ("networkMode", "tunnel")),
+    ("host volume on Fargate", {
+        "requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc",
+        "cpu": "256", "memory": "512",
+        "volumes": [{"name": "v", "host": {"sourcePath": "/x"}}],
+    }, ("volumes", "Fargate")),
 ]  # fmt: skip
 
 
@@ -335,6 +429,45 @@ def test_a_message_of_ecs_is_kept_word_by_word(ecs: Any, family: str) -> None:
         "Invalid setting for container 'x'. At least one of 'memory' or 'memoryReservation' "
         "must be specified."
     )
+
+
+@pytest.mark.parametrize(
+    ("fields", "message"),
+    [
+        (
+            {"cpu": "256"} | {"requiresCompatibilities": ["FARGATE"], "networkMode": "bridge"},
+            "Fargate only supports network mode ‘awsvpc’.",
+        ),
+        (
+            {"containerDefinitions": [PLAIN | {"logConfiguration": {"logDriver": "awslogs"}}]},
+            "Log driver awslogs requires options: awslogs-region, awslogs-group",
+        ),
+        (
+            {"cpu": "128", "containerDefinitions": [PLAIN | {"cpu": 256}]},
+            "The sum of all container 'cpu' values cannot be greater than the value of the task "
+            "'cpu'.",
+        ),
+        ({"cpu": "1"}, "Invalid 'cpu' setting for task."),
+        (
+            {
+                "networkMode": "host",
+                "containerDefinitions": [
+                    PLAIN | {"portMappings": [{"containerPort": 80, "hostPort": 81}]}
+                ],
+            },
+            "When networkMode=host, the host ports and container ports in port mappings must "
+            "match.",
+        ),
+        ({"taskRoleArn": "arn:aws:s3:::x"}, "Role is not valid"),
+    ],
+)
+def test_messages_begin_as_those_of_ecs(
+    ecs: Any, family: str, fields: dict[str, Any], message: str
+) -> None:
+    """Tools look for these words; what to correct follows them."""
+    request = {"family": family, "containerDefinitions": [PLAIN]} | fields
+    said = refused(ecs.register_task_definition, "ClientException", **request)
+    assert said.startswith(message), said
 
 
 def test_registering_is_durable(stage: Any, family: str) -> None:

@@ -40,6 +40,7 @@ def test_up_env_run_down(front: Up, outsiders: list[str], tmp_path: Path) -> Non
     environment = exported(front.data)
     facts = read_json(front.data / "server.json") or {}
     assert environment["AWS_ENDPOINT_URL_ECS"] == facts["endpoint"]
+    assert environment["AWS_ENDPOINT_URL_STS"] == facts["endpoint"]
     assert "AWS_ENDPOINT_URL" not in environment, "other services keep going where they went"
 
     aws = AwsCli(front.data, tmp_path)

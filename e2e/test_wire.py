@@ -208,7 +208,7 @@ def test_a_foreign_target_is_an_unknown_operation(wire: Wire) -> None:
     ("operation", "parameters"),
     [
         ("CreateService", {"serviceName": "web", "taskDefinition": "web", "desiredCount": 1}),
-        ("PutAttributes", {"attributes": [{"name": "stack", "value": "a"}]}),
+        ("DescribeServices", {"services": ["web"]}),
         ("CreateCapacityProvider", {"name": "provider"}),
         ("ExecuteCommand", {"task": "x", "command": "sh", "interactive": True}),
     ],

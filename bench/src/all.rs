@@ -11,7 +11,7 @@ use crate::facts;
 pub(crate) struct Options {}
 
 /// The sections: title, subcommand, and what a reader has to know.
-const SECTIONS: [(&str, &str, &str); 6] = [
+const SECTIONS: [(&str, &str, &str); 7] = [
     (
         "Core and store",
         "cell",
@@ -21,6 +21,11 @@ const SECTIONS: [(&str, &str, &str); 6] = [
         "Server",
         "server",
         "The release binary, its data on the disk named above. RunTask goes over one kept HTTP/1.1 connection, signed, to one agent that acknowledges orders and runs nothing; it is interleaved with its floor, a durable write of 1 KiB on the same disk.",
+    ),
+    (
+        "The API through the wire",
+        "api",
+        "The release binary under clients of this process, which shares the machine's processors with it. They keep their connections, sign beforehand and look at no answer, so that the server is what is measured. Its CPU is the kernel's count for its threads. The parts are the same code on the same bytes in this process: SigV4 with the hash of the body; the body to a typed request; the cell's work with its new snapshot, or the read model's answer; the answer to its bytes. At a pace, a request's time counts from when it was due, whether it could be sent then or not.",
     ),
     ("Agent", "agent", "The release binary on the real Engine, connected to a server."),
     (

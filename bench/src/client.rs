@@ -22,8 +22,8 @@ use tokio::net::TcpStream;
 pub(crate) struct Access {
     /// `host:port`
     pub(crate) authority: String,
-    region: String,
-    credentials: Credentials,
+    pub(crate) region: String,
+    pub(crate) credentials: Credentials,
 }
 
 impl Access {
@@ -64,6 +64,17 @@ impl Access {
     ) -> Vec<(HeaderName, HeaderValue)> {
         sign(&self.credentials, &self.region, "ecs", now(), method.as_str(), target, headers, body)
             .expect("what we sign can be signed")
+    }
+
+    /// All headers of a call of an operation, signed.
+    pub(crate) fn headers(&self, operation: &str, body: &[u8]) -> HeaderMap {
+        let mut headers = HeaderMap::new();
+        let value = |text: &str| HeaderValue::try_from(text).expect("plain text");
+        headers.insert(HOST, value(&self.authority));
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
+        headers.insert(TARGET, value(&format!("{ECS_TARGET_PREFIX}.{operation}")));
+        headers.extend(self.sign(&Method::POST, "/", &headers, body));
+        headers
     }
 
     /// Opens a connection.
@@ -112,12 +123,7 @@ impl EcsClient {
 
     /// The same with the bodies as they travel.
     pub(crate) async fn exchange(&mut self, operation: &str, body: Vec<u8>) -> Bytes {
-        let mut headers = HeaderMap::new();
-        let value = |text: &str| HeaderValue::try_from(text).expect("plain text");
-        headers.insert(HOST, value(&self.access.authority));
-        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
-        headers.insert(TARGET, value(&format!("{ECS_TARGET_PREFIX}.{operation}")));
-        headers.extend(self.access.sign(&Method::POST, "/", &headers, &body));
+        let headers = self.access.headers(operation, &body);
         let mut request = Request::post("/").body(Full::new(Bytes::from(body))).expect("a request");
         *request.headers_mut() = headers;
         // On another thread the connection may still be putting the answer before this away.
@@ -130,7 +136,7 @@ impl EcsClient {
 }
 
 /// The wall clock.
-fn now() -> Timestamp {
+pub(crate) fn now() -> Timestamp {
     let since_epoch = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
     Timestamp::from_millis(i64::try_from(since_epoch.as_millis()).unwrap_or(i64::MAX))
 }

@@ -11,7 +11,7 @@ use http::header::{CONNECTION, HOST, HeaderMap, HeaderValue, SEC_WEBSOCKET_KEY, 
 use http::{Method, Request};
 use longshore_agent_protocol::acs::{AckRequest, AgentMessage, HeartbeatAckRequest, ServerMessage};
 use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio_tungstenite::WebSocketStream;
 use tokio_tungstenite::tungstenite::Message;
@@ -59,16 +59,20 @@ impl FakeAgent {
     }
 }
 
+/// What it offers: room for everything.
+pub(crate) fn registration() -> Value {
+    let number = |name: &str| json!({ "name": name, "type": "INTEGER", "integerValue": ROOM });
+    let capability = |name: &str| json!({ "name": format!("com.amazonaws.ecs.capability.{name}") });
+    let api = |version: u32| capability(&format!("docker-remote-api.1.{version}"));
+    json!({
+        "totalResources": [number("CPU"), number("MEMORY")],
+        "attributes": [api(17), api(18), api(19), api(21), capability("logging-driver.json-file")],
+    })
+}
+
 async fn connect(access: &Access) -> WebSocketStream<TcpStream> {
     let mut client = access.connect().await;
-    let number = |name: &str| json!({ "name": name, "type": "INTEGER", "integerValue": ROOM });
-    let capability =
-        |version: u32| json!({ "name": format!("com.amazonaws.ecs.capability.docker-remote-api.1.{version}") });
-    let registration = json!({
-        "totalResources": [number("CPU"), number("MEMORY")],
-        "attributes": [capability(17), capability(18), capability(19), capability(21)],
-    });
-    let registered = client.call("RegisterContainerInstance", &registration).await;
+    let registered = client.call("RegisterContainerInstance", &registration()).await;
     let instance = registered["containerInstance"]["containerInstanceArn"].as_str().expect("an ARN");
     let endpoints = client.call("DiscoverPollEndpoint", &json!({ "containerInstance": instance })).await;
     let endpoint = endpoints["endpoint"].as_str().expect("an endpoint").trim_end_matches('/');

@@ -7,6 +7,7 @@
 
 mod agent;
 mod all;
+mod api;
 mod cell;
 mod client;
 mod docker;
@@ -35,6 +36,11 @@ enum Bench {
     Cell(cell::Options),
     /// The server alone: its start, its memory, and RunTask one after the other beside the disk's own fsync.
     Server(server::Options),
+    /// The API through the wire: requests per second, and where the server's time goes.
+    Api(api::Options),
+    /// The floor of `api`: a server that answers everything with the same number of bytes. Started by it.
+    #[command(hide = true)]
+    Responder(api::ResponderOptions),
     /// The agent alone: memory and CPU while it is connected and has nothing to do.
     Agent(agent::Options),
     /// RunTask until RUNNING beside the Docker Engine's own create and start.
@@ -51,6 +57,8 @@ fn main() {
     match Bench::parse() {
         Bench::Cell(options) => cell::run(&options),
         Bench::Server(options) => server::run(&options),
+        Bench::Api(options) => api::run(&options),
+        Bench::Responder(options) => api::respond(&options),
         Bench::Agent(options) => agent::run(&options),
         Bench::Overhead(options) => overhead::run(&options),
         Bench::Fleet(options) => fleet::run(&options),

@@ -16,28 +16,44 @@ pub(crate) fn cpu_us() -> f64 {
 /// 10 ms.
 pub(crate) struct CpuMeter {
     pid: u32,
-    /// By thread, in ns.
-    before: BTreeMap<OsString, f64>,
+    before: BTreeMap<OsString, Thread>,
+}
+
+/// What a thread has used so far.
+struct Thread {
+    name: String,
+    ns: f64,
 }
 
 impl CpuMeter {
     pub(crate) fn start(pid: u32) -> Self {
-        Self { pid, before: threads_ns(pid) }
+        Self { pid, before: threads(pid) }
     }
 
     /// CPU time in µs since the start. What a thread that has ended meanwhile used is not in it: runtimes let idle helpers
     /// go.
     pub(crate) fn used_us(&self) -> f64 {
-        let since = |(id, now): (OsString, f64)| now - self.before.get(&id).copied().unwrap_or_default();
-        threads_ns(self.pid).into_iter().map(since).sum::<f64>() / 1e3
+        self.used_us_by_thread().values().sum()
+    }
+
+    /// The same by the threads' names.
+    pub(crate) fn used_us_by_thread(&self) -> BTreeMap<String, f64> {
+        let mut used = BTreeMap::new();
+        for (id, now) in threads(self.pid) {
+            let before = self.before.get(&id).map_or(0.0, |thread| thread.ns);
+            *used.entry(now.name).or_default() += (now.ns - before) / 1e3;
+        }
+        used
     }
 }
 
-fn threads_ns(pid: u32) -> BTreeMap<OsString, f64> {
+fn threads(pid: u32) -> BTreeMap<OsString, Thread> {
     let threads = fs::read_dir(format!("/proc/{pid}/task")).expect("a process that runs");
     let of_thread = |thread: fs::DirEntry| {
         let text = fs::read_to_string(thread.path().join("schedstat")).ok()?;
-        Some((thread.file_name(), text.split_whitespace().next()?.parse().ok()?))
+        let ns = text.split_whitespace().next()?.parse().ok()?;
+        let name = fs::read_to_string(thread.path().join("comm")).ok()?.trim_end().to_owned();
+        Some((thread.file_name(), Thread { name, ns }))
     };
     threads.flatten().filter_map(of_thread).collect()
 }
@@ -74,6 +90,8 @@ mod tests {
         let before = cpu_us();
         while cpu_us() - before < 5_000.0 {}
         assert!(meter.used_us() >= 4_000.0, "{}", meter.used_us());
+        let by_thread = meter.used_us_by_thread();
+        assert!(by_thread.len() > 1 && by_thread.values().sum::<f64>() >= 4_000.0, "{by_thread:?}");
         assert!(resident_kib(std::process::id()) >= anonymous_kib(std::process::id()));
     }
 }

@@ -82,6 +82,28 @@ static int run_say(int argc, char **argv) {
     return 0;
 }
 
+/* lines COUNT MILLISECONDS [CODE]: "out N" and "err N", with a rest after each pair; SIGTERM ends it early. */
+static int run_lines(int argc, char **argv) {
+    trap_code = 143;
+    on(SIGTERM, exit_with_code);
+    for (int i = 1; i <= atoi(argv[2]); i++) {
+        printf("out %d\n", i);
+        fprintf(stderr, "err %d\n", i);
+        rest(atol(argv[3]));
+    }
+    return argc > 4 ? atoi(argv[4]) : 0;
+}
+
+/* odd: what is no plain line: other bytes, a line longer than Docker keeps in one piece, no line break at the end. */
+static int run_odd(void) {
+    fputs("gr\xc3\xb6\xc3\x9f" "er\n", stdout);
+    for (int i = 0; i < 10000; i++) fputs("\xe2\x82\xac", stdout);
+    fputs("\n", stdout);
+    fwrite("\x00\xff\x1b\n", 1, 4, stdout);
+    fputs("end", stdout);
+    return 0;
+}
+
 /* listen PORT: answers each TCP connection with "hello" and closes it. */
 static int run_listen(const char *port) {
     trap_code = 143;
@@ -130,6 +152,8 @@ int main(int argc, char **argv) {
     if (!strcmp(command, "signal")) run_signal();
     if (!strcmp(command, "say")) return run_say(argc, argv);
     if (!strcmp(command, "oom")) return run_oom();
+    if (!strcmp(command, "odd")) return run_odd();
+    if (!strcmp(command, "lines") && argc > 3) return run_lines(argc, argv);
     if (!strcmp(command, "trap") && argc > 2) run_trap(argv[2]);
     if (!strcmp(command, "exit") && argc > 2) return run_exit(argc, argv);
     if (!strcmp(command, "listen") && argc > 2) return run_listen(argv[2]);

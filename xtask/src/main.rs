@@ -1,9 +1,10 @@
 //! Chores of the repository: the service models, the code generated from them, the house rules.
 //!
-//! `xtask reduce PATH` · `xtask codegen` · `xtask tidy`. Begin reading at `run`; the generator is
+//! `xtask reduce PATH` · `xtask codegen` · `xtask coverage` · `xtask tidy`. Begin reading at `run`; the generator is
 //! in `codegen`, the rules in `tidy`.
 
 mod codegen;
+mod coverage;
 mod model;
 mod reduce;
 mod tidy;
@@ -33,6 +34,7 @@ pub(crate) enum Failure {
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   reduce PATH   reduce a botocore service-2.json[.gz] to models/<service>.json
   codegen       write crates/api/src/<service>/generated from models/
+  coverage      write docs/api-coverage.md from what the core says of each operation
   tidy          check the rules of the house";
 
 fn main() -> ExitCode {
@@ -66,6 +68,7 @@ fn run(arguments: &[String]) -> Result<String, Failure> {
             Ok(format!("reduced; unknown keys were dropped, look whether they are facts: {}", dropped.join(", ")))
         }
         ["codegen"] => codegen::write(&root),
+        ["coverage"] => coverage::write(&root),
         ["tidy"] => tidy::run(&root),
         _ => Err(Failure::Usage(USAGE.to_owned())),
     }

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::Failure;
+use crate::{Failure, coverage};
 
 /// A file longer than this is two files.
 const MAX_LINES: usize = 800;
@@ -108,6 +108,7 @@ pub(crate) fn run(root: &Path) -> Result<String, Failure> {
         offences.extend(in_text(&text).into_iter().map(|offence| format!("{shown}: {offence}")));
     }
     offences.extend(crate_docs(root)?);
+    offences.extend(coverage::offences(root)?);
     for absence in ABSENCES {
         let tree = dependencies(root, absence.package)?;
         for found in absence.banned.iter().filter(|name| tree.contains(**name)) {

@@ -57,6 +57,19 @@ fn an_empty_manifest_still_carries_its_list() {
 }
 
 #[test]
+fn a_request_for_logs_leaves_out_what_it_does_not_say() {
+    let message = check_server(
+        r#"{"type":"LongshoreReadTaskLogsMessage","message":{"messageId":"m","taskArn":"t","containerName":"c","tail":0}}"#,
+        concat!(
+            r#"{"type":"LongshoreReadTaskLogsMessage","message":{"messageId":"m","containerInstanceArn":"","#,
+            r#""taskArn":"t","containerName":"c","tail":0,"wait":0}}"#,
+        ),
+    );
+    let acs::ServerMessage::ReadTaskLogs(message) = message else { panic!("not a request for logs") };
+    assert_eq!((message.position, message.tail), (None, Some(0)));
+}
+
+#[test]
 fn an_agent_message_round_trips() {
     let sent = acs::AgentMessage::TaskStopVerification(acs::TaskStopVerificationMessage {
         message_id: "m".to_owned(),

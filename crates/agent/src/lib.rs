@@ -6,7 +6,7 @@
 //!
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
-//! the machine can do, `state` keeps what survives the process. [`join`](join()) binds a machine to a server, [`drain`](drain())
+//! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds a machine to a server, [`drain`](drain())
 //! takes it out of placement.
 
 mod backoff;
@@ -17,6 +17,7 @@ mod facts;
 mod files;
 mod identity;
 mod join;
+mod logs;
 mod register;
 mod session;
 mod shell;
@@ -413,6 +414,8 @@ impl Starter<'_> {
         let inputs = mpsc::unbounded_channel();
         // The watcher is gone only when all ends.
         let _ = self.joining.send((arn.to_owned(), inputs.0.clone()));
+        let (log_requests, requests) = mpsc::channel(logs::QUEUE);
+        parts.start("reader of logs", logs::serve(self.shared.clone(), arn.to_owned(), requests));
         let acs = acs::run(acs::Context {
             identity: identity.clone(),
             endpoints: endpoints.clone(),
@@ -420,6 +423,7 @@ impl Starter<'_> {
             events,
             current: current_session.clone(),
             heartbeat: heartbeat.clone(),
+            logs: log_requests,
             timing: acs::Timing::usual(),
         });
         let tcs = tcs::run(tcs::Context {

@@ -159,6 +159,7 @@ impl<D: Docker> Instance<D> {
                 ServerMessage::Payload(payload) => Some(Input::Payload(payload)),
                 ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
                 ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
+                // Requests for logs do not come this way.
                 other => {
                     warn!(message = other.type_name(), "this agent does not act on such messages");
                     None

@@ -5,9 +5,9 @@
 //! what a request *is*, never what it *does*.
 //!
 //! Where to begin: [`ecs`] for the service itself (`ecs::Request::decode` is the way in from the
-//! wire), [`admin`] for what Longshore adds to it, [`shape`] for how untrusted values are checked,
-//! [`arn`] for names. The files under `ecs/generated` come from `models/` by
-//! `cargo run -p xtask -- codegen`.
+//! wire), [`admin`] for what Longshore adds to it, [`sts`] for the one other service of AWS that is
+//! served, [`shape`] for how untrusted values are checked, [`arn`] for names. The files under
+//! `ecs/generated` come from `models/` by `cargo run -p xtask -- codegen`.
 //!
 //! JSON passes through non-generic functions here (`from_json`, `to_json`, `from_value`), so that
 //! the many instantiations of serde are compiled once, in this crate, and not in each user of it.
@@ -20,6 +20,7 @@ mod json;
 pub mod operation;
 mod sensitive;
 pub mod shape;
+pub mod sts;
 mod timestamp;
 
 pub use error::{ApiError, ErrorCode};

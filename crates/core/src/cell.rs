@@ -5,7 +5,7 @@
 
 use std::sync::Arc;
 
-use longshore_agent_protocol::acs;
+use longshore_agent_protocol::{acs, tcs};
 use longshore_api::ecs::{self, Request, Response, error};
 use longshore_api::{ApiError, Timestamp, admin};
 
@@ -20,7 +20,7 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{cluster, identity, instance, limits, task, task_definition};
+use crate::{attributes, cluster, identity, instance, limits, settings, tags, task, task_definition};
 
 mod check;
 #[cfg(test)]
@@ -64,6 +64,15 @@ pub enum Command {
         session: SessionId,
         /// When the agent was last heard of: its loss clock starts there, not when the silence was noticed.
         heard_at: Timestamp,
+    },
+    /// An agent published how its instance is.
+    InstanceStatus {
+        /// The ARN it gave.
+        instance_arn: String,
+        /// Who signed it.
+        principal: Principal,
+        /// What was checked.
+        statuses: Vec<tcs::InstanceStatus>,
     },
     /// An agent asks which tasks that the manifest lacks it may stop.
     StopCandidates {
@@ -335,12 +344,13 @@ impl Cell {
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let forgotten = task::retention::next_due(&self.tables, self.config.retention);
         let retired = instance::deregister::next_expiry(&self.tables);
+        let deleted = self.tables.deletions().next_due();
         let loss = match self.liveness.has_begun() || self.tables.pool().slots().is_empty() {
             true => self.liveness.next_due(),
             // The first command starts the clocks; if nobody else comes, a tick is the first.
             false => Some(Timestamp::from_millis(0)),
         };
-        let all = [forgotten, retired, loss, identity::next_due(&self.tables)];
+        let all = [forgotten, retired, deleted, loss, identity::next_due(&self.tables)];
         all.into_iter().flatten().min()
     }
 
@@ -348,7 +358,10 @@ impl Cell {
     pub fn may_write(command: &Command) -> bool {
         match command {
             Command::Api { .. } | Command::Admin { .. } | Command::SessionOpened { .. } | Command::Tick => true,
-            Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::ClockLeapt { .. } => false,
+            Command::SessionClosed { .. }
+            | Command::InstanceStatus { .. }
+            | Command::StopCandidates { .. }
+            | Command::ClockLeapt { .. } => false,
         }
     }
 
@@ -423,6 +436,10 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             session::closed(turn, instance, session, heard_at);
             Reply::None
         }
+        Command::InstanceStatus { instance_arn, principal, statuses } => {
+            instance::health::reported(turn, &principal, &instance_arn, &statuses);
+            Reply::None
+        }
         Command::StopCandidates { instance, session, message_id, candidates } => {
             session::confirm_stops(turn, instance, session, message_id, candidates);
             Reply::None
@@ -432,6 +449,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
         Command::Tick => {
             instance::lost::tick(turn);
             task::retention::expire(turn);
+            task_definition::deletion::expire(turn);
             instance::deregister::expire(turn);
             identity::expire(turn);
             Reply::None
@@ -443,14 +461,26 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
 fn request_of(turn: &mut Turn<'_>, principal: &Principal, request: &Request) -> Result<Response, ApiError> {
     let authorised = turn.tables.view().authorise(principal, request)?;
     match authorised.request() {
-        Request::CreateCluster(request) => cluster::create(turn, request),
-        Request::DeleteCluster(request) => cluster::delete(turn, request),
+        Request::CreateCluster(request) => cluster::create::create(turn, principal, request),
+        Request::UpdateCluster(request) => cluster::update::update(turn, request),
+        Request::UpdateClusterSettings(request) => cluster::update::update_settings(turn, request),
+        Request::PutClusterCapacityProviders(request) => cluster::update::put_capacity_providers(turn, request),
+        Request::DeleteCluster(request) => cluster::delete::delete(turn, request),
+        Request::PutAccountSetting(request) => settings::put(turn, principal, request),
+        Request::PutAccountSettingDefault(request) => settings::put_default(turn, request),
+        Request::DeleteAccountSetting(request) => settings::delete(turn, principal, request),
         Request::RegisterTaskDefinition(request) => task_definition::operations::register(turn, principal, request),
         Request::DeregisterTaskDefinition(request) => task_definition::operations::deregister(turn, request),
+        Request::DeleteTaskDefinitions(request) => task_definition::deletion::delete(turn, request),
         Request::RegisterContainerInstance(request) => instance::register::register(turn, principal, request),
         Request::UpdateContainerInstancesState(request) => instance::state::update(turn, request),
         Request::DeregisterContainerInstance(request) => instance::deregister::deregister(turn, request),
+        Request::PutAttributes(request) => attributes::put(turn, request),
+        Request::DeleteAttributes(request) => attributes::delete(turn, request),
+        Request::TagResource(request) => tags::tag(turn, request),
+        Request::UntagResource(request) => tags::untag(turn, request),
         Request::RunTask(request) => task::run::run(turn, request),
+        Request::StartTask(request) => task::start::start(turn, request),
         Request::StopTask(request) => task::stop::stop(turn, request),
         Request::SubmitTaskStateChange(request) => task::report::submit_task(turn, principal, request),
         Request::SubmitContainerStateChange(request) => task::report::submit_container(turn, principal, request),

@@ -10,6 +10,7 @@ use longshore_api::Timestamp;
 use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
+use crate::cluster::ContainerInsights;
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
@@ -27,9 +28,37 @@ pub struct Cluster {
     /// Tags given at creation.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
+    /// The setting `containerInsights`.
+    #[serde(default, skip_serializing_if = "ContainerInsights::is_disabled")]
+    pub container_insights: ContainerInsights,
+    /// As given, with what ECS fills in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub configuration: Option<types::ClusterConfiguration>,
+    /// The names of the capacity providers that are associated with it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub capacity_providers: Vec<Arc<str>>,
+    /// How tasks are spread over them where the caller does not say.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub default_strategy: Vec<types::CapacityProviderStrategyItem>,
 }
 
-/// A revision of a task definition. Durable; written by register and deregister.
+impl Cluster {
+    /// An ACTIVE cluster with nothing but a name.
+    pub fn new(id: ClusterId, name: &str) -> Self {
+        Self {
+            id,
+            name: name.into(),
+            active: true,
+            tags: Vec::new(),
+            container_insights: ContainerInsights::Disabled,
+            configuration: None,
+            capacity_providers: Vec::new(),
+            default_strategy: Vec::new(),
+        }
+    }
+}
+
+/// A revision of a task definition. Durable; written by register, deregister, delete and the end of a deletion.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// Family and revision.
@@ -39,6 +68,10 @@ pub struct Definition {
     /// Tags given at registration.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
+    /// When its deletion was complete: from then on the API knows it no more. The record stays until the last stopped task
+    /// that is described with it is forgotten.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub deleted_at: Option<Timestamp>,
 }
 
 /// A family's counter: revisions are never reused, not even after deletion. Durable.
@@ -72,6 +105,9 @@ pub struct Instance {
     /// Versions of agent and Docker, from registration or the last session.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub version_info: Option<types::VersionInfo>,
+    /// Its id at EC2, from its identity document; machines of elsewhere have none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ec2_instance_id: Option<Arc<str>>,
     /// When it registered first.
     pub registered_at: Timestamp,
     /// What may happen on it. Written by the operations on it, never by its agent.
@@ -160,6 +196,14 @@ impl Task {
         match self.verdict {
             Some(_) => TaskStatus::Stopped,
             None => self.known,
+        }
+    }
+
+    /// What the API shows as wanted: a task that ended by itself is wanted STOPPED from then on.
+    pub fn desired_status(&self) -> DesiredStatus {
+        match self.last_status() {
+            TaskStatus::Stopped => DesiredStatus::Stopped,
+            TaskStatus::Pending | TaskStatus::Running => self.desired,
         }
     }
 
@@ -349,6 +393,25 @@ pub struct JoinKey {
     pub client_token: Arc<str>,
 }
 
+/// An account setting as somebody set it; what nobody set is not stored. Durable; written by the operations of
+/// [`crate::settings`] alone.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct AccountSetting {
+    /// Whose, and which.
+    pub key: SettingKey,
+    /// One of the values that ECS documents for it.
+    pub value: Arc<str>,
+}
+
+/// An account setting of a principal.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct SettingKey {
+    /// The principal's ARN. The root user's settings are the account's defaults.
+    pub principal: Arc<str>,
+    /// The setting.
+    pub name: types::SettingName,
+}
+
 /// The identity of any entity.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EntityKey {
@@ -368,6 +431,8 @@ pub enum EntityKey {
     JoinToken(Arc<str>),
     /// By access key id.
     Identity(Arc<str>),
+    /// By principal and name.
+    Setting(SettingKey),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -389,6 +454,8 @@ pub enum Entity {
     JoinToken(Arc<JoinToken>),
     /// A machine that joined.
     Identity(Arc<Identity>),
+    /// An account setting.
+    Setting(Arc<AccountSetting>),
 }
 
 impl Entity {
@@ -403,6 +470,7 @@ impl Entity {
             Self::Token(token) => EntityKey::Token(token.key.clone()),
             Self::JoinToken(token) => EntityKey::JoinToken(token.id.clone()),
             Self::Identity(identity) => EntityKey::Identity(identity.access_key_id.clone()),
+            Self::Setting(setting) => EntityKey::Setting(setting.key.clone()),
         }
     }
 
@@ -417,6 +485,7 @@ impl Entity {
             Self::Token(entity) => serde_json::to_vec(entity),
             Self::JoinToken(entity) => serde_json::to_vec(entity),
             Self::Identity(entity) => serde_json::to_vec(entity),
+            Self::Setting(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -435,6 +504,7 @@ impl Entity {
             b'k' => Self::Token(Arc::new(parse(key, value)?)),
             b'j' => Self::JoinToken(Arc::new(parse(key, value)?)),
             b'a' => Self::Identity(Arc::new(parse(key, value)?)),
+            b's' => Self::Setting(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -460,6 +530,9 @@ impl EntityKey {
             Self::Cluster(name) => put(&mut key, b'c', &[name.as_bytes()]),
             Self::JoinToken(id) => put(&mut key, b'j', &[id.as_bytes()]),
             Self::Identity(access_key_id) => put(&mut key, b'a', &[access_key_id.as_bytes()]),
+            Self::Setting(SettingKey { principal, name }) => {
+                put(&mut key, b's', &[principal.as_bytes(), b"\0", name.as_str().as_bytes()]);
+            }
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

@@ -61,15 +61,16 @@ pub(crate) fn remember(turn: &mut Turn<'_>, fresh: Fresh, made: Made) {
     turn.tables.put(Entity::Token(Arc::new(Token { key, request, made, expires_at })));
 }
 
-/// Checks the length of a client token.
+/// Checks a client token: its length, and that it has visible ASCII characters only.
 ///
 /// # Errors
-/// `InvalidParameterException` that names the limit.
-pub(crate) fn check_length(token: Option<&str>) -> Result<(), ApiError> {
-    match token.is_some_and(|token| token.len() > limits::CLIENT_TOKEN) {
-        false => Ok(()),
-        true => Err(ApiError::invalid_parameter(format!(
-            "clientToken can have at most {} characters.",
+/// `InvalidParameterException` that names what is allowed.
+pub(crate) fn check(token: Option<&str>) -> Result<(), ApiError> {
+    let token = token.unwrap_or_default();
+    match token.len() <= limits::CLIENT_TOKEN && token.bytes().all(|byte| byte.is_ascii_graphic()) {
+        true => Ok(()),
+        false => Err(ApiError::invalid_parameter(format!(
+            "clientToken can have at most {} characters, of codes 33 to 126.",
             limits::CLIENT_TOKEN
         ))),
     }

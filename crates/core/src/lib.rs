@@ -11,6 +11,7 @@
 //! Begin reading at [`cell`], then [`pipeline`], then the noun you came for: [`cluster`], [`instance`],
 //! [`task_definition`], [`task`], [`placement`].
 
+mod attributes;
 pub mod cell;
 pub mod clock;
 pub mod cluster;
@@ -25,14 +26,19 @@ pub mod identity;
 pub mod ids;
 pub mod instance;
 pub mod limits;
+pub mod logs;
+mod look;
 mod messages;
 mod names;
+pub mod operations;
 pub mod payload;
 pub mod pipeline;
 pub mod placement;
 mod principal;
+pub mod query;
 pub mod read;
 pub mod resources;
+pub mod settings;
 mod tables;
 mod tags;
 pub mod task;

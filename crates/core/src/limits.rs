@@ -15,7 +15,14 @@ pub const DESCRIBE: usize = 100;
 /// Entries in one page of a listing, the default and the maximum.
 pub const PAGE: usize = 100;
 /// Copies that one RunTask starts.
-pub const RUN_TASK_COUNT: i32 = 10;
+pub const RUN_TASK_COUNT: usize = 10;
+/// Instances that one StartTask names. ECS's quota.
+pub const START_TASK_INSTANCES: usize = 10;
+/// Task definitions that one DeleteTaskDefinitions names. ECS's quota.
+pub const DELETE_DEFINITIONS: usize = 10;
+/// How long a task definition that nothing uses stays DELETE_IN_PROGRESS, in milliseconds: who deleted it can still look at it.
+/// ECS, which looks for users now and then, takes up to an hour.
+pub const DELETION_SHOWN_MS: i64 = 10_000;
 /// Failures reported by one RunTask: enough to read; a cluster of thousands would refuse thousands of times.
 pub const RUN_TASK_FAILURES: usize = 100;
 /// Random probes before the pool is scanned: with half the instances full, 32 misses in a row are one in four billion.
@@ -67,7 +74,43 @@ pub const JOIN_TOKENS: usize = 10_000;
 pub const IDENTITIES: usize = 100_000;
 /// How long a token that ended, and a revoked identity, stay listed, in milliseconds: a day.
 pub const ENDED_IDENTITY_SHOWN_MS: i64 = 24 * 3_600_000;
+/// Capacity providers of one cluster, and items of one strategy. ECS's quota.
+pub const CAPACITY_PROVIDERS: usize = 20;
+/// Characters of the id or ARN of a KMS key. KMS documents 2,048.
+pub const KMS_KEY_ID: usize = 2_048;
+/// Characters of the name of a CloudWatch log group, as CloudWatch Logs has it.
+pub const LOG_GROUP_NAME: usize = 512;
+/// Characters of the name of an S3 bucket, as S3 has it.
+pub const S3_BUCKET_NAME: usize = 63;
+/// Characters of a prefix of S3 keys: those of a key.
+pub const S3_KEY_PREFIX: usize = 1_024;
+/// Account settings of all principals: eleven each for the 5,000 users that IAM's quota allows. About 150 bytes each.
+pub const ACCOUNT_SETTINGS: usize = 55_000;
+/// Account settings in one page, the default and the maximum, as ECS documents.
+pub const SETTINGS_PAGE: usize = 10;
+/// Characters of a principal's ARN. IAM allows paths of 512 and names of 64 characters; twice that is none.
+pub const PRINCIPAL_ARN: usize = 1_024;
 /// Groups in one batch: bounds the latency that the last of them sees.
 pub const GROUPS_PER_BATCH: usize = 2_048;
 /// Changes in one group (DESIGN §2.3: the smallest engine's transaction has 128 operations).
 pub const CHANGES_PER_GROUP: usize = 100;
+/// Tasks that FindTasks lists: more is no answer to a person who typed the beginning of an id.
+pub const FOUND_TASKS: usize = 20;
+/// Container instances that ExplainPlacement lists, about 500 bytes each; all are counted.
+pub const EXPLAINED_INSTANCES: usize = 1_000;
+/// Characters of an expression of the cluster query language. ECS's limit.
+pub const QUERY: usize = 2_000;
+/// Parentheses and negations within one another, in such an expression.
+pub const QUERY_DEPTH: usize = 32;
+/// Arguments of one list in such an expression.
+pub const QUERY_LIST: usize = 100;
+/// Patterns in one such expression.
+pub const QUERY_PATTERNS: usize = 20;
+/// Bytes that one compiled pattern takes, and again as many while it is tried: a thousand characters are 40,000 bytes.
+pub const PATTERN_BYTES: usize = 64 * 1_024;
+/// Groups and classes within one another, in one pattern.
+pub const PATTERN_DEPTH: u32 = 32;
+/// Custom attributes of one instance. ECS's quota.
+pub const CUSTOM_ATTRIBUTES: usize = 10;
+/// Characters of an attribute's name, and of its value.
+pub const ATTRIBUTE: usize = 128;

@@ -127,6 +127,7 @@ impl ReadModel {
             container_arns: &container_arns,
             group: Some(&task.group),
             launch_type: task.launch_type,
+            log_driver_mode: self.default_log_driver_mode(),
         }))
     }
 

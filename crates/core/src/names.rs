@@ -154,7 +154,7 @@ mod tests {
     }
 
     fn prod() -> Cluster {
-        Cluster { id: ClusterId(1), name: "prod".into(), active: true, tags: Vec::new() }
+        Cluster::new(ClusterId(1), "prod")
     }
 
     #[test]

@@ -30,6 +30,8 @@ pub struct TaskFacts<'a> {
     pub group: Option<&'a str>,
     /// How it was launched.
     pub launch_type: LaunchType,
+    /// How output reaches the log driver of a container that does not say: `blocking` or `non-blocking`.
+    pub log_driver_mode: &'a str,
 }
 
 /// The order to run a task.

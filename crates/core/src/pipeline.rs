@@ -135,7 +135,7 @@ impl Pipeline {
         if self.mode != Mode::Normal && Cell::may_write(&command) {
             return self.reply(ticket, refusal(&command));
         }
-        self.stale |= matches!(command, Command::SessionClosed { .. });
+        self.stale |= matches!(command, Command::SessionClosed { .. } | Command::InstanceStatus { .. });
         let Outcome { reply, group, effects } = self.cell.apply(now, entropy, command);
         self.open.groups.extend(group);
         let saw = self.cell.sequence();
@@ -261,9 +261,11 @@ fn refusal(command: &Command) -> Reply {
         Command::Api { .. } => Reply::Api(Err(not_written())),
         Command::Admin { .. } => Reply::Admin(Err(not_written())),
         Command::SessionOpened { .. } => Reply::Session(Err(SessionRefusal::Unavailable)),
-        Command::SessionClosed { .. } | Command::StopCandidates { .. } | Command::ClockLeapt { .. } | Command::Tick => {
-            Reply::None
-        }
+        Command::SessionClosed { .. }
+        | Command::InstanceStatus { .. }
+        | Command::StopCandidates { .. }
+        | Command::ClockLeapt { .. }
+        | Command::Tick => Reply::None,
     }
 }
 

@@ -6,19 +6,21 @@
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use longshore_api::ecs::types::LaunchType;
+use longshore_api::ecs::types::{LaunchType, TaskDefinitionStatus};
 use longshore_api::ecs::{self, Request, Response};
 use longshore_api::{ApiError, Timestamp};
 
 use crate::cluster;
 use crate::config::CellConfig;
-use crate::entity::{Cluster, Definition, Family, Identity, Instance, JoinToken, Task};
+use crate::entity::{AccountSetting, Cluster, Definition, Family, Identity, Instance, JoinToken, SettingKey, Task};
 use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
+use crate::instance::health::Checks;
 use crate::resources::HostPort;
+use crate::task::listing::TaskIndex;
 use crate::task::status::TaskStatus;
 use crate::task_definition::Resolved;
-use crate::{instance, names, task, task_definition};
+use crate::{attributes, instance, names, settings, tags, task, task_definition};
 
 /// A snapshot. Cloning it is cheap.
 #[derive(Clone, Debug)]
@@ -29,12 +31,17 @@ pub struct ReadModel {
     pub(crate) cluster_names: OrdMap<ClusterId, Arc<str>>,
     pub(crate) families: OrdMap<Arc<str>, Arc<Family>>,
     pub(crate) definitions: OrdMap<DefinitionKey, KnownDefinition>,
+    /// Derived: the definitions that the API knows.
+    pub(crate) definitions_by_status: OrdSet<(TaskDefinitionStatus, DefinitionKey)>,
     pub(crate) instances: OrdMap<InstanceKey, Arc<Instance>>,
     /// Derived: the instances that each access key registered.
     pub(crate) instances_by_key: OrdSet<(Arc<str>, InstanceKey)>,
     pub(crate) tasks: OrdMap<TaskKey, Arc<Task>>,
+    /// Derived.
+    pub(crate) task_index: TaskIndex,
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
+    pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Derived; `instances` as of the publication.
@@ -59,6 +66,8 @@ pub(crate) struct Usage {
     pub(crate) connected: bool,
     /// When the last session since this cell began ended, while none is open.
     pub(crate) disconnected_at: Option<Timestamp>,
+    /// What its agent said of its health last, in this session. Volatile.
+    pub(crate) health: Checks,
 }
 
 /// How many of each a cluster has.
@@ -103,11 +112,14 @@ impl ReadModel {
             cluster_names: OrdMap::new(),
             families: OrdMap::new(),
             definitions: OrdMap::new(),
+            definitions_by_status: OrdSet::new(),
             instances: OrdMap::new(),
             instances_by_key: OrdSet::new(),
             tasks: OrdMap::new(),
+            task_index: TaskIndex::default(),
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
+            settings: OrdMap::new(),
             usage: OrdMap::new(),
             counters: OrdMap::new(),
         }
@@ -116,15 +128,19 @@ impl ReadModel {
     /// Answers a request that only reads; `None` when the request is for the cell.
     pub fn answer(&self, authorised: Authorised<'_, Request>) -> Option<Result<Response, ApiError>> {
         Some(match authorised.request() {
-            Request::DescribeClusters(request) => cluster::describe(self, request),
-            Request::ListClusters(request) => cluster::list(self, request),
+            Request::DescribeClusters(request) => cluster::describe::describe(self, request),
+            Request::ListClusters(request) => cluster::describe::list(self, request),
+            Request::ListAccountSettings(request) => settings::list(self, authorised.principal(), request),
             Request::DescribeTaskDefinition(request) => task_definition::operations::describe(self, request),
             Request::ListTaskDefinitions(request) => task_definition::operations::list(self, request),
             Request::ListTaskDefinitionFamilies(request) => task_definition::operations::list_families(self, request),
             Request::DescribeContainerInstances(request) => instance::describe::describe(self, request),
             Request::ListContainerInstances(request) => instance::describe::list(self, request),
+            Request::UpdateContainerAgent(request) => instance::agent_update::update(self, request),
+            Request::ListAttributes(request) => attributes::list(self, request),
+            Request::ListTagsForResource(request) => tags::list(self, request),
             Request::DescribeTasks(request) => task::describe::describe(self, request),
-            Request::ListTasks(request) => task::describe::list(self, request),
+            Request::ListTasks(request) => task::listing::list(self, request),
             _ => return None,
         })
     }
@@ -167,8 +183,17 @@ pub(crate) struct Page<T> {
 /// Cuts a page out of `items`, which come in order and behind the cursor. The cursor is the last item's own key, so
 /// that what comes and goes meanwhile neither repeats nor loses anything that stays.
 pub(crate) fn page<T>(items: impl Iterator<Item = T>, max: Option<i32>, cursor: impl Fn(&T) -> String) -> Page<T> {
-    let size =
-        max.and_then(|max| usize::try_from(max).ok()).unwrap_or(crate::limits::PAGE).clamp(1, crate::limits::PAGE);
+    page_of(items, max, crate::limits::PAGE, cursor)
+}
+
+/// As [`page`], for a listing whose pages have another size at most.
+pub(crate) fn page_of<T>(
+    items: impl Iterator<Item = T>,
+    max: Option<i32>,
+    most: usize,
+    cursor: impl Fn(&T) -> String,
+) -> Page<T> {
+    let size = max.and_then(|max| usize::try_from(max).ok()).unwrap_or(most).clamp(1, most);
     let mut items: Vec<T> = items.take(size + 1).collect();
     let more = items.len() > size;
     items.truncate(size);

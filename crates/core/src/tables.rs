@@ -7,12 +7,15 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 
 use crate::config::CellConfig;
-use crate::entity::{Cluster, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token, TokenKey};
+use crate::entity::{
+    Cluster, Definition, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token, TokenKey,
+};
 use crate::ids::{ClusterId, InstanceKey, TaskKey};
 use crate::instance::InstanceStatus;
+use crate::instance::health::Checks;
 use crate::placement::pool::{Pool, Slot};
 use crate::read::{KnownDefinition, ReadModel, Usage};
-use crate::task_definition;
+use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
 #[derive(Clone, Debug, PartialEq)]
@@ -40,6 +43,8 @@ pub(crate) struct Tables {
     /// Revoked identities without a container instance, by their revocation.
     abandoned_identities: BTreeSet<(Timestamp, Arc<str>)>,
     stopped: BTreeSet<(Timestamp, TaskKey)>,
+    /// Which definitions are in use, and which deletions go on.
+    deletions: Deletions,
     inactive: BTreeSet<(Timestamp, InstanceKey)>,
     counters_dirty: BTreeSet<ClusterId>,
     /// Changes of the command under way.
@@ -57,6 +62,7 @@ impl Tables {
             joins: BTreeMap::new(),
             abandoned_identities: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            deletions: Deletions::default(),
             inactive: BTreeSet::new(),
             counters_dirty: BTreeSet::new(),
             changes: Vec::new(),
@@ -88,6 +94,11 @@ impl Tables {
     /// Stopped tasks, longest stopped first.
     pub(crate) fn stopped(&self) -> &BTreeSet<(Timestamp, TaskKey)> {
         &self.stopped
+    }
+
+    /// Which definitions are in use, and which deletions go on.
+    pub(crate) fn deletions(&self) -> &Deletions {
+        &self.deletions
     }
 
     /// INACTIVE instances, longest INACTIVE first.
@@ -162,6 +173,11 @@ impl Tables {
         self.pool.set_connected(key, false, left_at);
     }
 
+    /// The connected agent of an instance said how it is.
+    pub(crate) fn health_reported(&mut self, key: InstanceKey, checks: Checks) {
+        self.pool.set_health(key, checks);
+    }
+
     /// The snapshot of now. Costs what changed since the last one.
     pub(crate) fn publish(&mut self) -> ReadModel {
         for slot in self.pool.take_dirty() {
@@ -186,8 +202,9 @@ impl Tables {
         let tokens = self.tokens.values().cloned().map(Entity::Token);
         let join_tokens = view.join_tokens.values().cloned().map(Entity::JoinToken);
         let identities = view.identities.values().cloned().map(Entity::Identity);
+        let settings = view.settings.values().cloned().map(Entity::Setting);
         let placed = clusters.chain(families).chain(definitions).chain(instances).chain(tasks);
-        placed.chain(tokens).chain(join_tokens).chain(identities)
+        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -202,6 +219,7 @@ impl Tables {
             EntityKey::Token(key) => self.tokens.get(key).cloned().map(Entity::Token),
             EntityKey::JoinToken(id) => self.view.join_tokens.get(id).cloned().map(Entity::JoinToken),
             EntityKey::Identity(key) => self.view.identities.get(key).cloned().map(Entity::Identity),
+            EntityKey::Setting(key) => self.view.settings.get(key).cloned().map(Entity::Setting),
         }
     }
 
@@ -209,14 +227,7 @@ impl Tables {
     fn index(&mut self, old: Option<&Entity>, new: Option<&Entity>) {
         match new.or(old) {
             Some(Entity::Cluster(_)) => self.index_cluster(cluster(old), cluster(new)),
-            Some(Entity::Definition(record)) => match new {
-                Some(_) => {
-                    let resolved = Arc::new(task_definition::resolve(&record.document));
-                    let known = KnownDefinition { record: record.clone(), resolved };
-                    self.view.definitions.insert(record.key.clone(), known);
-                }
-                None => drop(self.view.definitions.remove(&record.key)),
-            },
+            Some(Entity::Definition(_)) => self.index_definition(definition(old), definition(new)),
             Some(Entity::Family(family)) => match new {
                 Some(_) => drop(self.view.families.insert(family.name.clone(), family.clone())),
                 None => drop(self.view.families.remove(&family.name)),
@@ -226,6 +237,10 @@ impl Tables {
             Some(Entity::Token(_)) => self.index_token(token(old), token(new)),
             Some(Entity::JoinToken(_)) => self.index_join_token(join_token(old), join_token(new)),
             Some(Entity::Identity(_)) => self.index_identity(identity(old), identity(new)),
+            Some(Entity::Setting(setting)) => match new {
+                Some(_) => drop(self.view.settings.insert(setting.key.clone(), setting.clone())),
+                None => drop(self.view.settings.remove(&setting.key)),
+            },
             None => {}
         }
     }
@@ -238,6 +253,27 @@ impl Tables {
         if let Some(new) = new {
             self.view.cluster_names.insert(new.id, new.name.clone());
             self.view.clusters.insert(new.name.clone(), new.clone());
+        }
+    }
+
+    fn index_definition(&mut self, old: Option<&Arc<Definition>>, new: Option<&Arc<Definition>>) {
+        if let Some(entry) = old.and_then(|old| old.listed()) {
+            self.view.definitions_by_status.remove(&entry);
+        }
+        if let Some(entry) = new.and_then(|new| new.listed()) {
+            self.view.definitions_by_status.insert(entry);
+        }
+        match (old, new) {
+            (_, Some(new)) => {
+                let resolved = Arc::new(task_definition::resolve(&new.document));
+                let known = KnownDefinition { record: new.clone(), resolved };
+                self.view.definitions.insert(new.key.clone(), known);
+            }
+            (Some(old), None) => drop(self.view.definitions.remove(&old.key)),
+            (None, None) => {}
+        }
+        if let Some(record) = new.or(old) {
+            self.deletions.definition_changed(&record.key, new.map(Arc::as_ref));
         }
     }
 
@@ -271,6 +307,8 @@ impl Tables {
 
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
+        self.view.task_index.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
+        self.deletions.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         if let Some(old) = old {
             self.view.counters.entry(old.key.cluster).or_default().remove(old);
             if let Some(at) = old.over_since() {
@@ -350,6 +388,7 @@ fn usage(slot: &Slot) -> Usage {
         running: slot.running,
         connected: slot.connected,
         disconnected_at: slot.disconnected_at,
+        health: slot.health.clone(),
     }
 }
 
@@ -364,6 +403,13 @@ fn inactive_since(instance: &Arc<Instance>) -> Option<(Timestamp, InstanceKey)> 
 fn cluster(entity: Option<&Entity>) -> Option<&Arc<Cluster>> {
     match entity {
         Some(Entity::Cluster(cluster)) => Some(cluster),
+        _ => None,
+    }
+}
+
+fn definition(entity: Option<&Entity>) -> Option<&Arc<Definition>> {
+    match entity {
+        Some(Entity::Definition(definition)) => Some(definition),
         _ => None,
     }
 }

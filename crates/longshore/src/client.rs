@@ -5,16 +5,20 @@ use std::time::Duration;
 
 use longshore_agent::AgentConfig;
 use longshore_api::admin::{
-    self, CreateJoinTokenRequest, CreateJoinTokenResponse, Identity, InstanceIdentity, JoinToken,
-    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
-    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest,
-    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeServerRequest, DescribeServerResponse,
+    ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest, FindTasksResponse, GetTaskLogsRequest,
+    GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken, ListInstanceIdentitiesRequest,
+    ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse, ReleaseMassLossBrakeRequest,
+    ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest, RevokeInstanceIdentityResponse,
+    RevokeJoinTokenRequest, RevokeJoinTokenResponse,
 };
 use longshore_api::ecs::types::{
-    ContainerInstance, CreateClusterRequest, DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
-    DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse,
-    ListContainerInstancesRequest, ListContainerInstancesResponse, ListTasksRequest, ListTasksResponse,
-    RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest, Task,
+    Cluster, ContainerInstance, CreateClusterRequest, DescribeClustersRequest, DescribeClustersResponse,
+    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse, DescribeTaskDefinitionRequest,
+    DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse, ListClustersRequest,
+    ListClustersResponse, ListContainerInstancesRequest, ListContainerInstancesResponse, ListTasksRequest,
+    ListTasksResponse, RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest, Task,
+    TaskField,
 };
 use longshore_api::{JsonError, ecs};
 use longshore_client::{CallError, Client, ClientConfig, Operation, Trust, TrustSources};
@@ -24,7 +28,7 @@ use crate::data_dir::{DataDir, ServerFacts};
 use crate::error::CliError;
 
 /// A local server answers in milliseconds; one that takes so long is stuck, and saying so is better than waiting on.
-const CALL_TAKES_AT_MOST: Duration = Duration::from_secs(15);
+pub(crate) const CALL_TAKES_AT_MOST: Duration = Duration::from_secs(15);
 /// The most ARNs that the Describe operations take at once.
 const DESCRIBE_AT_ONCE: usize = 100;
 
@@ -42,8 +46,7 @@ impl EcsClient {
 
     /// For the server that this machine's agent is configured for, with the agent's key.
     pub(crate) fn of_agent(config: &AgentConfig) -> Result<Self, CliError> {
-        let client = Client::new(config.client()).map_err(|error| CliError::Client(Box::new(error)))?;
-        Ok(Self { client })
+        Self::with(config.client())
     }
 
     /// The same, and what the server says of itself, for a command that cannot do without.
@@ -53,6 +56,18 @@ impl EcsClient {
     }
 
     fn and_facts(data_dir: &DataDir) -> Result<Option<(Self, ServerFacts)>, CliError> {
+        let known = Self::config_of(data_dir)?;
+        known.map(|(config, server)| Ok((Self::with(config)?, server))).transpose()
+    }
+
+    /// With this configuration.
+    pub(crate) fn with(config: ClientConfig) -> Result<Self, CliError> {
+        let client = Client::new(config).map_err(|error| CliError::Client(Box::new(error)))?;
+        Ok(Self { client })
+    }
+
+    /// How to call the server that runs in `data_dir`, and what it says of itself; `None` if none says that it runs.
+    pub(crate) fn config_of(data_dir: &DataDir) -> Result<Option<(ClientConfig, ServerFacts)>, CliError> {
         let (Some(server), Some(key)) = (data_dir.server()?, data_dir.root_access_key()?) else {
             return Ok(None);
         };
@@ -67,8 +82,7 @@ impl EcsClient {
             call_limit: CALL_TAKES_AT_MOST,
             ..ClientConfig::new(&server.endpoint, &server.region, credentials)
         };
-        let client = Client::new(config).map_err(|error| CliError::Client(Box::new(error)))?;
-        Ok(Some((Self { client }, server)))
+        Ok(Some((config, server)))
     }
 
     pub(crate) async fn create_cluster(&self, name: &str) -> Result<(), CliError> {
@@ -247,6 +261,75 @@ impl EcsClient {
         let request = ReleaseMassLossBrakeRequest { cluster: cluster.to_owned() };
         let operation = admin::Operation::ReleaseMassLossBrake;
         Ok(self.call(operation, request.to_json(), ReleaseMassLossBrakeResponse::from_json).await?.evicted)
+    }
+
+    /// All clusters with their counters, or the one that is named.
+    pub(crate) async fn clusters(&self, named: Option<&str>) -> Result<Vec<Cluster>, CliError> {
+        let arns = match named {
+            Some(name) => vec![name.to_owned()],
+            None => self.list_clusters().await?,
+        };
+        let mut clusters = Vec::new();
+        for some in arns.chunks(DESCRIBE_AT_ONCE) {
+            let request =
+                DescribeClustersRequest { clusters: Some(some.to_vec()), ..DescribeClustersRequest::default() };
+            let operation = ecs::Operation::DescribeClusters;
+            let answer = self.call(operation, request.to_json(), DescribeClustersResponse::from_json).await?;
+            clusters.extend(answer.clusters.unwrap_or_default());
+        }
+        match named {
+            Some(name) if clusters.iter().all(|cluster| cluster.status.as_deref() != Some("ACTIVE")) => {
+                Err(CliError::NoCluster { name: name.to_owned() })
+            }
+            _ => Ok(clusters),
+        }
+    }
+
+    async fn list_clusters(&self) -> Result<Vec<String>, CliError> {
+        let mut request = ListClustersRequest::default();
+        let mut arns = Vec::new();
+        loop {
+            let operation = ecs::Operation::ListClusters;
+            let page = self.call(operation, request.to_json(), ListClustersResponse::from_json).await?;
+            arns.extend(page.cluster_arns.unwrap_or_default());
+            request.next_token = page.next_token;
+            if request.next_token.is_none() {
+                return Ok(arns);
+            }
+        }
+    }
+
+    /// One task with its tags, if it is remembered.
+    pub(crate) async fn describe_task(&self, cluster: &str, arn: &str) -> Result<Option<Task>, CliError> {
+        let request = DescribeTasksRequest {
+            cluster: Some(cluster.to_owned()),
+            tasks: vec![arn.to_owned()],
+            include: Some(vec![TaskField::Tags]),
+        };
+        let operation = ecs::Operation::DescribeTasks;
+        let answer = self.call(operation, request.to_json(), DescribeTasksResponse::from_json).await?;
+        Ok(answer.tasks.unwrap_or_default().into_iter().next())
+    }
+
+    pub(crate) async fn describe_server(&self) -> Result<DescribeServerResponse, CliError> {
+        let request = DescribeServerRequest {};
+        self.call(admin::Operation::DescribeServer, request.to_json(), DescribeServerResponse::from_json).await
+    }
+
+    pub(crate) async fn find_tasks(&self, request: &FindTasksRequest) -> Result<FindTasksResponse, CliError> {
+        self.call(admin::Operation::FindTasks, request.to_json(), FindTasksResponse::from_json).await
+    }
+
+    pub(crate) async fn explain_placement(
+        &self,
+        request: &ExplainPlacementRequest,
+    ) -> Result<ExplainPlacementResponse, CliError> {
+        let operation = admin::Operation::ExplainPlacement;
+        self.call(operation, request.to_json(), ExplainPlacementResponse::from_json).await
+    }
+
+    pub(crate) async fn get_task_logs(&self, request: &GetTaskLogsRequest) -> Result<GetTaskLogsResponse, CliError> {
+        self.call(admin::Operation::GetTaskLogs, request.to_json(), GetTaskLogsResponse::from_json).await
     }
 
     async fn call<A>(

@@ -29,12 +29,14 @@ fn listens(server: &ServerFacts) -> bool {
     addresses.into_iter().any(|address| TcpStream::connect_timeout(&address, CONNECT_TAKES_AT_MOST).is_ok())
 }
 
-/// Only ECS is redirected: a user's other AWS calls keep going where they went. A session token in the environment
-/// would be sent along with our key, and a profile or the ignoring of endpoints would win over these lines, so they go.
+/// Only what is served here is redirected: a user's other AWS calls keep going where they went. A session token in the
+/// environment would be sent along with our key, and a profile or the ignoring of endpoints would win over these lines, so
+/// they go.
 fn lines(server: &ServerFacts, key: &AccessKey) -> String {
     let mut text = String::new();
     for (name, value) in [
         ("AWS_ENDPOINT_URL_ECS", &server.endpoint),
+        ("AWS_ENDPOINT_URL_STS", &server.endpoint),
         ("AWS_ACCESS_KEY_ID", &key.access_key_id),
         ("AWS_SECRET_ACCESS_KEY", &key.secret_access_key),
         ("AWS_DEFAULT_REGION", &server.region),
@@ -80,6 +82,7 @@ mod tests {
         assert_eq!(
             lines(&server, &key),
             "export AWS_ENDPOINT_URL_ECS=http://127.0.0.1:8470\n\
+             export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8470\n\
              export AWS_ACCESS_KEY_ID=AKIA\n\
              export AWS_SECRET_ACCESS_KEY='a+b/c='\n\
              export AWS_DEFAULT_REGION=eu-west-9\n\

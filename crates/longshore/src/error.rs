@@ -68,8 +68,32 @@ pub(crate) enum CliError {
     #[error("cannot start {what}")]
     Start { what: &'static str, source: std::io::Error },
 
-    #[error("no task was started: {reasons}")]
-    NotPlaced { reasons: String },
+    #[error("run `longshore why {definition}` to see what stands in the way: no task was started: {reasons}")]
+    NotPlaced { definition: String, reasons: String },
+
+    #[error(
+        "set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY to a key of the server at {endpoint}: `longshore env` on its \
+         machine prints them; or name its data directory with --data-dir"
+    )]
+    NoKey { endpoint: String },
+
+    #[error("`longshore status` lists the clusters there are: there is no ACTIVE cluster {name}")]
+    NoCluster { name: String },
+
+    #[error("`longshore ps --all` lists the tasks that are remembered: none is or begins with {given}")]
+    NoTask { given: String },
+
+    #[error("choose one of its containers ({containers}): the task has no container {name}")]
+    NoContainer { name: String, containers: String },
+
+    #[error("type more of the id: {given} is the beginning of several{cut}:\n{table}")]
+    AmbiguousTask { given: String, cut: &'static str, table: String },
+
+    #[error("{next_step}: the server at {endpoint} does not answer")]
+    Unreachable { endpoint: String, next_step: String, source: Box<CliError> },
+
+    #[error("follow the advice, or ask for fewer copies: {placeable} of {count} fit")]
+    DoesNotFit { placeable: i32, count: i32 },
 
     #[error("correct the task definition or its image and run it again: the task did not start: {reason}")]
     TaskFailed { reason: String },
@@ -136,6 +160,7 @@ impl CliError {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Self::Agent(error) => ExitCode::from(error.exit_code()),
+            Self::DoesNotFit { .. } => ExitCode::from(3),
             _ => ExitCode::FAILURE,
         }
     }

@@ -17,19 +17,25 @@ mod environment;
 mod error;
 mod instance;
 mod logging;
+mod logs;
 mod machine_key;
 mod output;
 mod process;
+mod ps;
+mod reach;
 mod registered;
 mod run;
 mod server;
 mod settings;
 mod shutdown;
+mod status;
 mod store;
 mod supervisor;
 mod table;
+mod task;
 mod token;
 mod up;
+mod why;
 
 use std::process::ExitCode;
 
@@ -84,6 +90,11 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             Command::Agent(args) => agent::agent(args, program).await,
             Command::Token(command) => token::token(command, program).await,
             Command::Instance(command) => instance::instance(command, program).await,
+            Command::Status(args) => status::status(&args, program).await,
+            Command::Ps(args) => ps::ps(&args, program).await,
+            Command::Task(args) => task::task(&args, program).await,
+            Command::Logs(args) => logs::logs(args, program).await,
+            Command::Why(args) => why::why(&args, program).await,
             Command::Env(_) | Command::Store(_) => Ok(()),
         }
     })

@@ -50,6 +50,10 @@ impl Output {
         self.painted("32", text)
     }
 
+    pub(crate) fn red(&self, text: &str) -> String {
+        self.painted("31", text)
+    }
+
     pub(crate) fn dim(&self, text: &str) -> String {
         self.painted("2", text)
     }
@@ -66,7 +70,12 @@ pub(crate) fn complain(error: &str) {
     let _ = writeln!(io::stderr(), "{cross} {error}");
 }
 
-fn wants_colour(terminal: bool) -> bool {
+/// A note beside what a command prints, on standard error.
+pub(crate) fn remark(text: &str) {
+    let _ = writeln!(io::stderr(), "· {text}");
+}
+
+pub(crate) fn wants_colour(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 

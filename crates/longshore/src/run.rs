@@ -92,6 +92,7 @@ async fn start(
     let answer = client.run_task(CLUSTER, &registered).await?;
     let task = answer.tasks.unwrap_or_default().into_iter().find_map(|task| task.task_arn);
     let task = task.ok_or_else(|| CliError::NotPlaced {
+        definition: registered.rsplit('/').next().unwrap_or(&registered).to_owned(),
         reasons: answer
             .failures
             .unwrap_or_default()

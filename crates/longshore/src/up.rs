@@ -268,7 +268,8 @@ impl Show<'_> {
     }
 
     fn next_steps(&self, family: &str, task: &str) {
-        let [env, down] = commands(self.program, &["env", "down"], self.data_dir);
+        let looks = ["env", "down", "status", "ps", "logs -f"];
+        let [env, down, status, ps, logs] = commands(self.program, &looks, self.data_dir);
         // The id is enough, and short.
         let task = task.rsplit('/').next().unwrap_or(task);
         self.output.blank();
@@ -277,6 +278,10 @@ impl Show<'_> {
         self.output.line(format_args!("  aws ecs run-task --task-definition {family}"));
         self.output.line(format_args!("  aws ecs describe-tasks --tasks {task}"));
         self.output.line(format_args!("  aws ecs stop-task --task {task}"));
+        self.output.line("Look at it:");
+        self.output.line(format_args!("  {status}"));
+        self.output.line(format_args!("  {ps}"));
+        self.output.line(format_args!("  {logs} {task}"));
         self.output.line("Stop tasks, agent and server:");
         self.output.line(format_args!("  {down}"));
     }

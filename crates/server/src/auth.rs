@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use longshore_api::{ecs, sts};
 use longshore_core::{Principal, Role};
 use longshore_wire::sigv4::{Claim, Request, Secret, SignatureError, Verifier};
 
@@ -10,9 +11,19 @@ use crate::clock;
 
 /// Verifies signatures of requests, websocket handshakes and telemetry frames.
 pub struct Authenticator {
-    verifier: Verifier,
+    ecs: Verifier,
+    sts: Verifier,
     account_id: String,
     keys: Box<dyn AccessKeys>,
+}
+
+/// The service that a request must be signed for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Signing {
+    /// ECS, and whatever else agents and our own commands ask.
+    Ecs,
+    /// The Security Token Service, in our region or at its global endpoint.
+    Sts,
 }
 
 /// A request whose head claims to be signed by a key that is known. Its body is still to be seen.
@@ -24,20 +35,34 @@ pub(crate) struct Claimed {
 }
 
 impl Authenticator {
-    /// Accepts what these keys sign for ECS in this region.
+    /// Accepts what these keys sign in this region.
     pub fn new(region: &str, account_id: &str, keys: impl AccessKeys) -> Self {
-        Self { verifier: Verifier::new(region, "ecs"), account_id: account_id.to_owned(), keys: Box::new(keys) }
+        Self {
+            ecs: Verifier::new(region, ecs::SIGNING_NAME),
+            sts: Verifier::new(region, sts::SIGNING_NAME).or_global(),
+            account_id: account_id.to_owned(),
+            keys: Box::new(keys),
+        }
     }
 
-    /// Whose request this is.
+    /// The account that all keys belong to.
+    pub(crate) fn account_id(&self) -> &str {
+        &self.account_id
+    }
+
+    /// Whose handshake or frame this is; agents sign them for ECS.
     pub(crate) fn principal(&self, request: &Request<'_>) -> Result<Principal, SignatureError> {
-        self.claim(request)?.prove(request)
+        self.claim(Signing::Ecs, request)?.prove(request)
     }
 
     /// What the head of a request says, checked as far as that goes: who signs nothing, for elsewhere, long ago or with a key
     /// that is not ours is not listened to any longer.
-    pub(crate) fn claim(&self, request: &Request<'_>) -> Result<Claimed, SignatureError> {
-        let claim = self.verifier.claim(request, clock::now())?;
+    pub(crate) fn claim(&self, signing: Signing, request: &Request<'_>) -> Result<Claimed, SignatureError> {
+        let verifier = match signing {
+            Signing::Ecs => &self.ecs,
+            Signing::Sts => &self.sts,
+        };
+        let claim = verifier.claim(request, clock::now())?;
         // No key of ours was issued together with a session token, and AWS too refuses one that comes with such a key.
         let known = claim.session_token().is_none().then(|| self.keys.find(claim.access_key_id())).flatten();
         let (secret, role) = known.ok_or(SignatureError::UnknownKey)?;
@@ -61,6 +86,6 @@ impl Claimed {
 
 impl fmt::Debug for Authenticator {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Authenticator").field("verifier", &self.verifier).finish_non_exhaustive()
+        f.debug_struct("Authenticator").field("ecs", &self.ecs).field("sts", &self.sts).finish_non_exhaustive()
     }
 }

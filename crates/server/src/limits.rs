@@ -8,17 +8,24 @@ use longshore_core::config::LossPolicy;
 /// The bounds of the edge that an operator may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {
-    /// Open HTTP connections. Each costs two buffers and a file descriptor; beyond the bound, new ones wait in the listen
-    /// queue until one closes. Websockets of agents are counted by [`SessionLimits::max_sessions`] instead.
+    /// Open HTTP connections. Each costs a file descriptor and, once it was spoken on, some 20 KiB. Beyond the bound, or that of
+    /// the process's descriptors, the one that has been quiet for longest makes room for a new one, which waits only while all
+    /// are being answered. Websockets of agents are counted by [`SessionLimits::max_sessions`] instead.
     pub max_connections: usize,
     /// Changes that wait for the orchestrator at once, over all connections. Beyond it callers get ThrottlingException: a
     /// queue that long is already several commits deep, and memory must not grow with the callers' patience.
     pub max_waiting_requests: usize,
     /// The largest request body. ECS's largest is a task definition of 64 KiB; escaping can triple that.
     pub max_body_bytes: usize,
-    /// Bytes of bodies in memory at once, over all connections: 4,096 connections with 256 streams of the largest body each
+    /// Bytes of bodies in memory at once, over all connections: 16,384 connections with 256 streams of the largest body each
     /// would be a terabyte. Bodies count as they arrive, until they are read into a request; what finds no room is refused.
     pub max_body_bytes_in_flight: usize,
+    /// The share of that which the bodies of one address may take. Whoever knows the id of a key may claim to have signed with
+    /// it until his body is whole; so he takes a quarter of the room and not all of it.
+    pub max_body_bytes_of_one_address: usize,
+    /// Bytes of large answers to Describe and List that callers have not read yet, over all connections. Beyond it callers get
+    /// ThrottlingException: a hundred of them could otherwise order gigabytes and leave them here.
+    pub max_answer_bytes_in_flight: usize,
     /// From the accept to the end of the first request's headers. A connection that has had a request is idle until the
     /// headers of its next one are complete, which `idle_timeout` bounds: dawdling costs no more than silence.
     pub header_timeout: Duration,
@@ -35,10 +42,12 @@ pub struct EdgeLimits {
 impl Default for EdgeLimits {
     fn default() -> Self {
         Self {
-            max_connections: 4096,
+            max_connections: 16_384,
             max_waiting_requests: 4096,
             max_body_bytes: 1024 * 1024,
             max_body_bytes_in_flight: 128 * 1024 * 1024,
+            max_body_bytes_of_one_address: 32 * 1024 * 1024,
+            max_answer_bytes_in_flight: 256 * 1024 * 1024,
             header_timeout: Duration::from_secs(10),
             request_timeout: Duration::from_secs(40),
             idle_timeout: Duration::from_secs(75),
@@ -96,11 +105,37 @@ const LEAST_HEARTBEAT: Duration = Duration::from_millis(50);
 /// Streams one HTTP/2 connection may have open.
 pub(crate) const MAX_HTTP2_STREAMS: u32 = 256;
 
+/// Streams that a peer has opened and taken back before we looked at them. A client that changes its mind so often does nothing
+/// else (CVE-2023-44487): its connection is ended.
+pub(crate) const MAX_HTTP2_PENDING_RESETS: usize = 20;
+
+/// Streams of one connection that we reset because of what the peer did wrong on them. One that provokes more is ended.
+pub(crate) const MAX_HTTP2_ERROR_RESETS: usize = 64;
+
+/// What a peer may send on a stream before we have read any of it: the protocol's own default. Nearly every body fits.
+pub(crate) const HTTP2_STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+
+/// The same for all streams of a connection, which is memory outside of [`EdgeLimits::max_body_bytes_in_flight`].
+pub(crate) const HTTP2_CONNECTION_WINDOW_BYTES: u32 = 256 * 1024;
+
 /// Headers of one HTTP/2 request; HTTP/1.1 is bounded by its buffer of 64 KiB and a hundred headers.
 pub(crate) const MAX_HTTP2_HEADER_BYTES: u32 = 32 * 1024;
 
 /// The buffer of an HTTP/1.1 connection, which bounds request line and headers.
 pub(crate) const HTTP1_BUFFER_BYTES: usize = 64 * 1024;
+
+/// Answers below this size are not counted: they fit into a socket's buffer, and counting would cost more than they do.
+pub(crate) const COUNTED_ANSWER_BYTES: usize = 32 * 1024;
+
+/// How many of the quietest connections are remembered from one look at all of them. Looking at 16,384 takes half a
+/// millisecond; shared by so many evictions, a flood of new connections costs some microseconds each.
+pub(crate) const EVICTION_CANDIDATES: usize = 64;
+
+/// From asking a connection to leave for another one to its end: time to tell an HTTP/2 peer.
+pub(crate) const EVICTION_GRACE: Duration = Duration::from_millis(200);
+
+/// Descriptors that are neither connections nor sessions: the store with its files and folds, certificates, logs, the runtime.
+pub(crate) const RESERVED_DESCRIPTORS: usize = 256;
 
 /// How long the accept loop rests when the process has no file descriptor left. Something else must close first.
 pub(crate) const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
@@ -124,6 +159,14 @@ pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// The largest TCS frame: agents send at most 1 MiB of metrics, before which stands the header block.
 pub(crate) const MAX_TCS_FRAME_BYTES: usize = 1024 * 1024 + 16 * 1024;
+
+/// Readers of logs that wait for an agent at once. Each may be answered with half a mebibyte, which is held two or three times
+/// on its way; beyond the bound readers are throttled.
+pub(crate) const MAX_WAITING_FOR_LOGS: usize = 128;
+
+/// How much longer than it was told to wait an agent may take to answer: it has to open a log that may be long, and send what
+/// it found. Together with the longest wait it stays below what a request may take.
+pub(crate) const LOGS_ANSWERED_WITHIN: Duration = Duration::from_secs(12);
 
 /// Instances whose telemetry is remembered. Volatile; a new one beyond the bound is acknowledged and not remembered.
 pub(crate) const MAX_TELEMETRY_INSTANCES: usize = 22_000;

@@ -6,6 +6,7 @@ use longshore_core::Principal;
 use longshore_core::cell::{Command, Reply};
 use longshore_core::identity::Answer;
 use longshore_core::instance::SessionRefusal;
+use longshore_core::logs::LogSource;
 
 /// What edge and sessions need of the orchestrator. [`Runner`](crate::runner::Runner) is the real one; tests of the edge put
 /// a small fake in its place.
@@ -22,6 +23,12 @@ pub trait Orchestrator: Send + Sync + 'static {
 
     /// Whether `principal` may make a request that the edge answers itself.
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError>;
+
+    /// Whether `principal` may make a request of the administration that the edge answers itself.
+    fn authorise_admin(&self, principal: &Principal, request: &admin::Request) -> Result<(), ApiError>;
+
+    /// Where the logs are that `principal` asks for, if it may.
+    fn log_source(&self, principal: &Principal, request: &admin::GetTaskLogsRequest) -> Result<LogSource, ApiError>;
 
     /// Whether `principal` speaks for the container instance of this ARN, as far as clients may see by now.
     fn admit(&self, principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal>;

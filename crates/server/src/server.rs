@@ -15,6 +15,7 @@ use tokio_util::sync::CancellationToken;
 use crate::access_key::{KeyRing, RootAccessKey, ServerKey};
 use crate::auth::Authenticator;
 use crate::config::{ServerConfig, TlsConfig};
+use crate::descriptors;
 use crate::edge::Edge;
 use crate::error::ServerError;
 use crate::files;
@@ -81,6 +82,7 @@ impl Server {
         let listener = TcpListener::bind(config.listen).await.map_err(listen_error)?;
         let local_addr = listener.local_addr().map_err(listen_error)?;
 
+        descriptors::raise(&config.limits, &config.session_limits);
         let sessions = Arc::new(Sessions::new(config.session_limits.clone().within(&config.loss)));
         let runner = {
             let (config, performer) = (config.clone(), Arc::clone(&sessions) as Arc<dyn Perform>);

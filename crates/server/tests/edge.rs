@@ -222,18 +222,6 @@ async fn headers_that_trickle_are_cut_off() {
 }
 
 #[tokio::test]
-async fn connections_over_the_cap_wait_for_their_turn() {
-    let served = serve_with(|limits| limits.max_connections = 1).await;
-    let mut first = http1(served.addr).await;
-    assert_eq!(first.send_request(call("CreateCluster", b"{}").request(served.addr)).await.unwrap().status(), 200);
-    let addr = served.addr;
-    let mut second = tokio::spawn(async move { send(addr, call("CreateCluster", b"{}").request(addr)).await.status });
-    assert!(timeout(Duration::from_millis(200), &mut second).await.is_err(), "the second was served beside the first");
-    drop(first);
-    assert_eq!(timeout(SOON, second).await.unwrap().unwrap(), 200);
-}
-
-#[tokio::test]
 async fn http2_is_spoken_and_carries_many_calls_at_once() {
     let served = serve().await;
     let mut connection = http2(served.addr).await;

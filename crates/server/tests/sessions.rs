@@ -319,7 +319,7 @@ fn signed_frame(served: &Served, target: &str, body: &str) -> Frame {
 
 #[tokio::test]
 async fn telemetry_is_verified_counted_and_acknowledged() {
-    let served = serve().await;
+    let mut served = serve().await;
     let target = tcs_target();
     let mut socket = open(&served, &target).await;
     let metrics = tcs::PublishMetricsRequest {
@@ -327,10 +327,16 @@ async fn telemetry_is_verified_counted_and_acknowledged() {
         task_metrics: vec![tcs::TaskMetric::default(), tcs::TaskMetric::default()],
         ..Default::default()
     };
+    let runtime = tcs::InstanceStatus {
+        check_type: "ContainerRuntime".to_owned(),
+        status: "OK".to_owned(),
+        ..Default::default()
+    };
+    let status = tcs::PublishInstanceStatusRequest { statuses: vec![runtime], ..Default::default() };
     for (message, ack) in [
         (tcs::AgentMessage::Metrics(metrics), "AckPublishMetric"),
         (tcs::AgentMessage::Health(Default::default()), "AckPublishHealth"),
-        (tcs::AgentMessage::InstanceStatus(Default::default()), "AckPublishInstanceStatus"),
+        (tcs::AgentMessage::InstanceStatus(status.clone()), "AckPublishInstanceStatus"),
     ] {
         let frame = signed_frame(&served, &target, &message.encode());
         socket.send(Message::text(frame.encode())).await.unwrap();
@@ -339,6 +345,12 @@ async fn telemetry_is_verified_counted_and_acknowledged() {
     }
     let counts = served.sessions.telemetry().counts(INSTANCE_ARN).unwrap();
     assert_eq!((counts.metrics, counts.health, counts.instance_status, counts.tasks_in_last), (1, 1, 1, 2));
+    let told = command(&mut served).await;
+    assert!(
+        matches!(&told, Command::InstanceStatus { instance_arn, statuses, .. }
+            if instance_arn == INSTANCE_ARN && *statuses == status.statuses),
+        "{told:?}"
+    );
 
     // A bare message is as genuine as its connection; one that cannot be read is passed over.
     socket.send(Message::text("no frame at all")).await.unwrap();

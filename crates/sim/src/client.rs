@@ -18,6 +18,12 @@ use crate::world::World;
 /// Attempts before a client loses interest.
 const TRIES: u32 = 5;
 
+/// Why an instance takes no task.
+const REASONS: [&str; 5] = ["AGENT", "ATTRIBUTE", "RESOURCE:CPU", "RESOURCE:MEMORY", "RESOURCE:PORTS"];
+
+/// Why an instance that was named takes none, besides: others are not asked at all.
+const OF_ONE: [&str; 2] = ["INACTIVE", "MISSING"];
+
 /// What clients know, taken together.
 #[derive(Debug)]
 pub(crate) struct Clients {
@@ -51,6 +57,9 @@ enum Purpose {
     Run {
         count: usize,
         token: Option<(String, Value)>,
+    },
+    Start {
+        count: usize,
     },
     /// The token was used with another request: this one must be refused.
     Conflict,
@@ -129,7 +138,8 @@ impl World {
     fn idea(&mut self) -> (Option<Request>, Purpose) {
         let draw = self.clients.random.below(100);
         match draw {
-            0..40 => self.run_idea(),
+            0..34 => self.run_idea(),
+            34..40 => self.start_idea(),
             40..58 => (self.stop_idea(), Purpose::Other),
             58..68 => self.describe_idea(),
             68..76 => self.list_idea(),
@@ -154,6 +164,28 @@ impl World {
         self.oracle.will_run(&mark, count);
         let token = token.map(|token| (token, document.clone()));
         (catalog::request(Operation::RunTask, &document), Purpose::Run { count, token })
+    }
+
+    /// Tasks on instances that the client picks itself: those of one cluster, or one that has never been.
+    fn start_idea(&mut self) -> (Option<Request>, Purpose) {
+        let cluster = self.some_cluster();
+        let here = self.agents.iter().filter(|agent| agent.cluster == cluster);
+        let known: Vec<String> = here.filter_map(|agent| agent.disk.instance_arn.clone()).collect();
+        let random = &mut self.clients.random;
+        let Some(family) = random.pick(&self.clients.families).copied() else { return (None, Purpose::Other) };
+        let picked = (0..random.between(1, 3)).filter_map(|_| random.pick(&known).cloned());
+        let mut instances: Vec<String> = picked.collect();
+        if instances.is_empty() || random.per_mille(100) {
+            instances.push("0".repeat(32));
+        }
+        self.clients.next += 1;
+        let mark = format!("start-{}", self.clients.next);
+        let count = instances.len();
+        self.oracle.will_run(&mark, count);
+        let document = json!({
+            "cluster": cluster, "taskDefinition": family, "containerInstances": instances, "startedBy": mark,
+        });
+        (catalog::request(Operation::StartTask, &document), Purpose::Start { count })
     }
 
     fn stop_idea(&mut self) -> Option<Request> {
@@ -216,7 +248,16 @@ impl World {
                 let images = ["sim/missing", "sim/flaky-pull", "sim/no-create", "sim/no-start", "sim/ends"];
                 catalog::misbehaving("broken", random.pick(&images)?)
             }
-            90 => catalog::request(Operation::DeregisterTaskDefinition, &json!({"taskDefinition": "broken:1"})),
+            90 => {
+                // Revisions are known by their numbers: the first ones are there, and then are not.
+                let revision = format!("broken:{}", random.between(1, 3));
+                match random.per_mille(500) {
+                    true => catalog::request(Operation::DeregisterTaskDefinition, &json!({"taskDefinition": revision})),
+                    false => {
+                        catalog::request(Operation::DeleteTaskDefinitions, &json!({"taskDefinitions": [revision]}))
+                    }
+                }
+            }
             91..94 => catalog::request(Operation::ListContainerInstances, &json!({})),
             94..96 => {
                 catalog::request(Operation::DescribeClusters, &json!({"clusters": CLUSTERS, "include": ["STATISTICS"]}))
@@ -258,7 +299,7 @@ impl World {
 
     fn ask_again(&mut self, client: usize, pending: Pending) {
         // Without a token, one cannot know whether tasks were started.
-        let once = matches!(pending.purpose, Purpose::Run { token: None, .. });
+        let once = matches!(pending.purpose, Purpose::Run { token: None, .. } | Purpose::Start { .. });
         let setup = matches!(pending.purpose, Purpose::Setup(_));
         if once || (pending.tries >= TRIES && !setup) {
             return;
@@ -281,6 +322,8 @@ impl World {
                     refused.code == error::INVALID_PARAMETER_EXCEPTION || refused.code == error::CLIENT_EXCEPTION;
                 !before && none
             }
+            // Of the definition alone: what is wrong with an instance is a failure.
+            Purpose::Start { .. } => refused.code == error::CLIENT_EXCEPTION,
             Purpose::Describe(_) => false,
             Purpose::List { .. } => refused.code == error::CLUSTER_NOT_FOUND_EXCEPTION,
             Purpose::Other => refused.code.status < 500,
@@ -304,6 +347,7 @@ impl World {
                 Ok(())
             }
             (Purpose::Run { count, token }, Response::RunTask(response)) => self.ran(count, token, *response),
+            (Purpose::Start { count }, Response::StartTask(response)) => self.started(count, *response),
             (Purpose::Conflict, response) => broken(11, format!("a token took another request: {response:?}")),
             (Purpose::Describe(wanted), Response::DescribeTasks(response)) => self.described(&wanted, &response),
             (Purpose::List { cluster, must, listed, size }, Response::ListTasks(response)) => {
@@ -314,6 +358,25 @@ impl World {
         }
     }
 
+    /// Each instance that was named has a task, or says why not.
+    fn started(&mut self, count: usize, response: types::StartTaskResponse) -> Step {
+        let tasks = response.tasks.unwrap_or_default();
+        let arns: Vec<String> = tasks.into_iter().filter_map(|task| task.task_arn).collect();
+        for arn in &arns {
+            self.oracle.acknowledged(arn)?;
+        }
+        let failures = response.failures.unwrap_or_default();
+        let known = |failure: &types::Failure| {
+            failure.reason.as_deref().is_some_and(|reason| REASONS.contains(&reason) || OF_ONE.contains(&reason))
+        };
+        ensure(failures.iter().all(known), 0, || format!("a failure has an unknown reason: {failures:?}"))?;
+        ensure(arns.len() + failures.len() == count, 0, || {
+            format!("of {count} instances {} have a task, failures {failures:?}", arns.len())
+        })?;
+        self.clients.tasks.extend(arns);
+        Ok(())
+    }
+
     fn ran(&mut self, count: usize, token: Option<(String, Value)>, response: types::RunTaskResponse) -> Step {
         let arns: Vec<String> =
             response.tasks.unwrap_or_default().into_iter().filter_map(|task| task.task_arn).collect();
@@ -321,7 +384,6 @@ impl World {
         for arn in &arns {
             self.oracle.acknowledged(arn)?;
         }
-        let reasons = ["AGENT", "ATTRIBUTE", "RESOURCE:CPU", "RESOURCE:MEMORY", "RESOURCE:PORTS"];
         // A repeated token names what retention has forgotten, and nothing that should still be there.
         let gone: Vec<&str> = failures
             .iter()
@@ -329,7 +391,7 @@ impl World {
             .filter_map(|failure| failure.arn.as_deref())
             .collect();
         let known = |failure: &types::Failure| {
-            failure.reason.as_deref().is_some_and(|reason| reasons.contains(&reason))
+            failure.reason.as_deref().is_some_and(|reason| REASONS.contains(&reason))
                 || failure.arn.as_deref().is_some_and(|arn| gone.contains(&arn))
         };
         if !failures.iter().all(known) {

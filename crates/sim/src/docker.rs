@@ -177,6 +177,16 @@ fn label(body: &Value, name: &str) -> String {
     body["Labels"][name].as_str().unwrap_or_default().to_owned()
 }
 
+impl Host {
+    /// Docker was killed in the middle of a start: the process ran and is gone, and Docker says that it never was.
+    fn forget_start(&mut self, key: &ContainerKey) {
+        let containers = self.containers.values_mut();
+        for container in containers.filter(|container| container.key == *key && container.state == State::Running) {
+            container.state = State::Created;
+        }
+    }
+}
+
 impl World {
     /// How long Docker takes for an action.
     pub(crate) fn docker_takes(&mut self, host: usize, action: &Action) -> i64 {
@@ -203,7 +213,8 @@ impl World {
         let broke_off = self.hosts[host].random.per_mille(500);
         let trouble = match (up, fails, broke_off) {
             (true, false, _) => None,
-            (false, _, _) | (true, true, true) => Some(DockerError::Unavailable("connection refused".to_owned())),
+            (false, _, _) => Some(DockerError::Unreached("connection refused".to_owned())),
+            (true, true, true) => Some(DockerError::Unavailable("connection closed".to_owned())),
             (true, true, false) => Some(DockerError::Timeout),
         };
         let arn = container_of(&action).map(|key| key.task_arn.clone()).unwrap_or_default();
@@ -214,7 +225,15 @@ impl World {
                 self.oracle.excuse(&arn);
                 let input = failed(&action, error);
                 if up && done_anyway && !matches!(action, Action::PullImage { .. }) {
+                    // The official agent asks such a Docker again: that is not ours to judge.
+                    let ours = self.agents[agent].kind == Kind::Ours;
+                    let forgetful = ours && broke_off && self.hosts[host].random.per_mille(500);
+                    let started =
+                        container_of(&action).filter(|_| forgetful && matches!(action, Action::Start { .. })).cloned();
                     self.docker_answers(agent, action)?;
+                    if let Some(key) = started {
+                        self.hosts[host].forget_start(&key);
+                    }
                 }
                 input
             }
@@ -531,7 +550,7 @@ fn failed(action: &Action, error: DockerError) -> Input {
         Action::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
         Action::PullImage { container, .. } => {
             let result = Err(match error {
-                DockerError::Unavailable(why) => PullError::Docker(why),
+                DockerError::Unreached(why) | DockerError::Unavailable(why) => PullError::Docker(why),
                 other => PullError::Registry(other.to_string()),
             });
             Input::ImagePulled { container, result }

@@ -27,6 +27,7 @@ pub(crate) enum Ask {
 
 /// What a call is told.
 #[derive(Clone, Debug)]
+#[expect(clippy::large_enum_variant, reason = "few are under way at once, and tests match through them")]
 pub(crate) enum Told {
     Ecs(Response),
     Admin(identity::Answer),

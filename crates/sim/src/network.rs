@@ -113,6 +113,8 @@ impl Network {
 fn may_repeat(ask: &Ask) -> bool {
     match ask {
         Ask::Ecs(Request::RunTask(request)) => request.client_token.is_some(),
+        // It has no client token.
+        Ask::Ecs(Request::StartTask(_)) => false,
         Ask::Admin(admin::Request::CreateJoinToken(_)) => false,
         Ask::Ecs(_) | Ask::Admin(_) => true,
     }

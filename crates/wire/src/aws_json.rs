@@ -78,7 +78,7 @@ pub fn parse_body(body: &[u8]) -> Result<Value, ApiError> {
 }
 
 /// A successful answer.
-pub fn response(body: Vec<u8>, request_id: &RequestId) -> Response<Bytes> {
+pub fn response(body: Bytes, request_id: &RequestId) -> Response<Bytes> {
     build(StatusCode::OK, body, request_id)
 }
 
@@ -90,13 +90,13 @@ pub fn error_response(error: &ApiError, request_id: &RequestId) -> Response<Byte
         body["resourceIds"] = error.resource_ids.clone().into();
     }
     let status = StatusCode::from_u16(error.code.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
-    let mut response = build(status, body.to_string().into_bytes(), request_id);
+    let mut response = build(status, body.to_string().into(), request_id);
     response.headers_mut().insert(ERROR_TYPE, HeaderValue::from_static(error.code.name));
     response
 }
 
-fn build(status: StatusCode, body: Vec<u8>, request_id: &RequestId) -> Response<Bytes> {
-    let mut response = Response::new(Bytes::from(body));
+fn build(status: StatusCode, body: Bytes, request_id: &RequestId) -> Response<Bytes> {
+    let mut response = Response::new(body);
     *response.status_mut() = status;
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, CONTENT_TYPE_1_1);

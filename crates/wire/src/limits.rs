@@ -15,3 +15,10 @@ pub const MAX_PAGE_TOKEN_BYTES: usize = 8 * 1024;
 /// How deep a JSON document may nest. ECS's deepest request has nine levels; the parser recurses once per level, so the
 /// bound is what keeps a hostile body from exhausting the stack. It is the parser's own built-in bound.
 pub const MAX_JSON_DEPTH: usize = 128;
+
+/// Parameters of one form. The largest that AWS's query services take name some hundreds of things with a handful of members
+/// each.
+pub const MAX_FORM_PARAMETERS: usize = 4096;
+
+/// How many parts the name of a form's parameter may have: as deep as any shape may be, and a list takes two.
+pub const MAX_FORM_DEPTH: usize = 32;

@@ -4,7 +4,7 @@
 
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use longshore_api::{ApiError, Timestamp};
-use longshore_wire::sigv4::{Credentials, Request, Secret, SecretKeys, SignatureError, Verifier, sign};
+use longshore_wire::sigv4::{Credentials, Request, Secret, SecretKeys, SignatureError, Verifier, scoped_service, sign};
 
 const NOW: Timestamp = Timestamp::from_millis(1_795_330_648_000);
 const BODY: &[u8] = b"{\"cluster\":\"default\"}";
@@ -252,5 +252,44 @@ fn presigned_parts_are_checked() {
         let (code, message) = check(good.replace(from, to));
         assert_eq!(code, "IncompleteSignatureException", "{message}");
         assert!(message.contains(part), "{message}");
+    }
+}
+
+#[test]
+fn a_service_with_a_global_endpoint_takes_its_region_too_and_no_third_one() {
+    let regional = Verifier::new("eu-west-1", "sts");
+    let global = regional.clone().or_global();
+    let passes = |verifier: &Verifier, region: &str| {
+        let sent = signed_by("AKIAROOT", None, region, "sts", NOW, base_headers());
+        let request = Request {
+            method: "POST",
+            path: "/",
+            query: &sent.query,
+            headers: &sent.headers,
+            authority: None,
+            body: &sent.body,
+        };
+        verifier.verify(&request, &OneKey, NOW).is_ok()
+    };
+    assert_eq!(["eu-west-1", "us-east-1", "us-west-2"].map(|region| passes(&regional, region)), [true, false, false]);
+    assert_eq!(["eu-west-1", "us-east-1", "us-west-2"].map(|region| passes(&global, region)), [true, true, false]);
+}
+
+#[test]
+fn a_request_says_which_service_it_is_signed_for_in_either_form() {
+    let service = |query: &str, authorization: Option<&'static str>| {
+        let mut headers = HeaderMap::new();
+        if let Some(authorization) = authorization {
+            headers.insert("authorization", HeaderValue::from_static(authorization));
+        }
+        scoped_service(&Request { method: "POST", path: "/", query, headers: &headers, authority: None, body: b"" })
+    };
+    let header = "AWS4-HMAC-SHA256 Credential=k/20150830/us-east-1/sts/aws4_request, SignedHeaders=host, Signature=0";
+    assert_eq!(service("", Some(header)).as_deref(), Some("sts"));
+    let query = "X-Amz-Credential=k%2F20150830%2Fus-east-1%2Fiam%2Faws4_request";
+    assert_eq!(service(query, None).as_deref(), Some("iam"));
+    assert_eq!(service(query, Some(header)).as_deref(), Some("sts"), "the header wins, as it does when it is verified");
+    for unclear in [Some("Bearer x"), Some("AWS4-HMAC-SHA256 Credential=a/b/c"), Some("Credential=a/b/c//d"), None] {
+        assert_eq!(service("", unclear), None, "{unclear:?}");
     }
 }

@@ -21,6 +21,8 @@ messages! {
         StageUpdate(UpdateMessage) = "StageUpdateMessage",
         /// Asks the agent to become the version it fetched.
         PerformUpdate(UpdateMessage) = "PerformUpdateMessage",
+        /// Asks for what a container printed. Longshore's own: sent to its own agents only.
+        ReadTaskLogs(ReadTaskLogsMessage) = "LongshoreReadTaskLogsMessage",
     }
 }
 
@@ -135,6 +137,27 @@ object! {
         location: String = "location",
         /// SHA-256 of the archive, in hex.
         signature: String = "signature",
+    }
+
+    /// Asks for a page of what a container of the instance printed. It is answered by the signed call SubmitTaskLogs, and by
+    /// nothing on this socket; an agent that cannot answer in time need not.
+    pub struct ReadTaskLogsMessage {
+        /// Names the request in the answer; nobody can guess it.
+        message_id: String = "messageId",
+        /// The instance that is asked.
+        container_instance_arn: String = "containerInstanceArn",
+        /// The task.
+        task_arn: String = "taskArn",
+        /// The container's name in the task definition.
+        container_name: String = "containerName",
+        /// Where the last page ended, as the agent said; then `since` and `tail` do not count.
+        position: Option<String> = "position",
+        /// Nothing that was printed before, in milliseconds.
+        since: Option<i64> = "since",
+        /// Of what is there, so many of the last lines.
+        tail: Option<i64> = "tail",
+        /// How long to wait for something, in milliseconds; 0 answers with what is there.
+        wait: i64 = "wait",
     }
 
     /// The message was accepted.

@@ -127,6 +127,9 @@ pub(crate) struct Work {
     pub(crate) unverified: bool,
     /// Docker was told to stop it, and not asked since whether it did.
     stop_sent: bool,
+    /// Docker went away while it was to start it. A Docker that is killed in the middle of a start knows nothing of the
+    /// process that ran: it is never asked twice.
+    pub(crate) start_unsure: bool,
     /// The container has failed with this reason, and ends once Docker says that it does not run.
     pub(crate) failing: Option<String>,
     /// Exit code of the event stream, should Docker have forgotten the container when it is asked.
@@ -176,6 +179,10 @@ const DOCKER_PAUSE_MAX_MS: i64 = 200_000;
 /// Between attempts to remove a container. Nobody waits for it, and an operator may be looking at it.
 const REMOVE_PAUSE_MS: i64 = 30_000;
 const REMOVE_PAUSE_MAX_MS: i64 = 600_000;
+
+/// Why a container ends that Docker says was never started, and may have been.
+const START_UNSURE: &str = "CannotStartContainerError: Docker went away while it was to start the container; whether it ran is \
+     not known, so it is not started again";
 
 /// The pause after so many attempts to reach Docker.
 pub(crate) fn docker_pause(failures: u32) -> i64 {
@@ -290,7 +297,7 @@ pub(crate) fn image_inspected(
             container.image_digest = image.digest;
             container.known = container.known.max(Status::Pulled);
         }
-        (Err(DockerError::Unavailable(_) | DockerError::Timeout), before) => {
+        (Err(DockerError::Unreached(_) | DockerError::Unavailable(_) | DockerError::Timeout), before) => {
             work.image = before;
             work.pause(now);
         }
@@ -341,7 +348,7 @@ pub(crate) fn created(
             container.known = container.known.max(Status::Created);
         }
         Err(DockerError::NameInUse(_)) => work.inspect_wanted = true,
-        Err(DockerError::Unavailable(_)) => work.pause(now),
+        Err(DockerError::Unreached(_) | DockerError::Unavailable(_)) => work.pause(now),
         Err(DockerError::Timeout) => work.failing = Some(timed_out("created", timeout_ms)),
         Err(DockerError::NotFound(why) | DockerError::Failed(why)) => {
             work.failing = Some(format!("CannotCreateContainerError: {why}"));
@@ -363,9 +370,10 @@ pub(crate) fn started(
             runs(container, now);
             work.inspect_wanted |= container.bindings.is_none();
         }
-        Err(DockerError::Unavailable(_)) => {
+        Err(why @ (DockerError::Unreached(_) | DockerError::Unavailable(_))) => {
             work.pause(now);
             work.inspect_wanted = true;
+            work.start_unsure |= matches!(why, DockerError::Unavailable(_));
         }
         Err(DockerError::Timeout) => work.failing = Some(timed_out("started", timeout_ms)),
         Err(DockerError::NotFound(why) | DockerError::NameInUse(why) | DockerError::Failed(why)) => {
@@ -409,7 +417,7 @@ pub(crate) fn removed(
     };
     work.retry_at = Some(now.plus_millis(backoff(REMOVE_PAUSE_MS, REMOVE_PAUSE_MAX_MS, work.failures)));
     work.failures = work.failures.saturating_add(1);
-    work.stop_first = !matches!(why, DockerError::Unavailable(_));
+    work.stop_first = !matches!(why, DockerError::Unreached(_) | DockerError::Unavailable(_));
     (work.failures == 1).then(|| format!("it cannot be removed yet, this is tried again: {why}"))
 }
 
@@ -448,6 +456,8 @@ pub(crate) fn inspected(
             container.known = container.known.max(Status::Created);
             if stopping || work.failing.is_some() {
                 end(container, work, now, None, None);
+            } else if work.start_unsure {
+                work.failing = Some(START_UNSURE.to_owned());
             }
         }
         RunState::Running => {

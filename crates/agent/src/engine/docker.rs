@@ -15,6 +15,7 @@ use std::collections::BTreeMap;
 use std::future::Future;
 use std::time::Duration;
 
+use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
@@ -56,6 +57,8 @@ pub(crate) enum DockerError {
     /// The Engine cannot be reached, or hung up.
     #[error("the Docker Engine at {endpoint} cannot be reached: {cause}")]
     Unavailable {
+        /// Whether it was asked to do what the call says: then it may have done it.
+        asked: bool,
         /// Where we tried.
         endpoint: String,
         /// What the system said.
@@ -127,6 +130,8 @@ pub(crate) struct Container {
     pub(crate) ports: Vec<PublishedPort>,
     /// Absent without a health check.
     pub(crate) health: Option<Health>,
+    /// It has a terminal: its two output streams are one.
+    pub(crate) tty: bool,
 }
 
 /// What the health check says.
@@ -185,6 +190,20 @@ pub(crate) struct PublishedPort {
     pub(crate) host_ip: String,
     pub(crate) host_port: u16,
 }
+
+/// Which part of a container's output to read.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct LogQuery {
+    /// Nothing before this time: seconds and nanoseconds since the epoch.
+    pub(crate) since: Option<(i64, u32)>,
+    /// Of what is there, so many of the last lines.
+    pub(crate) tail: Option<i64>,
+    /// Go on with what is printed from now on, until the container stops.
+    pub(crate) follow: bool,
+}
+
+/// A container's output as the Engine streams it, each entry with its time. Nobody reads ahead of whoever holds this.
+pub(crate) type LogChunks = mpsc::Receiver<Result<Bytes, DockerError>>;
 
 /// Something happened to one of our containers.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -252,6 +271,9 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// All containers, running or not, that carry all these labels (`key` or `key=value`).
     fn list(&self, labels: &[&str]) -> impl Future<Output = Result<Vec<Listed>, DockerError>> + Send;
 
+    /// What a container printed, as far as its log driver gives it back.
+    fn logs(&self, id: &str, query: &LogQuery) -> impl Future<Output = Result<LogChunks, DockerError>> + Send;
+
     /// Events of containers that carry [`LABEL_INSTANCE`], from now on. The channel closes when the stream ends;
     /// whoever listens then subscribes anew and looks at everything, for what happened in between is not told.
     fn events(&self) -> impl Future<Output = Result<mpsc::Receiver<ContainerEvent>, DockerError>> + Send;
@@ -278,5 +300,13 @@ impl DockerError {
     /// Whether the same call may work when the Engine is back.
     pub(crate) fn is_transient(&self) -> bool {
         matches!(self, Self::Unavailable { .. })
+    }
+
+    /// The error of something that comes before the call itself.
+    fn before_asking(self) -> Self {
+        match self {
+            Self::Unavailable { endpoint, cause, .. } => Self::Unavailable { asked: false, endpoint, cause },
+            other => other,
+        }
     }
 }

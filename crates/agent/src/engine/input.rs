@@ -152,7 +152,9 @@ pub enum PullError {
 /// Why Docker did not do what it was asked.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DockerError {
-    /// Docker cannot be reached; whether it did it is unknown.
+    /// Docker cannot be reached: it was not asked.
+    Unreached(String),
+    /// Docker was asked and went away; whether it did it is unknown.
     Unavailable(String),
     /// No answer in time; whether it did it is unknown.
     Timeout,
@@ -167,7 +169,7 @@ pub enum DockerError {
 impl std::fmt::Display for DockerError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
-            Self::Unavailable(why) => write!(f, "Docker cannot be reached: {why}"),
+            Self::Unreached(why) | Self::Unavailable(why) => write!(f, "Docker cannot be reached: {why}"),
             Self::Timeout => f.write_str("Docker did not answer in time"),
             Self::NotFound(why) | Self::NameInUse(why) | Self::Failed(why) => f.write_str(why),
         }

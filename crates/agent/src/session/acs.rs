@@ -9,7 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
-use longshore_agent_protocol::acs::{AgentMessage, HeartbeatAckRequest, NackRequest, ServerMessage, UpdateMessage};
+use longshore_agent_protocol::acs::{
+    AgentMessage, HeartbeatAckRequest, NackRequest, ReadTaskLogsMessage, ServerMessage, UpdateMessage,
+};
 use longshore_client::{Client, Stream};
 use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, sleep_until, timeout};
@@ -99,6 +101,8 @@ pub(crate) struct Context {
     pub(crate) current: Arc<CurrentSession>,
     /// Rung at each heartbeat: time to look after one's own health.
     pub(crate) heartbeat: Arc<Notify>,
+    /// Requests for what containers printed.
+    pub(crate) logs: mpsc::Sender<ReadTaskLogsMessage>,
     pub(crate) timing: Timing,
 }
 
@@ -299,6 +303,13 @@ async fn take(
             context.heartbeat.notify_one();
             AgentMessage::HeartbeatAck(HeartbeatAckRequest { message_id: heartbeat.message_id })
         }
+        ServerMessage::ReadTaskLogs(request) => {
+            // It is no order: one that finds no room is not answered, and whoever wants to know asks again.
+            if context.logs.try_send(request).is_err() {
+                debug!("too many requests for logs are waiting; one was dropped");
+            }
+            return None;
+        }
         ServerMessage::StageUpdate(update) | ServerMessage::PerformUpdate(update) => {
             AgentMessage::Nack(no_updates(context, update))
         }
@@ -365,6 +376,7 @@ mod tests {
         events: mpsc::Receiver<Event>,
         current: Arc<CurrentSession>,
         heartbeat: Arc<Notify>,
+        logs: mpsc::Receiver<ReadTaskLogsMessage>,
         task: JoinHandle<()>,
     }
 
@@ -389,6 +401,7 @@ mod tests {
         let (sender, events) = mpsc::channel(16);
         let current = Arc::new(CurrentSession::default());
         let heartbeat = Arc::new(Notify::new());
+        let (log_requests, logs) = mpsc::channel(1);
         let context = Context {
             endpoints: Arc::new(Endpoints::new(api.clone(), identity.clone())),
             identity,
@@ -396,9 +409,10 @@ mod tests {
             events: sender,
             current: current.clone(),
             heartbeat: heartbeat.clone(),
+            logs: log_requests,
             timing,
         };
-        Agent { events, current, heartbeat, task: tokio::spawn(run(context)) }
+        Agent { events, current, heartbeat, logs, task: tokio::spawn(run(context)) }
     }
 
     async fn opened(agent: &mut Agent) -> mpsc::Sender<AgentMessage> {
@@ -484,6 +498,21 @@ mod tests {
             panic!("updates are not refused");
         };
         assert_eq!((nack.message_id.as_str(), nack.cluster.as_str()), ("u", "C"));
+    }
+
+    #[tokio::test]
+    async fn requests_for_logs_pass_the_engine_by_and_never_hold_the_session_up() {
+        let mut server = FakeServer::with_endpoints().await;
+        let mut agent = start(&server, fast());
+        let mut session = server.session("/acs/").await;
+        opened(&mut agent).await;
+        for id in ["one", "two", "three"] {
+            let request = ReadTaskLogsMessage { message_id: id.into(), ..ReadTaskLogsMessage::default() };
+            session.send(&ServerMessage::ReadTaskLogs(request)).await;
+        }
+        answers_heartbeat(&mut session).await;
+        assert_eq!(agent.logs.recv().await.unwrap().message_id, "one");
+        assert!(agent.logs.try_recv().is_err() && agent.events.try_recv().is_err());
     }
 
     #[tokio::test]

@@ -11,7 +11,8 @@ pub(super) fn error(error: docker::DockerError) -> DockerError {
     match error {
         docker::DockerError::NotFound(message) => DockerError::NotFound(message),
         docker::DockerError::Timeout { .. } => DockerError::Timeout,
-        docker::DockerError::Unavailable { cause, .. } => DockerError::Unavailable(cause),
+        docker::DockerError::Unavailable { asked: false, cause, .. } => DockerError::Unreached(cause),
+        docker::DockerError::Unavailable { asked: true, cause, .. } => DockerError::Unavailable(cause),
         docker::DockerError::Conflict(message) | docker::DockerError::Refused { message, .. } => {
             DockerError::Failed(from_daemon(&message))
         }

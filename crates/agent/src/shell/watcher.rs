@@ -88,6 +88,7 @@ async fn listen<D: Docker>(
             event = events.recv() => match event {
                 Some(event) => forward(listeners, event),
                 None => return Err(DockerError::Unavailable {
+                    asked: true,
                     endpoint: "its event stream".into(),
                     cause: "the stream ended".into(),
                 }),

@@ -4,6 +4,10 @@
 //! form. A client makes a request's body with `to_json` and reads the answer with `from_json`; the server comes in by
 //! [`Request::decode`], as it does for [`crate::ecs`].
 
+pub mod error;
+mod logs;
+mod look;
+mod placement;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -13,6 +17,22 @@ use serde_json::Value;
 
 use crate::shape::{self, Shape, Violation, ViolationKind};
 
+use logs::{GET_TASK_LOGS, SUBMIT_TASK_LOGS};
+pub use logs::{
+    GetTaskLogsRequest, GetTaskLogsResponse, LogEntry, LogFailure, LogFailureReason, LogStream, SubmitTaskLogsRequest,
+    SubmitTaskLogsResponse, TAIL, WAIT_SECONDS,
+};
+use look::{DESCRIBE_SERVER, FIND_TASKS};
+pub use look::{DescribeServerRequest, DescribeServerResponse, FindTasksRequest, FindTasksResponse};
+use placement::EXPLAIN_PLACEMENT;
+pub use placement::{
+    Amount, COUNT, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute,
+    PlacementRefusal, RefusalCount, TaskNeeds,
+};
+use shapes::{
+    CREATE_JOIN_TOKEN, JOIN_CONTAINER_INSTANCE, LIST_INSTANCE_IDENTITIES, LIST_JOIN_TOKENS, RELEASE_MASS_LOSS_BRAKE,
+    REVOKE_INSTANCE_IDENTITY, REVOKE_JOIN_TOKEN,
+};
 pub use shapes::{EXPIRES_IN_SECONDS, INSTANCES, USES};
 pub use types::{
     ContainerInstanceState, CreateJoinTokenRequest, CreateJoinTokenResponse, Identity, InstanceIdentity,
@@ -56,7 +76,7 @@ macro_rules! operations {
 
             /// The shape of its request.
             pub fn input(self) -> &'static Shape {
-                match self { $(Self::$name => &shapes::$shape,)+ }
+                match self { $(Self::$name => &$shape,)+ }
             }
         }
 
@@ -130,4 +150,14 @@ operations! {
     ),
     /// Says that a cluster's vanished instances are gone for good: they are evicted now.
     ReleaseMassLossBrake(ReleaseMassLossBrakeRequest => ReleaseMassLossBrakeResponse, RELEASE_MASS_LOSS_BRAKE),
+    /// Says what the server is.
+    DescribeServer(DescribeServerRequest => DescribeServerResponse, DESCRIBE_SERVER),
+    /// Finds tasks by the first characters of their ids.
+    FindTasks(FindTasksRequest => FindTasksResponse, FIND_TASKS),
+    /// Says where a task could run, and everything that stands in its way elsewhere.
+    ExplainPlacement(ExplainPlacementRequest => ExplainPlacementResponse, EXPLAIN_PLACEMENT),
+    /// Reads what a container of a task printed, through the agent that has it.
+    GetTaskLogs(GetTaskLogsRequest => GetTaskLogsResponse, GET_TASK_LOGS),
+    /// An agent's answer to the request above.
+    SubmitTaskLogs(SubmitTaskLogsRequest => SubmitTaskLogsResponse, SUBMIT_TASK_LOGS),
 }

@@ -13,17 +13,17 @@ pub const INSTANCES: RangeInclusive<i32> = 1..=256;
 
 /// As long as ECS lets a client token be; ids and names are shorter than an ARN, which has its own rules.
 const CLIENT_TOKEN: Limits = Limits { min: Some(1), max: Some(64) };
-const NAME: Limits = Limits { min: Some(1), max: Some(2_048) };
+pub(super) const NAME: Limits = Limits { min: Some(1), max: Some(2_048) };
 const PAGE: Limits = Limits { min: Some(1), max: Some(100) };
 
-static STRING: Shape = Shape::new("String", Kind::String(Pattern::Any));
-static INTEGER: Shape = Shape::new("Integer", Kind::Integer);
+pub(super) static STRING: Shape = Shape::new("String", Kind::String(Pattern::Any));
+pub(super) static INTEGER: Shape = Shape::new("Integer", Kind::Integer);
 
-const fn within(range: RangeInclusive<i32>) -> Limits {
+pub(super) const fn within(range: RangeInclusive<i32>) -> Limits {
     Limits { min: Some(*range.start() as i64), max: Some(*range.end() as i64) }
 }
 
-const fn request(name: &'static str, members: &'static [Member]) -> Shape {
+pub(super) const fn request(name: &'static str, members: &'static [Member]) -> Shape {
     Shape::new(name, Kind::Structure { members, union: false })
 }
 

@@ -24,7 +24,7 @@ fn names_lead_back_and_are_none_of_ecs() {
 
 #[test]
 fn what_a_client_writes_the_server_reads() {
-    let requests: [Request; 7] = [
+    let requests: [Request; 12] = [
         CreateJoinTokenRequest { cluster: Some("prod".to_owned()), uses: Some(2), expires_in_seconds: None }.into(),
         ListJoinTokensRequest { max_results: Some(5), next_token: Some("x".to_owned()) }.into(),
         RevokeJoinTokenRequest { token_id: "LSTK".to_owned() }.into(),
@@ -32,6 +32,24 @@ fn what_a_client_writes_the_server_reads() {
         ListInstanceIdentitiesRequest::default().into(),
         RevokeInstanceIdentityRequest { access_key_id: Some("LSIN".to_owned()), container_instance: None }.into(),
         ReleaseMassLossBrakeRequest { cluster: "default".to_owned() }.into(),
+        DescribeServerRequest {}.into(),
+        FindTasksRequest { cluster: None, id_prefix: "01a2".to_owned() }.into(),
+        ExplainPlacementRequest { cluster: None, count: Some(3), task_definition: "web:1".to_owned() }.into(),
+        GetTaskLogsRequest {
+            since: Some(Timestamp::from_millis(1_500)),
+            tail: Some(0),
+            task: "01a2".to_owned(),
+            wait_seconds: Some(10),
+            ..GetTaskLogsRequest::default()
+        }
+        .into(),
+        SubmitTaskLogsRequest {
+            entries: vec![LogEntry { data: "aGkK".to_owned(), stream: LogStream::Stderr, time: "t".to_owned() }],
+            failure: Some(LogFailure { message: "no".to_owned(), reason: LogFailureReason::NoContainer }),
+            request_id: "r".to_owned(),
+            ..SubmitTaskLogsRequest::default()
+        }
+        .into(),
     ];
     for request in requests {
         let value = serde_json::from_slice(&request.to_json()).expect("JSON");
@@ -42,7 +60,8 @@ fn what_a_client_writes_the_server_reads() {
 #[test]
 fn what_is_wrong_is_named() {
     use Operation::{
-        CreateJoinToken, JoinContainerInstance, ListJoinTokens, ReleaseMassLossBrake, RevokeInstanceIdentity,
+        CreateJoinToken, ExplainPlacement, FindTasks, GetTaskLogs, JoinContainerInstance, ListJoinTokens,
+        ReleaseMassLossBrake, RevokeInstanceIdentity, SubmitTaskLogs,
     };
     let cases = [
         (CreateJoinToken, json!({"uses": 0}), "uses must be between 1 and 10000, but was 0."),
@@ -68,6 +87,11 @@ fn what_is_wrong_is_named() {
             "The request must have exactly one member, but has 2.",
         ),
         (ReleaseMassLossBrake, json!({}), "cluster is required and must not be null."),
+        (FindTasks, json!({"idPrefix": ""}), "IdPrefix cannot be empty."),
+        (ExplainPlacement, json!({"taskDefinition": "x", "count": 0}), "count must be between 1 and 10000, but was 0."),
+        (GetTaskLogs, json!({"task": "x", "waitSeconds": 11}), "waitSeconds must be between 0 and 10, but was 11."),
+        (GetTaskLogs, json!({"task": "x", "tail": -1}), "tail must be between 0 and 1000000, but was -1."),
+        (SubmitTaskLogs, json!({"entries": [], "end": true}), "requestId is required and must not be null."),
     ];
     for (operation, value, message) in cases {
         assert_eq!(refused(operation, &value), ("InvalidParameterException", message.to_owned()), "{value}");

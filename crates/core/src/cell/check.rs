@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::Arc;
 
 use super::Cell;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
@@ -10,6 +11,7 @@ use crate::placement::pool::{PortBook, Slot, ports_held};
 use crate::read::Counters;
 use crate::resources::HostPort;
 use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::task_definition::Deletions;
 
 /// An invariant that does not hold. A bug, or a damaged store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -55,9 +57,42 @@ impl Cell {
             ensure(*known == expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
         }
         ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
+        self.check_indexes()?;
+        self.check_clusters()?;
         self.check_pool(&held)?;
         self.check_instances()?;
         self.check_identities()
+    }
+
+    /// A default strategy goes by capacity providers of its own cluster.
+    fn check_clusters(&self) -> Result<(), Violation> {
+        for cluster in self.tables.view().clusters.values() {
+            let known = |name: &str| cluster.capacity_providers.iter().any(|provider| **provider == *name);
+            let strangers = cluster.default_strategy.iter().filter(|item| !known(&item.capacity_provider)).count();
+            ensure(strangers == 0, || format!("the strategy of {} names {strangers} unknown providers", cluster.name))?;
+        }
+        Ok(())
+    }
+
+    /// What listings and deletions go by is a recount.
+    fn check_indexes(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let mut deletions = Deletions::default();
+        for task in view.tasks.values() {
+            deletions.task_changed(None, Some(task));
+            let defined = view.definitions.contains_key(&task.definition);
+            ensure(defined, || format!("{:?} has no definition any more", task.key))?;
+        }
+        let mut listed = BTreeSet::new();
+        for known in view.definitions.values() {
+            deletions.definition_changed(&known.record.key, Some(&known.record));
+            listed.extend(known.record.listed());
+        }
+        let tasks = view.tasks.values().map(Arc::as_ref);
+        ensure(view.task_index.holds_exactly(tasks), || "the index of tasks differs from a recount".to_owned())?;
+        let same = listed.iter().eq(view.definitions_by_status.iter());
+        ensure(same, || "the index of definitions differs from a recount".to_owned())?;
+        ensure(deletions == *self.tables.deletions(), || "deletions under way differ from a recount".to_owned())
     }
 
     /// No token let in more machines than it may, no machine has more instances than it may, and every index is a recount.

@@ -6,7 +6,7 @@ use longshore_api::error::ACCESS_DENIED_EXCEPTION;
 use longshore_api::{ApiError, admin};
 
 use crate::entity::Identity;
-use crate::ids::InstanceKey;
+use crate::ids::{InstanceKey, TaskKey};
 use crate::names;
 use crate::principal::{Principal, Role};
 use crate::read::ReadModel;
@@ -73,11 +73,13 @@ impl ReadModel {
         request: &'a admin::Request,
     ) -> Result<Authorised<'a, admin::Request>, ApiError> {
         let joins = matches!(request, admin::Request::JoinContainerInstance(_));
+        // Whether the instance that was asked is this key's is looked at where the answer is taken.
+        let gives_logs = matches!(request, admin::Request::SubmitTaskLogs(_));
         let allowed = match principal.role {
             // Only a token says for which cluster.
             Role::Owner => !joins,
             Role::JoinToken => joins,
-            Role::Instance => false,
+            Role::Instance => gives_logs,
         };
         match allowed {
             true => Ok(Authorised { principal, request }),
@@ -99,6 +101,7 @@ impl ReadModel {
             Request::UpdateContainerInstancesState(request) => {
                 self.foreign(identity, request.cluster.as_deref(), &request.container_instances)
             }
+            Request::ListTagsForResource(request) => Ok(self.foreign_resource(identity, &request.resource_arn)),
             // The reports name tasks by ARN; that a task's instance was registered by this key is checked where the task is
             // looked up, for every kind of key.
             Request::SubmitTaskStateChange(request) => self.foreign_report(identity, request.cluster.as_deref()),
@@ -106,6 +109,23 @@ impl ReadModel {
             Request::SubmitAttachmentStateChanges(request) => self.foreign_report(identity, request.cluster.as_deref()),
             _ => Ok(Some(ANYTHING.to_owned())),
         }
+    }
+
+    /// The resource, if it is neither one of the identity's instances nor a task on one: of these, containers can ask their agent
+    /// for the tags.
+    fn foreign_resource(&self, identity: &Identity, arn: &str) -> Option<String> {
+        let cluster = |name: &str| Some(self.clusters.get(name).filter(|_| *name == *identity.cluster)?.id);
+        let instance = match (names::instance_arn_parts(&self.config, arn), names::task_arn_parts(&self.config, arn)) {
+            (Some((name, id)), _) => cluster(&name).map(|cluster| InstanceKey { cluster, id }),
+            (None, Some((name, id))) => {
+                let task = cluster(&name).and_then(|cluster| self.tasks.get(&TaskKey { cluster, id }));
+                task.map(|task| task.home())
+            }
+            (None, None) => None,
+        };
+        let known = instance.and_then(|key| self.instances.get(&key));
+        let own = known.is_some_and(|known| known.principal == identity.access_key_id);
+        (!own).then(|| arn.to_owned())
     }
 
     fn foreign_report(&self, identity: &Identity, cluster: Option<&str>) -> Result<Option<String>, ApiError> {

@@ -20,6 +20,8 @@ use crate::cell::Turn;
 use crate::entity::EntityKey;
 use crate::entropy::Entropy;
 use crate::limits;
+use crate::look;
+use crate::placement::explain;
 use crate::read::ReadModel;
 use crate::tables::Tables;
 
@@ -53,7 +55,7 @@ impl From<admin::Response> for Answer {
 /// Every operation of the administration that changes something.
 pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::Request>) -> Result<Answer, ApiError> {
     match authorised.request() {
-        admin::Request::CreateJoinToken(request) => token::create(turn, request),
+        admin::Request::CreateJoinToken(request) => token::create(turn, authorised.principal(), request),
         admin::Request::RevokeJoinToken(request) => token::revoke(turn, request),
         admin::Request::JoinContainerInstance(request) => {
             instance_identity::join(turn, authorised.principal(), request)
@@ -64,6 +66,14 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         admin::Request::ListJoinTokens(request) => Ok(token::list(turn.tables.view(), request)?.into()),
         admin::Request::ListInstanceIdentities(request) => {
             Ok(instance_identity::list(turn.tables.view(), request)?.into())
+        }
+        admin::Request::DescribeServer(_)
+        | admin::Request::FindTasks(_)
+        | admin::Request::ExplainPlacement(_)
+        | admin::Request::GetTaskLogs(_)
+        | admin::Request::SubmitTaskLogs(_) => {
+            let answer = turn.tables.view().answer_admin(authorised);
+            answer.unwrap_or_else(|| Err(elsewhere(authorised.request().operation()))).map(Answer::Complete)
         }
     }
 }
@@ -77,13 +87,23 @@ impl ReadModel {
         match authorised.request() {
             admin::Request::ListJoinTokens(request) => Some(token::list(self, request)),
             admin::Request::ListInstanceIdentities(request) => Some(instance_identity::list(self, request)),
-            admin::Request::CreateJoinToken(_)
+            admin::Request::DescribeServer(_) => Some(Ok(look::describe_server(self).into())),
+            admin::Request::FindTasks(request) => Some(look::find_tasks(self, request).map(Into::into)),
+            admin::Request::ExplainPlacement(request) => Some(explain::explain(self, request).map(Into::into)),
+            admin::Request::GetTaskLogs(_)
+            | admin::Request::SubmitTaskLogs(_)
+            | admin::Request::CreateJoinToken(_)
             | admin::Request::RevokeJoinToken(_)
             | admin::Request::JoinContainerInstance(_)
             | admin::Request::RevokeInstanceIdentity(_)
             | admin::Request::ReleaseMassLossBrake(_) => None,
         }
     }
+}
+
+/// What containers print passes the cell by.
+fn elsewhere(operation: admin::Operation) -> ApiError {
+    ApiError::server(format!("{} is carried out by the server around the cell.", operation.name()))
 }
 
 /// Forgets tokens that ended, and revoked identities of which no container instance is left, when they were shown for long

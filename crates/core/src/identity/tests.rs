@@ -256,7 +256,7 @@ fn a_key_reaches_its_own_instances_and_no_others() {
 }
 
 /// What an agent calls. Every other operation, whatever ECS has or will have, is not for its key.
-const OF_AGENTS: [Operation; 7] = [
+const OF_AGENTS: [Operation; 8] = [
     Operation::RegisterContainerInstance,
     Operation::DiscoverPollEndpoint,
     Operation::SubmitTaskStateChange,
@@ -264,6 +264,7 @@ const OF_AGENTS: [Operation; 7] = [
     Operation::SubmitAttachmentStateChanges,
     Operation::UpdateContainerInstancesState,
     Operation::DescribeContainerInstances,
+    Operation::ListTagsForResource,
 ];
 
 #[test]
@@ -292,7 +293,8 @@ fn every_other_operation_is_denied_to_a_machine_and_every_one_to_a_token() {
     for operation in Admin::ALL {
         let request = any_admin(*operation);
         let joins = *operation == Admin::JoinContainerInstance;
-        for (principal, allowed) in [(&owner(), !joins), (&holder(&token), joins), (&machine, false)] {
+        let gives_logs = *operation == Admin::SubmitTaskLogs;
+        for (principal, allowed) in [(&owner(), !joins), (&holder(&token), joins), (&machine, gives_logs)] {
             let decided = view.authorise_admin(principal, &request).map(|_| ()).map_err(code);
             let expected = if allowed { Ok(()) } else { Err("AccessDeniedException".to_owned()) };
             assert_eq!(decided, expected, "{operation:?} for {}", principal.arn);
@@ -326,6 +328,9 @@ fn any(operation: Operation, own: &str) -> Request {
     if OF_AGENTS.contains(&operation) && document.get("containerInstances").is_some() {
         document["containerInstances"] = json!([own]);
     }
+    if operation == Operation::ListTagsForResource {
+        document["resourceArn"] = json!(own);
+    }
     crate::fixture::request(operation, &document)
 }
 
@@ -335,7 +340,13 @@ fn any_admin(operation: Admin) -> admin::Request {
         Admin::JoinContainerInstance => json!({"clientToken": "x"}),
         Admin::RevokeInstanceIdentity => json!({"accessKeyId": "x"}),
         Admin::ReleaseMassLossBrake => json!({"cluster": "default"}),
-        Admin::CreateJoinToken | Admin::ListJoinTokens | Admin::ListInstanceIdentities => json!({}),
+        Admin::FindTasks => json!({"idPrefix": "0"}),
+        Admin::ExplainPlacement => json!({"taskDefinition": "x"}),
+        Admin::GetTaskLogs => json!({"task": "x"}),
+        Admin::SubmitTaskLogs => json!({"requestId": "x", "entries": [], "end": true}),
+        Admin::CreateJoinToken | Admin::ListJoinTokens | Admin::ListInstanceIdentities | Admin::DescribeServer => {
+            json!({})
+        }
     };
     admin::Request::decode(operation, &document).expect("a request")
 }
@@ -494,6 +505,29 @@ fn a_tasks_report_comes_from_its_own_machine_only() {
     assert_eq!(code(elsewhere), "AccessDeniedException");
     lab.ask(&mine, Operation::SubmitTaskStateChange, &report("default")).expect("its own");
     assert_eq!(lab.describe(&task)["lastStatus"], "RUNNING");
+}
+
+#[test]
+fn a_key_sees_the_tags_of_its_own_instances_and_their_tasks_only() {
+    let mut lab = Lab::new();
+    let (mine, theirs) = (lab.machine(1), lab.machine(1));
+    let arn = lab.register_as(&mine, "one").expect("registered");
+    lab.open_as(&mine, &arn).expect("opened");
+    lab.ok(0, Operation::RegisterTaskDefinition, &definition("web", 10, 10, &[]));
+    let task = lab.run("web");
+    let cluster = lab.cell.config().cluster_arn("default");
+    let unknown = task.replace(&task[task.len() - 4..], "0000");
+    for named in [&arn, &task] {
+        let request = json!({"resourceArn": named});
+        assert_eq!(lab.ask(&mine, Operation::ListTagsForResource, &request).expect("its own")["tags"], json!([]));
+        let denied = lab.ask(&theirs, Operation::ListTagsForResource, &request).expect_err("not its own");
+        assert_eq!(code(denied), "AccessDeniedException");
+    }
+    for foreign in [&cluster, &unknown, &"web".to_owned()] {
+        let request = json!({"resourceArn": foreign});
+        let denied = lab.ask(&mine, Operation::ListTagsForResource, &request).expect_err("nobody's");
+        assert_eq!(code(denied), "AccessDeniedException");
+    }
 }
 
 #[test]

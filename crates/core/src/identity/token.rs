@@ -12,6 +12,7 @@ use crate::cluster;
 use crate::entity::{Entity, JoinToken};
 use crate::limits;
 use crate::names::{self, DEFAULT_CLUSTER};
+use crate::principal::Principal;
 use crate::read::{Page, ReadModel, page};
 
 /// Begins the id of every join token.
@@ -20,8 +21,12 @@ const PREFIX: &str = "LSTK";
 const DEFAULT_LIFE_SECONDS: i32 = 3_600;
 
 /// CreateJoinToken.
-pub(super) fn create(turn: &mut Turn<'_>, request: &admin::CreateJoinTokenRequest) -> Result<Answer, ApiError> {
-    let cluster = cluster_of(turn, request.cluster.as_deref())?;
+pub(super) fn create(
+    turn: &mut Turn<'_>,
+    principal: &Principal,
+    request: &admin::CreateJoinTokenRequest,
+) -> Result<Answer, ApiError> {
+    let cluster = cluster_of(turn, principal, request.cluster.as_deref())?;
     if turn.tables.view().join_tokens.len() >= limits::JOIN_TOKENS {
         return Err(ApiError::new(
             error::LIMIT_EXCEEDED_EXCEPTION,
@@ -43,7 +48,7 @@ pub(super) fn create(turn: &mut Turn<'_>, request: &admin::CreateJoinTokenReques
 }
 
 /// The cluster that a token is asked for. The default one is made on first use: who sets up a first machine has none yet.
-fn cluster_of(turn: &mut Turn<'_>, given: Option<&str>) -> Result<Arc<str>, ApiError> {
+fn cluster_of(turn: &mut Turn<'_>, principal: &Principal, given: Option<&str>) -> Result<Arc<str>, ApiError> {
     match turn.tables.view().cluster(given) {
         Ok(cluster) => return Ok(cluster.name.clone()),
         Err(refused) => match names::cluster(turn.config, given)? {
@@ -51,7 +56,7 @@ fn cluster_of(turn: &mut Turn<'_>, given: Option<&str>) -> Result<Arc<str>, ApiE
             _ => return Err(refused),
         },
     }
-    cluster::create(turn, &types::CreateClusterRequest::default())?;
+    cluster::create::create(turn, principal, &types::CreateClusterRequest::default())?;
     Ok(DEFAULT_CLUSTER.into())
 }
 

@@ -12,7 +12,7 @@ use crate::cell::{CloseReason, Turn};
 use crate::decision::Decision;
 use crate::entity::{Cluster, Entity, EntityKey, Instance};
 use crate::ids::InstanceKey;
-use crate::instance::describe::document;
+use crate::instance::describe::{Include, document};
 use crate::instance::{InstanceStatus, ending, session};
 use crate::limits;
 use crate::names;
@@ -37,7 +37,7 @@ pub(crate) fn deregister(
     }
     let instance = turn.tables.view().instances.get(&key).cloned().unwrap_or(instance);
     let usage = turn.tables.usage(key);
-    let container_instance = Some(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), true));
+    let container_instance = Some(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), Include::TAGS));
     Ok(types::DeregisterContainerInstanceResponse { container_instance }.into())
 }
 

@@ -6,12 +6,13 @@ use longshore_api::{ApiError, admin};
 use crate::cluster::missing;
 use crate::entity::{Cluster, Instance};
 use crate::ids::{InstanceId, InstanceKey};
+use crate::instance::filter::{self, Candidate};
+use crate::instance::health;
 use crate::limits;
 use crate::names;
 use crate::placement::pool::HOST_ID;
 use crate::read::{Page, ReadModel, Usage, bad_token, page};
 use crate::resources::{HostPort, Protocol};
-use crate::unsupported::refuse;
 
 /// DescribeContainerInstances.
 pub(crate) fn describe(
@@ -27,15 +28,16 @@ pub(crate) fn describe(
         }));
     }
     let include = request.include.as_deref().unwrap_or_default();
-    let health = types::ContainerInstanceField::ContainerInstanceHealth;
-    refuse("DescribeContainerInstances", &[("include CONTAINER_INSTANCE_HEALTH", include.contains(&health))])?;
-    let with_tags = include.contains(&types::ContainerInstanceField::Tags);
+    let include = Include {
+        tags: include.contains(&types::ContainerInstanceField::Tags),
+        health: include.contains(&types::ContainerInstanceField::ContainerInstanceHealth),
+    };
     let mut found = Vec::new();
     let mut failures = Vec::new();
     for given in given {
         let id = names::instance(&view.config, cluster, given)?;
         match id.and_then(|id| view.instances.get(&InstanceKey { cluster: cluster.id, id })) {
-            Some(instance) => found.push(document(view, cluster, instance, view.usage.get(&instance.key), with_tags)),
+            Some(instance) => found.push(document(view, cluster, instance, view.usage.get(&instance.key), include)),
             None => failures.push(missing(match given.starts_with("arn:") {
                 true => given.clone(),
                 false => view.config.scope.container_instance(&cluster.name, given),
@@ -48,9 +50,8 @@ pub(crate) fn describe(
 
 /// ListContainerInstances, in the order of registration.
 pub(crate) fn list(view: &ReadModel, request: &types::ListContainerInstancesRequest) -> Result<Response, ApiError> {
-    let filter = request.filter.as_deref().is_some_and(|filter| !filter.is_empty());
-    refuse("ListContainerInstances", &[("filter", filter)])?;
     let cluster = view.cluster(request.cluster.as_deref())?;
+    let query = filter::compile(request.filter.as_deref())?;
     let after = match request.next_token.as_deref() {
         None => InstanceId(0),
         Some(token) => token.parse().map_err(|_| bad_token())?,
@@ -58,10 +59,26 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListContainerInstancesRequ
     let from = InstanceKey { cluster: cluster.id, id: InstanceId(after.0.saturating_add(1)) };
     let to = InstanceKey { cluster: cluster.id, id: InstanceId(u128::MAX) };
     let listed = view.instances.range(from..=to).filter(|(_, instance)| instance.status.is_listed(request.status));
-    let ids = listed.map(|(key, _)| key.id);
+    let meant = |instance: &Instance| match &query {
+        Some(query) => query.matches(&Candidate::new(view, instance)),
+        None => true,
+    };
+    let ids = listed.filter(|(_, instance)| meant(instance)).map(|(key, _)| key.id);
     let Page { items, next } = page(ids, request.max_results, InstanceId::to_string);
     let arns = items.into_iter().map(|id| view.config.instance_arn(&cluster.name, id)).collect();
     Ok(types::ListContainerInstancesResponse { container_instance_arns: Some(arns), next_token: next }.into())
+}
+
+/// What an answer shows beyond what it always does.
+#[derive(Clone, Copy)]
+pub(crate) struct Include {
+    pub(crate) tags: bool,
+    pub(crate) health: bool,
+}
+
+impl Include {
+    /// What operations that change an instance answer.
+    pub(crate) const TAGS: Self = Self { tags: true, health: false };
 }
 
 /// The instance as the API shows it, with what is used of it; nothing is when that is not known.
@@ -70,13 +87,14 @@ pub(crate) fn document(
     cluster: &Cluster,
     instance: &Instance,
     usage: Option<&Usage>,
-    with_tags: bool,
+    include: Include,
 ) -> types::ContainerInstance {
     let unused = unused(instance);
     let usage = usage.unwrap_or(&unused);
     let count = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
     types::ContainerInstance {
         container_instance_arn: Some(view.config.instance_arn(&cluster.name, instance.key.id)),
+        ec2_instance_id: instance.ec2_instance_id.as_deref().map(str::to_owned),
         version: Some(instance.version),
         version_info: Some(instance.version_info.clone().unwrap_or_default()),
         registered_resources: Some(resources(
@@ -92,7 +110,8 @@ pub(crate) fn document(
         attributes: Some(instance.attributes.iter().map(attribute).collect()),
         registered_at: Some(instance.registered_at),
         attachments: Some(Vec::new()),
-        tags: Some(if with_tags { instance.tags.clone() } else { Vec::new() }),
+        tags: Some(if include.tags { instance.tags.clone() } else { Vec::new() }),
+        health_status: include.health.then(|| health::document(&usage.health)),
         ..types::ContainerInstance::default()
     }
 }
@@ -124,6 +143,7 @@ fn unused(instance: &Instance) -> Usage {
         running: 0,
         connected: false,
         disconnected_at: None,
+        health: health::Checks::default(),
     }
 }
 

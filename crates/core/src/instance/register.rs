@@ -6,13 +6,15 @@ use std::sync::Arc;
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
+use crate::attributes::is_built_in;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, Instance, Made};
 use crate::idempotency::{self, Seen};
 use crate::identity;
 use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::InstanceStatus;
-use crate::instance::describe::document;
+use crate::instance::describe::{Include, document};
+use crate::instance::identity_document::IdentityDocument;
 use crate::instance::session;
 use crate::limits;
 use crate::names;
@@ -20,7 +22,7 @@ use crate::principal::Principal;
 use crate::resources::{CpuUnits, HostPort, MemoryMib, Protocol};
 use crate::tags;
 
-/// The attribute that the control plane adds when the agent does not send it.
+/// The attribute that an instance has in any case.
 const ZONE: &str = "ecs.availability-zone";
 
 /// RegisterContainerInstance. With an ARN it updates that instance in place; its tasks stay.
@@ -31,7 +33,7 @@ pub(crate) fn register(
 ) -> Result<Response, ApiError> {
     let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
     let offer = Offer::read(turn, request)?;
-    idempotency::check_length(request.client_token.as_deref())?;
+    idempotency::check(request.client_token.as_deref())?;
     let arn = request.container_instance_arn.as_deref().filter(|arn| !arn.is_empty());
     // A token names one start of one agent: what it sends along may have changed by a retry, and does not matter. Who names
     // its instance repeats itself anyway; remembered, such tokens would be many, and fill the room of everybody's.
@@ -57,7 +59,7 @@ pub(crate) fn register(
         idempotency::remember(turn, fresh, Made::Instance(instance.key.id));
     }
     let usage = turn.tables.usage(instance.key);
-    let container_instance = Some(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), true));
+    let container_instance = Some(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), Include::TAGS));
     Ok(types::RegisterContainerInstanceResponse { container_instance }.into())
 }
 
@@ -69,6 +71,7 @@ struct Offer {
     attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
     tags: Vec<types::Tag>,
     version_info: Option<types::VersionInfo>,
+    ec2_instance_id: Option<Arc<str>>,
 }
 
 impl Offer {
@@ -85,11 +88,13 @@ impl Offer {
             let (most, sent) = (limits::RESERVED_PORTS, reserved_ports.len());
             return Err(ApiError::client(format!("PORTS and PORTS_UDP can reserve at most {most} ports, not {sent}.")));
         }
+        let machine = IdentityDocument::read(request.instance_identity_document.as_deref())?;
         Ok(Self {
             cpu: CpuUnits(integer(resources, "CPU")?),
             memory: MemoryMib(integer(resources, "MEMORY")?),
             reserved_ports,
-            attributes: attributes(turn, request.attributes.as_deref().unwrap_or_default())?,
+            ec2_instance_id: machine.instance_id.clone(),
+            attributes: attributes(turn, machine, request.attributes.as_deref().unwrap_or_default())?,
             tags: tags::check(request.tags.as_deref())?,
             version_info: request.version_info.clone().map(session::shortened),
         })
@@ -116,26 +121,34 @@ fn ports(resources: &[types::Resource], name: &str, protocol: Protocol) -> Resul
     listed.iter().map(parse).collect()
 }
 
-fn attributes(turn: &Turn<'_>, sent: &[types::Attribute]) -> Result<BTreeMap<Arc<str>, Option<Arc<str>>>, ApiError> {
+/// What the agent sent, and what it did not send of what the control plane adds.
+fn attributes(
+    turn: &Turn<'_>,
+    machine: IdentityDocument,
+    sent: &[types::Attribute],
+) -> Result<BTreeMap<Arc<str>, Option<Arc<str>>>, ApiError> {
     if sent.len() > limits::ATTRIBUTES {
         let message = format!("attributes can have at most {} items; {} were sent.", limits::ATTRIBUTES, sent.len());
         return Err(ApiError::client(message));
     }
     let mut attributes = BTreeMap::new();
     for attribute in sent {
-        if attribute.name.is_empty() || attribute.name.len() > 128 {
+        if attribute.name.is_empty() || attribute.name.len() > limits::ATTRIBUTE {
             return Err(ApiError::client(format!(
                 "The attribute name {:?} must have 1 to 128 characters.",
                 attribute.name
             )));
         }
-        if attribute.value.as_ref().is_some_and(|value| value.len() > 128) {
+        if attribute.value.as_ref().is_some_and(|value| value.len() > limits::ATTRIBUTE) {
             return Err(ApiError::client(format!(
                 "The value of attribute {} has more than 128 characters.",
                 attribute.name
             )));
         }
         attributes.insert(attribute.name.as_str().into(), attribute.value.as_deref().map(Arc::from));
+    }
+    for (name, value) in machine.attributes() {
+        attributes.entry(name).or_insert(value);
     }
     attributes.entry(ZONE.into()).or_insert_with(|| Some(turn.config.zone.clone()));
     Ok(attributes)
@@ -183,6 +196,7 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
         attributes: offer.attributes,
         tags: offer.tags,
         version_info: offer.version_info,
+        ec2_instance_id: offer.ec2_instance_id,
         registered_at: turn.now,
         status: InstanceStatus::Active,
         lost_at: None,
@@ -213,6 +227,7 @@ fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Ar
         attributes,
         tags: if offer.tags.is_empty() { known.tags.clone() } else { offer.tags },
         version_info: offer.version_info.or_else(|| known.version_info.clone()),
+        ec2_instance_id: offer.ec2_instance_id.or_else(|| known.ec2_instance_id.clone()),
         ..Instance::clone(known)
     };
     if next == **known {
@@ -222,9 +237,4 @@ fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Ar
     let next = Arc::new(next);
     turn.tables.put(Entity::Instance(next.clone()));
     Ok(next)
-}
-
-/// Names that ECS keeps for itself.
-fn is_built_in(name: &str) -> bool {
-    name.starts_with("ecs.") || name.starts_with("com.amazonaws.ecs.")
 }

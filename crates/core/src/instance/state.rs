@@ -12,7 +12,7 @@ use crate::decision::Decision;
 use crate::entity::{Entity, Instance};
 use crate::ids::InstanceKey;
 use crate::instance::InstanceStatus;
-use crate::instance::describe::document;
+use crate::instance::describe::{Include, document};
 use crate::names;
 
 /// UpdateContainerInstancesState. What runs on a draining instance goes on; nothing new comes.
@@ -49,7 +49,7 @@ pub(crate) fn update(
             InstanceStatus::Active | InstanceStatus::Draining => {
                 let instance = set(turn, instance, status);
                 let usage = turn.tables.usage(instance.key);
-                updated.push(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), true));
+                updated.push(document(turn.tables.view(), &cluster, &instance, usage.as_ref(), Include::TAGS));
             }
             InstanceStatus::Deregistering | InstanceStatus::Inactive => failures.push(types::Failure {
                 arn: Some(turn.config.instance_arn(&cluster.name, instance.key.id)),

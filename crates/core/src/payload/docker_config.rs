@@ -19,6 +19,8 @@ use crate::task_definition::overrides::EffectiveContainer;
 const OLDEST_VERSION: &str = "1.17";
 const NANOSECONDS: i64 = 1_000_000_000;
 const MIB: i64 = 1 << 20;
+/// What a container may write ahead of its log driver when it does not wait for it. ECS's default; Docker's own is a tenth.
+const DEFAULT_LOG_BUFFER: &str = "10m";
 
 /// The configuration of a container.
 pub(super) fn of(
@@ -125,8 +127,8 @@ fn sysctls(document: &ContainerDefinition) -> Option<Value> {
     Some(Value::Object(sysctls))
 }
 
-/// Options go to Docker as they are, except that ECS's stream prefix is no option of Docker: it becomes the stream
-/// `prefix/container/task id`.
+/// Options go to Docker as they are, with ECS's defaults for delivery; except that ECS's stream prefix is no option of Docker:
+/// it becomes the stream `prefix/container/task id`.
 fn log_config(facts: &TaskFacts<'_>, logging: &LogConfiguration, effective: &EffectiveContainer) -> Value {
     let mut options = logging.options.clone().unwrap_or_default();
     if logging.log_driver == LogDriver::Awslogs
@@ -135,6 +137,11 @@ fn log_config(facts: &TaskFacts<'_>, logging: &LogConfiguration, effective: &Eff
         let task_id = facts.task_arn.rsplit('/').next().unwrap_or_default();
         let stream = format!("{prefix}/{}/{task_id}", effective.name);
         options.insert("awslogs-stream".to_owned(), stream);
+    }
+    options.retain(|key, value| key != "mode" || !value.is_empty());
+    let mode = options.entry("mode".to_owned()).or_insert_with(|| facts.log_driver_mode.to_owned());
+    if mode == "non-blocking" {
+        options.entry("max-buffer-size".to_owned()).or_insert_with(|| DEFAULT_LOG_BUFFER.to_owned());
     }
     json!({"Type": logging.log_driver.as_str(), "Config": options})
 }

@@ -26,6 +26,7 @@ fn payload(request: &Value, overrides: Value, launch_type: LaunchType) -> Value 
         container_arns: &arns,
         group: Some("family:web"),
         launch_type,
+        log_driver_mode: "non-blocking",
     });
     let mut task = serde_json::to_value(task).unwrap();
     for container in task["containers"].as_array_mut().unwrap() {
@@ -126,6 +127,19 @@ fn empty_lists_of_words_keep_those_of_the_image() {
     let container = first_container(json!({"command": [], "entryPoint": [], "user": ""}));
     assert!(container.get("command").is_none() && container.get("entryPoint").is_none());
     assert_eq!(container["dockerConfig"]["config"], json!({}));
+}
+
+#[test]
+fn a_log_driver_that_says_nothing_of_delivery_gets_the_default() {
+    let options = |given: Value| {
+        let logging = json!({"logConfiguration": {"logDriver": "json-file", "options": given}});
+        first_container(logging)["dockerConfig"]["hostConfig"]["LogConfig"]["Config"].clone()
+    };
+    assert_eq!(options(json!(null)), json!({"mode": "non-blocking", "max-buffer-size": "10m"}));
+    assert_eq!(options(json!({"mode": ""})), options(json!(null)));
+    assert_eq!(options(json!({"mode": "blocking"})), json!({"mode": "blocking"}));
+    let own = json!({"mode": "non-blocking", "max-buffer-size": "1m"});
+    assert_eq!(options(own.clone()), own);
 }
 
 #[test]

@@ -3,6 +3,8 @@
 //! [`pool`] holds what is free on every instance. By default the scheduler draws at random, each fitting instance
 //! as likely as any other.
 
+mod advice;
+pub(crate) mod explain;
 pub(crate) mod pool;
 mod refusal;
 

@@ -9,6 +9,7 @@ use crate::entity::{Instance, Task};
 use crate::entropy::Entropy;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
 use crate::instance::InstanceStatus;
+use crate::instance::health::Checks;
 use crate::limits;
 use crate::placement::{Need, Refusal};
 use crate::resources::{HostPort, Protocol};
@@ -36,6 +37,8 @@ pub(crate) struct Slot {
     pub(crate) connected: bool,
     /// When its last session ended, while it has none. Volatile.
     pub(crate) disconnected_at: Option<Timestamp>,
+    /// What its agent said of its health last, in this session. Volatile.
+    pub(crate) health: Checks,
     pub(crate) cpu_free: i64,
     pub(crate) memory_free: i64,
     pub(crate) pending: u32,
@@ -70,6 +73,7 @@ impl Pool {
             status: instance.status,
             connected: false,
             disconnected_at: None,
+            health: Checks::default(),
             cpu_free: i64::from(instance.cpu.0),
             memory_free: i64::from(instance.memory.0),
             pending: 0,
@@ -154,6 +158,17 @@ impl Pool {
             let slot = &mut self.slots[index];
             slot.connected = connected;
             slot.disconnected_at = left_at;
+            slot.health = Checks::default();
+            self.dirty.insert(index);
+        }
+    }
+
+    /// How an instance is, as its agent said just now: an agent that is not connected has said nothing.
+    pub(crate) fn set_health(&mut self, key: InstanceKey, checks: Checks) {
+        if let Some(&index) = self.by_key.get(&key)
+            && self.slots[index].connected
+        {
+            self.slots[index].health = checks;
             self.dirty.insert(index);
         }
     }
@@ -274,7 +289,7 @@ impl Slot {
 }
 
 /// The host whose ports an instance uses: machines that say who they are share one book between their instances.
-fn host_of(instance: &Instance) -> Arc<str> {
+pub(crate) fn host_of(instance: &Instance) -> Arc<str> {
     match instance.attributes.get(HOST_ID) {
         Some(Some(host)) => host.clone(),
         _ => instance.key.id.to_string().into(),

@@ -1,16 +1,16 @@
-//! DescribeTasks and ListTasks, and the task as the API shows it.
+//! DescribeTasks, and the task as the API shows it.
 
 use longshore_api::ApiError;
-use longshore_api::ecs::{Response, error, types};
+use longshore_api::ecs::{Response, types};
 
 use crate::cluster::missing;
 use crate::config::CellConfig;
 use crate::entity::{Cluster, ContainerDetail, Task};
-use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
+use crate::ids::TaskKey;
 use crate::limits;
 use crate::names;
-use crate::read::{KnownDefinition, Page, ReadModel, bad_token, page};
-use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::read::{KnownDefinition, ReadModel};
+use crate::task::status::TaskStatus;
 use crate::task_definition::ResolvedContainer;
 use crate::task_definition::overrides::sizes;
 
@@ -40,88 +40,10 @@ pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTasksRequest) 
     Ok(Response::DescribeTasks(Box::new(response)))
 }
 
-/// ListTasks, in the order of creation.
-pub(crate) fn list(view: &ReadModel, request: &types::ListTasksRequest) -> Result<Response, ApiError> {
-    let cluster = view.cluster(request.cluster.as_deref())?;
-    let filter = Filter::new(view, cluster, request)?;
-    let after = match request.next_token.as_deref() {
-        None => TaskId(0),
-        Some(token) => token.parse().map_err(|_| bad_token())?,
-    };
-    let from = TaskKey { cluster: cluster.id, id: TaskId(after.0.saturating_add(1)) };
-    let to = TaskKey { cluster: cluster.id, id: TaskId(u128::MAX) };
-    let all = view.tasks.range(from..=to).take(if filter.nothing { 0 } else { usize::MAX });
-    let matching = all.map(|(_, task)| task).filter(|task| filter.matches(task));
-    let Page { items, next } = page(matching, request.max_results, |task| task.key.id.to_string());
-    let arns = items.into_iter().map(|task| view.config.task_arn(&cluster.name, task.key.id)).collect();
-    let response = types::ListTasksResponse { task_arns: Some(arns), next_token: next };
-    Ok(Response::ListTasks(Box::new(response)))
-}
-
-/// The filters of ListTasks. They combine, but for `startedBy`, which stands alone.
-struct Filter<'a> {
-    desired: Option<DesiredStatus>,
-    family: Option<&'a str>,
-    started_by: Option<&'a str>,
-    instance: Option<Option<InstanceId>>,
-    launch_type: Option<types::LaunchType>,
-    nothing: bool,
-}
-
-impl<'a> Filter<'a> {
-    fn new(view: &ReadModel, cluster: &Cluster, request: &'a types::ListTasksRequest) -> Result<Self, ApiError> {
-        let given = |value: &'a Option<String>| value.as_deref().filter(|value| !value.is_empty());
-        let others = [&request.family, &request.service_name, &request.container_instance, &request.daemon_name];
-        if given(&request.started_by).is_some()
-            && (others.into_iter().any(|other| given(other).is_some()) || request.desired_status.is_some())
-        {
-            return Err(ApiError::invalid_parameter("startedBy must be the only filter that you use."));
-        }
-        // There is no service yet, so that whichever is named is unknown.
-        if given(&request.service_name).is_some() {
-            return Err(ApiError::new(error::SERVICE_NOT_FOUND_EXCEPTION, "Service not found."));
-        }
-        let instance = match given(&request.container_instance) {
-            None => None,
-            Some(name) => Some(names::instance(&view.config, cluster, name)?),
-        };
-        let desired = match request.desired_status {
-            None | Some(types::DesiredStatus::Running) => Some(DesiredStatus::Running),
-            Some(types::DesiredStatus::Stopped) => Some(DesiredStatus::Stopped),
-            Some(types::DesiredStatus::Pending) => None,
-        };
-        Ok(Self {
-            desired,
-            family: given(&request.family),
-            started_by: given(&request.started_by),
-            instance,
-            launch_type: request.launch_type,
-            // ECS never sets a desired status of PENDING, and there is no daemon yet.
-            nothing: desired.is_none() || given(&request.daemon_name).is_some(),
-        })
-    }
-
-    fn matches(&self, task: &Task) -> bool {
-        self.desired.is_none_or(|desired| desired == effective_desired(task))
-            && self.family.is_none_or(|family| *task.definition.family == *family)
-            && self.started_by.is_none_or(|mark| task.started_by.as_deref() == Some(mark))
-            && self.instance.is_none_or(|instance| instance == Some(task.instance))
-            && self.launch_type.is_none_or(|launch_type| launch_type == task.launch_type)
-    }
-}
-
-/// A task that ended by itself is wanted STOPPED from then on.
-fn effective_desired(task: &Task) -> DesiredStatus {
-    match task.last_status() {
-        TaskStatus::Stopped => DesiredStatus::Stopped,
-        TaskStatus::Pending | TaskStatus::Running => task.desired,
-    }
-}
-
 /// The task as Describe, RunTask and StopTask answer it.
 pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_tags: bool) -> types::Task {
     let config = &view.config;
-    let instance = view.instances.get(&InstanceKey { cluster: cluster.id, id: task.instance });
+    let instance = view.instances.get(&task.home());
     let attribute = |name: &str| {
         let value = instance.and_then(|instance| instance.attributes.get(name));
         value.and_then(|value| value.as_deref()).map(str::to_owned)
@@ -134,13 +56,13 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         attributes: Some(attribute("ecs.cpu-architecture").map(architecture).into_iter().collect()),
         availability_zone: attribute("ecs.availability-zone"),
         cluster_arn: Some(config.cluster_arn(&cluster.name)),
-        connectivity: life.connectivity_at.map(|_| types::Connectivity::Connected),
+        connectivity: connectivity(view, task),
         connectivity_at: life.connectivity_at,
         container_instance_arn: Some(config.instance_arn(&cluster.name, task.instance)),
         containers: Some(containers(config, cluster, task, &task_arn, known)),
         cpu: Some(task.cpu.to_string()),
         created_at: Some(task.created_at),
-        desired_status: Some(effective_desired(task).as_str().to_owned()),
+        desired_status: Some(task.desired_status().as_str().to_owned()),
         enable_execute_command: Some(false),
         execution_stopped_at: life.execution_stopped_at,
         group: Some(task.group.to_string()),
@@ -163,6 +85,17 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         version: Some(task.version),
         ..types::Task::default()
     }
+}
+
+/// Whether what is known of a task is of now: a live one whose agent is away is shown as it was heard of last. `None` until it
+/// was heard of.
+fn connectivity(view: &ReadModel, task: &Task) -> Option<types::Connectivity> {
+    task.life.connectivity_at?;
+    let away = view.usage.get(&task.home()).is_some_and(|usage| !usage.connected);
+    Some(match away && task.last_status() != TaskStatus::Stopped {
+        true => types::Connectivity::Disconnected,
+        false => types::Connectivity::Connected,
+    })
 }
 
 fn architecture(value: String) -> types::Attribute {

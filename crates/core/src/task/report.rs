@@ -23,7 +23,15 @@ pub(crate) fn submit_task(
     principal: &Principal,
     request: &types::SubmitTaskStateChangeRequest,
 ) -> Result<Response, ApiError> {
-    let task = find(turn, principal, request.task.as_deref())?;
+    let task = find(turn, principal, request.cluster.as_deref(), request.task.as_deref())?;
+    if let Some(change) = request.attachments.as_deref().and_then(<[_]>::first) {
+        return Err(unknown_attachment(change));
+    }
+    // Only for ECS Exec an agent runs another one in a container, and no task has that yet.
+    if let Some(change) = request.managed_agents.as_deref().and_then(<[_]>::first) {
+        let name = &change.container_name;
+        return Err(ApiError::invalid_parameter(format!("The container {name} has no managed agent.")));
+    }
     let status = request.status.as_deref().map(parse_status).transpose()?;
     let changes = request.containers.as_deref().unwrap_or_default();
     if changes.len() > limits::REPORTED_CONTAINERS {
@@ -51,7 +59,7 @@ pub(crate) fn submit_container(
     principal: &Principal,
     request: &types::SubmitContainerStateChangeRequest,
 ) -> Result<Response, ApiError> {
-    let task = find(turn, principal, request.task.as_deref())?;
+    let task = find(turn, principal, request.cluster.as_deref(), request.task.as_deref())?;
     let mut next = Task::clone(&task);
     let change = types::ContainerStateChange {
         container_name: request.container_name.clone(),
@@ -75,19 +83,29 @@ pub(crate) fn submit_attachments(request: &types::SubmitAttachmentStateChangesRe
             let acknowledgment = Some("ok".to_owned());
             Ok(types::SubmitAttachmentStateChangesResponse { acknowledgment }.into())
         }
-        Some(change) => {
-            let arn = &change.attachment_arn;
-            Err(ApiError::invalid_parameter(format!("The attachment {arn} was not found.")))
-        }
+        Some(change) => Err(unknown_attachment(change)),
     }
 }
 
+fn unknown_attachment(change: &types::AttachmentStateChange) -> ApiError {
+    let arn = &change.attachment_arn;
+    ApiError::invalid_parameter(format!("The attachment {arn} was not found."))
+}
+
 /// The task of a report. `InvalidParameterException` makes the agent drop the report for good, which is what a task
-/// that is not ours deserves; reports are accepted only from the key that registered the task's instance.
-fn find(turn: &Turn<'_>, principal: &Principal, arn: Option<&str>) -> Result<Arc<Task>, ApiError> {
+/// that is not ours deserves; reports are accepted only from the key that registered the task's instance. The ARN says which
+/// cluster it is in; an agent that names another one besides is confused.
+fn find(turn: &Turn<'_>, principal: &Principal, named: Option<&str>, arn: Option<&str>) -> Result<Arc<Task>, ApiError> {
     let unknown = || ApiError::invalid_parameter(format!("The task {} was not found.", arn.unwrap_or("''")));
     let view = turn.tables.view();
     let (cluster, id) = names::task_arn_parts(turn.config, arn.unwrap_or_default()).ok_or_else(unknown)?;
+    if let Some(named) = named.filter(|named| !named.is_empty())
+        && names::cluster(turn.config, Some(named))?.is_none_or(|named| named != cluster)
+    {
+        return Err(ApiError::invalid_parameter(format!(
+            "Invalid identifier: Identifier is for cluster {cluster}. Your cluster is {named}"
+        )));
+    }
     let cluster = view.clusters.get(&*cluster).ok_or_else(unknown)?;
     let key = TaskKey { cluster: cluster.id, id };
     let task = view.tasks.get(&key).cloned().ok_or_else(unknown)?;

@@ -10,6 +10,8 @@ pub(crate) const CONTAINERS: usize = 10;
 pub(crate) const DEFINITION_BYTES: usize = 64 * 1024;
 /// Characters of all overrides of a task, including their JSON. ECS's quota.
 pub(crate) const OVERRIDES: usize = 8192;
+/// Environment files of a container. ECS's quota.
+pub(crate) const ENVIRONMENT_FILES: usize = 10;
 /// MiB that the Docker Engine reserves for a container at least (20.10 and later).
 pub(crate) const MIN_MEMORY_MIB: i32 = 6;
 /// CPU units of a task: 0.125 to 192 vCPUs.
@@ -26,3 +28,5 @@ pub(crate) const IGNORED_EXIT_CODES: usize = 50;
 pub(crate) const RESTART_PERIOD_S: std::ops::RangeInclusive<i32> = 60..=1800;
 /// Seconds that a container must have run to be restarted, unless its policy says otherwise. ECS's default.
 pub(crate) const DEFAULT_RESTART_PERIOD_S: i32 = 300;
+/// Seconds that Fargate waits for a container to start or to stop. ECS's quota.
+pub(crate) const FARGATE_TIMEOUT_S: std::ops::RangeInclusive<i32> = 2..=120;

@@ -9,6 +9,7 @@
 //! refused by name (see `validate::support`).
 
 mod defaults;
+pub(crate) mod deletion;
 mod image;
 mod limits;
 pub(crate) mod operations;
@@ -24,6 +25,7 @@ pub(crate) mod tests;
 use longshore_api::ecs::types::{RegisterTaskDefinitionRequest, TaskDefinition};
 use longshore_api::{ApiError, Timestamp};
 
+pub(crate) use deletion::Deletions;
 pub(crate) use image::ImageReference;
 pub(crate) use limits::DEFAULT_RESTART_PERIOD_S;
 pub use overrides::{EffectiveContainer, EffectiveTask, merge};

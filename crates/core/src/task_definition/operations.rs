@@ -1,5 +1,5 @@
 //! RegisterTaskDefinition, DescribeTaskDefinition, ListTaskDefinitions, ListTaskDefinitionFamilies,
-//! DeregisterTaskDefinition.
+//! DeregisterTaskDefinition. [`super::deletion`] has DeleteTaskDefinitions.
 
 use std::ops::Bound;
 use std::sync::Arc;
@@ -44,32 +44,38 @@ pub(crate) fn register(
     };
     let document = Arc::new(make(request, identity)?);
     turn.tables.put(Entity::Family(Arc::new(Family { name, last_revision: key.revision })));
-    let definition = Definition { key, document: document.clone(), tags: tags.clone() };
+    let definition = Definition { key, document: document.clone(), tags: tags.clone(), deleted_at: None };
     turn.tables.put(Entity::Definition(Arc::new(definition)));
     let task_definition = Some(types::TaskDefinition::clone(&document));
     Ok(types::RegisterTaskDefinitionResponse { task_definition, tags: Some(tags) }.into())
 }
 
-/// DeregisterTaskDefinition: running tasks go on, new ones are refused.
+/// DeregisterTaskDefinition: running tasks go on, new ones are refused. Repeating it changes nothing.
 pub(crate) fn deregister(
     turn: &mut Turn<'_>,
     request: &types::DeregisterTaskDefinitionRequest,
 ) -> Result<Response, ApiError> {
-    let name = names::definition(turn.config, &request.task_definition)
-        .ok_or_else(|| ApiError::client("The specified task definition does not exist."))?;
+    let unknown = || ApiError::client("The specified task definition does not exist.");
+    let name = names::definition(turn.config, &request.task_definition).ok_or_else(unknown)?;
     if name.revision.is_none() {
-        return Err(ApiError::invalid_parameter(
-            "The task definition must be named with its revision: family:revision.",
-        ));
+        let message = "Revision is missing. Name the task definition with it, as in family:revision.";
+        return Err(ApiError::client(message));
     }
-    let known = turn.tables.view().definition(name).map(|known| known.record.clone());
-    let known = known.ok_or_else(|| ApiError::client("The specified task definition does not exist."))?;
+    let known = turn.tables.view().definition(name).ok_or_else(unknown)?.record.clone();
     let mut document = types::TaskDefinition::clone(&known.document);
-    if document.status == Some(TaskDefinitionStatus::Active) {
-        document.status = Some(TaskDefinitionStatus::Inactive);
-        document.deregistered_at = Some(turn.now);
-        let next = Definition { document: Arc::new(document.clone()), ..Definition::clone(&known) };
-        turn.tables.put(Entity::Definition(Arc::new(next)));
+    match document.status {
+        Some(TaskDefinitionStatus::Active) => {
+            document.status = Some(TaskDefinitionStatus::Inactive);
+            document.deregistered_at = Some(turn.now);
+            let next = Definition { document: Arc::new(document.clone()), ..Definition::clone(&known) };
+            turn.tables.put(Entity::Definition(Arc::new(next)));
+        }
+        Some(TaskDefinitionStatus::DeleteInProgress) => {
+            let message =
+                "The specified task definition is in the process of being deleted: it cannot be deregistered.";
+            return Err(ApiError::client(message));
+        }
+        Some(TaskDefinitionStatus::Inactive) | None => {}
     }
     Ok(types::DeregisterTaskDefinitionResponse { task_definition: Some(document) }.into())
 }
@@ -89,56 +95,78 @@ pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTaskDefinition
 
 /// ListTaskDefinitions, by family and revision, upwards or downwards.
 pub(crate) fn list(view: &ReadModel, request: &types::ListTaskDefinitionsRequest) -> Result<Response, ApiError> {
+    // ECS documents familyPrefix as the full family name.
     let family = request.family_prefix.as_deref().filter(|family| !family.is_empty());
     let status = request.status.unwrap_or(TaskDefinitionStatus::Active);
     let descending = request.sort == Some(types::SortOrder::Desc);
-    // ECS documents familyPrefix as the full family name.
-    let mut range = family.map_or((Bound::Unbounded, Bound::Unbounded), |family| {
-        let key = |revision| DefinitionKey { family: family.into(), revision };
-        (Bound::Included(key(0)), Bound::Included(key(i32::MAX)))
-    });
+    let mut range = match family {
+        Some(family) => (Bound::Included(first_of(family)), Bound::Included(last_of(family))),
+        None => (Bound::Included(first_of("")), Bound::Excluded(first_of(BEHIND_ALL_FAMILIES))),
+    };
     match request.next_token.as_deref().map(cursor).transpose()? {
         None => {}
         Some(after) if family.is_some_and(|family| *after.family != *family) => return Err(bad_token()),
         Some(after) if descending => range.1 = Bound::Excluded(after),
         Some(after) => range.0 = Bound::Excluded(after),
     }
-    let wanted = |(_, known): &(&DefinitionKey, &KnownDefinition)| known.record.document.status == Some(status);
-    let behind = view.definitions.range(range);
-    let cut = |item: &(&DefinitionKey, &KnownDefinition)| format!("{}:{}", item.0.family, item.0.revision);
+    let listed = view
+        .definitions_by_status
+        .range((range.0.map(|definition| (status, definition)), range.1.map(|definition| (status, definition))));
+    let keys = listed.map(|(_, key)| key);
+    let cut = |key: &&DefinitionKey| format!("{}:{}", key.family, key.revision);
     let Page { items, next } = match descending {
-        false => page(behind.filter(wanted), request.max_results, cut),
-        true => page(behind.rev().filter(wanted), request.max_results, cut),
+        false => page(keys, request.max_results, cut),
+        true => page(keys.rev(), request.max_results, cut),
     };
-    let arns = items.into_iter().map(|(key, _)| view.config.definition_arn(key)).collect();
+    let arns = items.into_iter().map(|key| view.config.definition_arn(key)).collect();
     Ok(types::ListTaskDefinitionsResponse { task_definition_arns: Some(arns), next_token: next }.into())
 }
 
-/// ListTaskDefinitionFamilies: a family is ACTIVE while it has an ACTIVE revision.
+/// ListTaskDefinitionFamilies: a family is ACTIVE while it has an ACTIVE revision, and listed while it has any.
 pub(crate) fn list_families(
     view: &ReadModel,
     request: &types::ListTaskDefinitionFamiliesRequest,
 ) -> Result<Response, ApiError> {
     let prefix = request.family_prefix.as_deref().unwrap_or_default();
-    let after = request.next_token.as_deref();
-    let wanted = |name: &&Arc<str>| {
-        let name: &Arc<str> = name;
-        let active = || view.latest_active(name).is_some();
-        name.starts_with(prefix)
-            && after.is_none_or(|after| name.as_ref() > after)
-            && match request.status.unwrap_or(TaskDefinitionFamilyStatus::Active) {
-                TaskDefinitionFamilyStatus::All => true,
-                TaskDefinitionFamilyStatus::Active => active(),
-                TaskDefinitionFamilyStatus::Inactive => !active(),
-            }
+    // Behind the last one listed, and not before the first one that has the prefix.
+    let from = match request.next_token.as_deref() {
+        Some(after) if after >= prefix => Bound::Excluded(Arc::<str>::from(after)),
+        _ => Bound::Included(Arc::<str>::from(prefix)),
     };
-    let Page { items, next } = page(view.families.keys().filter(wanted), request.max_results, |name| name.to_string());
+    let status = request.status.unwrap_or(TaskDefinitionFamilyStatus::All);
+    let wanted = |name: &&Arc<str>| {
+        let has = |status| view.latest(status, name).is_some();
+        let active = has(TaskDefinitionStatus::Active);
+        let inactive = || has(TaskDefinitionStatus::Inactive) || has(TaskDefinitionStatus::DeleteInProgress);
+        match status {
+            TaskDefinitionFamilyStatus::All => active || inactive(),
+            TaskDefinitionFamilyStatus::Active => active,
+            TaskDefinitionFamilyStatus::Inactive => !active && inactive(),
+        }
+    };
+    let families = view.families.range((from, Bound::Unbounded)).map(|(name, _)| name);
+    let families = families.take_while(|name| name.starts_with(prefix)).filter(wanted);
+    let Page { items, next } = page(families, request.max_results, |name| name.to_string());
     let families = items.into_iter().map(|name| name.to_string()).collect();
     Ok(types::ListTaskDefinitionFamiliesResponse { families: Some(families), next_token: next }.into())
 }
 
+/// Greater than every name: names have letters, digits, `_` and `-`.
+const BEHIND_ALL_FAMILIES: &str = "\u{7f}";
+
+/// Where the revisions of a family begin.
+fn first_of(family: &str) -> DefinitionKey {
+    DefinitionKey { family: family.into(), revision: 0 }
+}
+
+/// Where the revisions of a family end.
+fn last_of(family: &str) -> DefinitionKey {
+    DefinitionKey { family: family.into(), revision: i32::MAX }
+}
+
 fn cursor(token: &str) -> Result<DefinitionKey, ApiError> {
-    let (family, revision) = token.rsplit_once(':').ok_or_else(bad_token)?;
+    let (family, revision) =
+        token.rsplit_once(':').filter(|(family, _)| *family < BEHIND_ALL_FAMILIES).ok_or_else(bad_token)?;
     let revision = revision.parse().ok().filter(|revision| (1..i32::MAX).contains(revision)).ok_or_else(bad_token)?;
     Ok(DefinitionKey { family: family.into(), revision })
 }
@@ -146,18 +174,17 @@ fn cursor(token: &str) -> Result<DefinitionKey, ApiError> {
 impl ReadModel {
     /// The definition of a name: that revision, or the latest ACTIVE one.
     pub(crate) fn definition(&self, name: DefinitionName) -> Option<&KnownDefinition> {
-        match name.revision {
-            Some(revision) => self.definitions.get(&DefinitionKey { family: name.family.as_str().into(), revision }),
-            None => self.latest_active(&name.family),
-        }
+        let DefinitionName { family, revision } = name;
+        let known = match revision {
+            Some(revision) => self.definitions.get(&DefinitionKey { family: family.as_str().into(), revision }),
+            None => self.definitions.get(self.latest(TaskDefinitionStatus::Active, &family)?),
+        };
+        known.filter(|known| known.record.deleted_at.is_none())
     }
 
-    fn latest_active(&self, family: &str) -> Option<&KnownDefinition> {
-        let key = |revision| DefinitionKey { family: family.into(), revision };
-        self.definitions
-            .range(key(0)..=key(i32::MAX))
-            .rev()
-            .map(|(_, known)| known)
-            .find(|known| known.record.document.status == Some(TaskDefinitionStatus::Active))
+    /// The latest revision of a family that has a status.
+    fn latest(&self, status: TaskDefinitionStatus, family: &str) -> Option<&DefinitionKey> {
+        let revisions = (status, first_of(family))..=(status, last_of(family));
+        self.definitions_by_status.range(revisions).next_back().map(|(_, key)| key)
     }
 }

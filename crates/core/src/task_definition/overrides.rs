@@ -3,11 +3,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_api::ApiError;
+use longshore_api::ecs::error::UNSUPPORTED_FEATURE_EXCEPTION;
 use longshore_api::ecs::types::{ContainerDefinition, ContainerOverride, KeyValuePair, TaskDefinition, TaskOverride};
 
 use super::requires::{INCREASED_TASK_CPU, RequiredAttribute, TASK_LIMITS};
 use super::resolve::reserved;
-use super::validate::check_variable;
+use super::validate::{check_variable, is_environment_file};
 use super::{Resolved, ResolvedContainer, limits, size};
 use crate::resources::{CpuUnits, MemoryMib};
 
@@ -62,14 +63,13 @@ impl std::fmt::Debug for EffectiveContainer {
 /// Lays the overrides of one task over its definition.
 ///
 /// # Errors
-/// `InvalidParameterException` for overrides that ECS refuses, `ClientException` for those that Longshore cannot obey.
+/// `InvalidParameterException` for overrides that ECS refuses, `UnsupportedFeatureException` for those that Longshore cannot obey.
 pub fn merge(
     document: &TaskDefinition,
     resolved: &Resolved,
     overrides: Option<&TaskOverride>,
 ) -> Result<EffectiveTask, ApiError> {
     if let Some(overrides) = overrides {
-        check_supported(overrides)?;
         check_names(resolved, overrides)?;
     }
     let changes = overrides.and_then(|overrides| overrides.container_overrides.as_deref()).unwrap_or_default();
@@ -92,6 +92,8 @@ pub fn merge(
         (task_cpu, task_memory),
         containers.iter().map(|container| (container.cpu, container.memory, container.memory_reservation)),
     );
+    // Last: what is wrong by ECS's rules is told so even if it uses something that is missing here.
+    overrides.map_or(Ok(()), check_supported)?;
     let requires = required(resolved, task_cpu, task_memory);
     Ok(EffectiveTask { cpu, memory, task_cpu, task_memory, requires, containers })
 }
@@ -108,9 +110,8 @@ fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
         ),
     ] {
         if used {
-            return Err(ApiError::client(format!(
-                "Invalid '{field}' setting in task overrides. Longshore does not support it yet."
-            )));
+            let message = format!("Invalid '{field}' setting in task overrides. Longshore does not support it yet.");
+            return Err(ApiError::new(UNSUPPORTED_FEATURE_EXCEPTION, message));
         }
     }
     for change in overrides.container_overrides.as_deref().unwrap_or_default() {
@@ -120,9 +121,10 @@ fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
         ] {
             if used {
                 let name = change.name.as_deref().unwrap_or_default();
-                return Err(ApiError::client(format!(
+                let message = format!(
                     "Invalid '{field}' setting in the override for container '{name}'. Longshore does not support it yet."
-                )));
+                );
+                return Err(ApiError::new(UNSUPPORTED_FEATURE_EXCEPTION, message));
             }
         }
     }
@@ -215,6 +217,12 @@ fn merge_container(
             return Err(ApiError::invalid_parameter(format!(
                 "Invalid 'cpu' setting in the override for container '{}'. It cannot be negative.",
                 container.name
+            )));
+        }
+        if let Some(file) = change.environment_files.iter().flatten().find(|file| !is_environment_file(&file.value)) {
+            return Err(ApiError::invalid_parameter(format!(
+                "Invalid 'environmentFiles' setting in the override for container '{}'. '{}' must be the ARN of an S3 object whose name ends with .env.",
+                container.name, file.value
             )));
         }
         check_mib(container, "memory", change.memory)?;

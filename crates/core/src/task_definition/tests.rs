@@ -1,7 +1,9 @@
 //! Every rule with its negative, through one funnel each: a definition in JSON in, a document or a refusal out.
 
 mod arbitrary;
+mod invalid;
 mod kernel_and_support;
+mod lifecycle;
 mod merging;
 mod rules;
 

@@ -2,11 +2,15 @@
 
 mod agent;
 mod instance;
+mod reach;
 mod server;
+mod status;
 mod store;
+mod task;
 mod token;
 mod up;
 mod value;
+mod why;
 
 use std::path::PathBuf;
 
@@ -14,15 +18,19 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentArgs, AgentCommand, DrainArgs, HostArgs, JoinArgs, RunArgs};
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
+pub(crate) use reach::ReachArgs;
 pub(crate) use server::{DEFAULT_LISTEN, LossArgs, ServerArgs, TlsArgs};
+pub(crate) use status::StatusArgs;
 pub(crate) use store::{BackupArgs, CheckArgs, DumpArgs, Kind, RestoreArgs, StoreCommand};
+pub(crate) use task::{LogsArgs, PsArgs, TaskArgs, WhichTask};
 pub(crate) use token::{CreateTokenArgs, ListTokensArgs, RevokeTokenArgs, TokenCommand};
 #[cfg(test)]
 pub(crate) use up::SizeArgs;
 pub(crate) use up::{DownArgs, UpArgs};
 pub(crate) use value::{LostAfter, OrDefault, Pair, Token, duration_text};
+pub(crate) use why::WhyArgs;
 
-const DEFAULT_DATA_DIR: &str = "/var/lib/longshore";
+pub(crate) const DEFAULT_DATA_DIR: &str = "/var/lib/longshore";
 
 /// Runs containers on your own machines behind the Amazon ECS API.
 ///
@@ -57,6 +65,48 @@ pub(crate) enum Command {
     /// ECS_LOGFILE and the rest. Instead of joining, ECS_CLUSTER, ECS_BACKEND_HOST (the server's URL) and the usual
     /// AWS_* variables for keys and region can be set by hand.
     Agent(AgentArgs),
+    /// Show the server, its clusters, their machines and tasks, and what is wrong
+    ///
+    /// Ends with exit code 1 if the server does not answer. With --output json one object: `server` (endpoint, reachable, readOnly, version,
+    /// region, accountId, availabilityZone), `clusters` and `containerInstances` with their CPU, memory and tasks, `problems` (each with
+    /// `problem` and `nextStep`).
+    #[command(after_help = "Examples:\n  longshore status\n  longshore status --cluster prod --output json")]
+    Status(StatusArgs),
+    /// List tasks: where they run, since when, on which ports, and why they stopped
+    ///
+    /// Newest first. With --output json one object: `tasks`, each as DescribeTasks of the ECS API has it.
+    #[command(
+        after_help = "Examples:\n  longshore ps\n  longshore ps --all --family web\n  longshore ps --output json | jq -r '.tasks[].taskArn'"
+    )]
+    Ps(PsArgs),
+    /// Show one task: the steps of its life with their times, its containers, where it runs
+    ///
+    /// With --output json one object: `task`, as DescribeTasks of the ECS API has it, `containerInstance`, as
+    /// DescribeContainerInstances has it (null if that is forgotten), and `life`: each step with `step`, `at` (seconds since
+    /// 1970), `afterCreation` and `afterPrevious` (seconds).
+    #[command(
+        after_help = "Examples:\n  longshore task 01a202f71f50bcb6\n  longshore task arn:aws:ecs:…:task/default/… --output json"
+    )]
+    Task(TaskArgs),
+    /// Show what a task's containers printed, through the agent of their machine
+    ///
+    /// Standard output comes on standard output, standard error on standard error, both as they were printed; with several
+    /// containers each line begins with its container's name. Containers that have stopped can be read until their agent
+    /// removes them (three hours later, unless its ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION says otherwise).
+    ///
+    /// With --follow it goes on until the task has stopped, also when the server is started anew meanwhile. With --output
+    /// json one object a line: `time`, `container`, `stream`, and `message`, or `messageBase64` if that is no UTF-8; `partial` is
+    /// true if the line goes on in the next one.
+    #[command(
+        after_help = "Examples:\n  longshore logs 01a202f71f50bcb6\n  longshore logs -f --tail 20 01a202f71f50bcb6\n  longshore logs --since 10m --container web --timestamps 01a202f71f50bcb6"
+    )]
+    Logs(LogsArgs),
+    /// Say where a task definition could run, and everything that stands in its way elsewhere
+    ///
+    /// Nothing is run. With --output json one object, as the server's operation ExplainPlacement answers: `needs`, `placeable`,
+    /// `instances` (each with `copies` and `refusals`), `verdict`, `advice`. Ends with exit code 3 if not all copies fit.
+    #[command(after_help = "Examples:\n  longshore why web\n  longshore why web:3 --count 10 --cluster prod")]
+    Why(WhyArgs),
     /// Create, list and revoke the tokens that machines join with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -68,7 +118,7 @@ pub(crate) enum Command {
     Store(StoreCommand),
     /// Print shell lines that point the AWS CLI and SDKs at a running server
     ///
-    /// Use it as  eval "$(longshore env)". Calls to ECS go to this server; its key, its region and, with TLS and its
+    /// Use it as  eval "$(longshore env)". Calls to ECS and STS go to this server; its key, its region and, with TLS and its
     /// own authority, its certificate bundle are those of every AWS call of the shell.
     Env(DataDirArgs),
 }
@@ -149,6 +199,12 @@ mod tests {
             "longshore store restore f --force",
             "longshore store dump --kind tasks --kind tokens --with-values",
             "longshore env --data-dir d",
+            "longshore status --output json --endpoint http://h:1",
+            "longshore ps --all --cluster c --family f --instance i --data-dir d",
+            "longshore ps -a",
+            "longshore task 01a2 --cluster c --output json",
+            "longshore logs 01a2 -f --container c --tail 0 --since 10m --timestamps",
+            "longshore why f:1 --cluster c --count 3",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -185,6 +241,11 @@ mod tests {
             "longshore instance evict",
             "longshore store backup",
             "longshore store dump --kind secrets",
+            "longshore task",
+            "longshore logs 01a2 --tail -1",
+            "longshore logs 01a2 --since yesterday",
+            "longshore why",
+            "longshore why f --count 0",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -95,6 +95,7 @@ pub(crate) enum Kind {
     ClientTokens,
     JoinTokens,
     Identities,
+    Settings,
 }
 
 impl Kind {
@@ -108,6 +109,7 @@ impl Kind {
             Entity::Token(_) => Self::ClientTokens,
             Entity::JoinToken(_) => Self::JoinTokens,
             Entity::Identity(_) => Self::Identities,
+            Entity::Setting(_) => Self::Settings,
         }
     }
 
@@ -122,6 +124,7 @@ impl Kind {
             Self::ClientTokens => "client-tokens",
             Self::JoinTokens => "join-tokens",
             Self::Identities => "identities",
+            Self::Settings => "settings",
         }
     }
 }

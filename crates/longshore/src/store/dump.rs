@@ -64,7 +64,8 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
         | Entity::Instance(_)
         | Entity::Token(_)
         | Entity::JoinToken(_)
-        | Entity::Identity(_) => return None,
+        | Entity::Identity(_)
+        | Entity::Setting(_) => return None,
     };
     // It was decoded a moment ago, so it is JSON; should it not be, nothing is shown.
     let mut value: Value = serde_json::from_slice(value).unwrap_or_default();

@@ -14,6 +14,7 @@ use longshore_wire::sigv4;
 
 use super::paging::Page;
 use super::request::Trace;
+use super::route::not_served;
 use super::{Edge, paging, poll_endpoint};
 use crate::auth::Claimed;
 
@@ -28,6 +29,13 @@ pub(super) struct Call {
 enum Asked {
     Ecs(Request),
     Admin(admin::Request),
+}
+
+impl Call {
+    /// Whether it changes nothing, so that it may be asked again.
+    pub(super) fn is_readonly(&self) -> bool {
+        matches!(&self.asked, Asked::Ecs(request) if request.operation().facts().readonly)
+    }
 }
 
 /// Reads a call. Nothing of the body and its JSON lives on in it: while a call waits for its commit it costs what it says, not
@@ -64,12 +72,27 @@ pub(super) async fn answer(edge: &Edge, head: &Parts, call: Call) -> Result<Vec<
             poll_endpoint::answer(head, edge.local_addr, edge.tls.is_some()).to_json()
         }
         Asked::Ecs(request) => edge.orchestrator.call(principal, request).await?.to_json(),
-        Asked::Admin(request) => {
+        Asked::Admin(request) => administer(edge, principal, request).await?,
+    };
+    Ok(page.seal(&edge.page_tokens, answer))
+}
+
+/// Carries out a call of the administration. What containers print passes the orchestrator by.
+async fn administer(edge: &Edge, principal: Principal, request: admin::Request) -> Result<Vec<u8>, ApiError> {
+    if let admin::Request::SubmitTaskLogs(_) = &request {
+        edge.orchestrator.authorise_admin(&principal, &request)?;
+    }
+    Ok(match request {
+        admin::Request::GetTaskLogs(request) => {
+            let source = edge.orchestrator.log_source(&principal, &request)?;
+            edge.logs.get(&edge.sessions, source, request).await?.to_json()
+        }
+        admin::Request::SubmitTaskLogs(answer) => edge.logs.submit(&*edge.orchestrator, &principal, answer)?.to_json(),
+        request => {
             let answer = edge.orchestrator.administer(principal, request).await?;
             with_secret(edge, answer).to_json()
         }
-    };
-    Ok(page.seal(&edge.page_tokens, answer))
+    })
 }
 
 /// Adds the secret of a key that was issued. It is derived here and now, and nowhere kept.
@@ -108,10 +131,7 @@ impl Operation {
         let (service, operation) = match target.service {
             ECS_TARGET_PREFIX => ("ECS", ecs::Operation::from_name(target.operation).map(Self::Ecs)),
             admin::TARGET_PREFIX => ("Longshore", admin::Operation::from_name(target.operation).map(Self::Admin)),
-            _ => {
-                let message = format!("Only ECS is served here: X-Amz-Target must begin with {ECS_TARGET_PREFIX}.");
-                return Err(ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message));
-            }
+            service => return Err(not_served(service)),
         };
         operation.ok_or_else(|| {
             let message = format!("{service} has no operation '{}'.", target.operation.escape_default());

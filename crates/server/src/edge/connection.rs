@@ -2,9 +2,9 @@
 
 use std::convert::Infallible;
 use std::io;
+use std::net::IpAddr;
 use std::pin::pin;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use hyper::body::Incoming;
 use hyper::service::service_fn;
@@ -12,31 +12,38 @@ use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
+use super::crowd::{Activity, Crowd, Seat};
 use super::{Edge, request};
-use crate::limits::{ACCEPT_PAUSE, EdgeLimits, HTTP1_BUFFER_BYTES, MAX_HTTP2_HEADER_BYTES, MAX_HTTP2_STREAMS};
+use crate::descriptors;
+use crate::limits::{
+    ACCEPT_PAUSE, EVICTION_GRACE, EdgeLimits, HTTP1_BUFFER_BYTES, HTTP2_CONNECTION_WINDOW_BYTES,
+    HTTP2_STREAM_WINDOW_BYTES, MAX_HTTP2_ERROR_RESETS, MAX_HTTP2_HEADER_BYTES, MAX_HTTP2_PENDING_RESETS,
+    MAX_HTTP2_STREAMS,
+};
 
 /// See [`Edge::serve`].
 pub(super) async fn serve(edge: Arc<Edge>, listener: TcpListener, stop: CancellationToken) {
-    let permits = Arc::new(Semaphore::new(edge.limits.max_connections));
+    let crowd = Arc::new(Crowd::default());
     let (tracker, abandon) = (TaskTracker::new(), CancellationToken::new());
     let builder = Arc::new(builder(&edge.limits));
+    let descriptors = descriptors::usable();
+    // Whoever holds descriptors besides connections: an agent that is there is worth more than a connection that is silent.
+    let capacity = || edge.limits.max_connections.min(descriptors.saturating_sub(edge.sessions.open()));
     loop {
-        let (stream, permit) = tokio::select! {
+        let next = async {
+            let (stream, peer) = accept(&listener, &crowd).await;
+            (stream, peer, crowd.admit(capacity).await)
+        };
+        let (stream, peer, seat) = tokio::select! {
             () = stop.cancelled() => break,
-            accepted = accept(&listener, &permits) => accepted,
+            next = next => next,
         };
-        let connection = Connection {
-            edge: Arc::clone(&edge),
-            activity: Arc::new(Activity::new()),
-            stop: stop.clone(),
-            abandon: abandon.clone(),
-            _permit: permit,
-        };
+        let connection =
+            Connection { edge: Arc::clone(&edge), peer, seat, stop: stop.clone(), abandon: abandon.clone() };
         tracker.spawn(connection.run(stream, Arc::clone(&builder)));
     }
     // The port is free from here on: a successor may listen while we finish.
@@ -59,29 +66,31 @@ fn builder(limits: &EdgeLimits) -> auto::Builder<TokioExecutor> {
         .timer(TokioTimer::new())
         // It runs while the connection is idle, too. The shorter bound for a first request's headers is `Connection`'s.
         .header_read_timeout(limits.idle_timeout)
+        // Who has said all he has to say still hears the answer.
+        .half_close(true)
         .max_buf_size(HTTP1_BUFFER_BYTES);
     builder
         .http2()
         .timer(TokioTimer::new())
         .max_concurrent_streams(MAX_HTTP2_STREAMS)
+        .max_pending_accept_reset_streams(MAX_HTTP2_PENDING_RESETS)
+        .max_local_error_reset_streams(MAX_HTTP2_ERROR_RESETS)
+        .initial_stream_window_size(HTTP2_STREAM_WINDOW_BYTES)
+        .initial_connection_window_size(HTTP2_CONNECTION_WINDOW_BYTES)
         .max_header_list_size(MAX_HTTP2_HEADER_BYTES);
     builder
 }
 
-/// The next connection, once there is room for it. Errors of a single connection are passed over; when the process is out of
-/// descriptors it waits, since failing again at once would only burn the processor.
-async fn accept(listener: &TcpListener, permits: &Arc<Semaphore>) -> (TcpStream, OwnedSemaphorePermit) {
+/// The next connection. Errors of a single connection are passed over; when the process is out of descriptors the quietest
+/// connection goes, and then it waits, since failing again at once would only burn the processor.
+async fn accept(listener: &TcpListener, crowd: &Crowd) -> (TcpStream, IpAddr) {
     loop {
-        let Ok(permit) = Arc::clone(permits).acquire_owned().await else {
-            // Never closed; if it were, nothing more could be accepted.
-            std::future::pending::<()>().await;
-            continue;
-        };
         match listener.accept().await {
-            Ok((stream, _)) => return (stream, permit),
+            Ok((stream, peer)) => return (stream, peer.ip()),
             Err(error) if is_of_one_connection(&error) => {}
             Err(error) => {
                 tracing::warn!(%error, "cannot accept connections; trying again");
+                crowd.shrink();
                 tokio::time::sleep(ACCEPT_PAUSE).await;
             }
         }
@@ -97,10 +106,10 @@ fn is_of_one_connection(error: &io::Error) -> bool {
 
 struct Connection {
     edge: Arc<Edge>,
-    activity: Arc<Activity>,
+    peer: IpAddr,
+    seat: Seat,
     stop: CancellationToken,
     abandon: CancellationToken,
-    _permit: OwnedSemaphorePermit,
 }
 
 impl Connection {
@@ -113,6 +122,7 @@ impl Connection {
         let accepted = tokio::select! {
             accepted = timeout_at(deadline, tls.accept(stream)) => accepted,
             () = self.stop.cancelled() => return,
+            () = self.seat.activity.evicted() => return,
         };
         match accepted {
             Ok(Ok(stream)) => self.serve(stream, builder, deadline).await,
@@ -125,13 +135,10 @@ impl Connection {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
+        let activity = &self.seat.activity;
         let service = service_fn(|head: http::Request<Incoming>| {
-            let (edge, busy) = (Arc::clone(&self.edge), Activity::begin(&self.activity));
-            async move {
-                let response = request::answer(&edge, head).await;
-                drop(busy);
-                Ok::<_, Infallible>(response)
-            }
+            let (edge, peer, mut busy) = (Arc::clone(&self.edge), self.peer, Activity::begin(activity));
+            async move { Ok::<_, Infallible>(request::answer(&edge, head, peer, &mut busy).await) }
         });
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let limits = &self.edge.limits;
@@ -150,13 +157,18 @@ impl Connection {
                     closing = true;
                     deadline = Instant::now() + limits.shutdown_grace;
                 }
+                () = activity.evicted() => {
+                    connection.as_mut().graceful_shutdown();
+                    closing = true;
+                    deadline = Instant::now() + EVICTION_GRACE;
+                }
                 () = sleep_until(deadline) => {
-                    let quiet_until = self.activity.quiet_since() + self.activity.allowance(limits);
+                    let quiet_until = activity.quiet_since() + activity.allowance(limits);
                     // Who never finished a request's headers has had all its time.
-                    let hopeless = !self.activity.began.load(Ordering::Relaxed) && quiet_until <= Instant::now();
+                    let hopeless = !activity.began() && quiet_until <= Instant::now();
                     if closing || hopeless {
                         return;
-                    } else if self.activity.is_busy() || quiet_until > Instant::now() {
+                    } else if activity.is_busy() || quiet_until > Instant::now() {
                         deadline = quiet_until.max(Instant::now() + limits.header_timeout);
                     } else {
                         // Said politely first: HTTP/2 peers are told which requests were taken.
@@ -167,49 +179,5 @@ impl Connection {
                 }
             }
         }
-    }
-}
-
-/// What a connection is doing, for the decision whether it is idle.
-struct Activity {
-    requests: AtomicUsize,
-    /// A first request arrived: the longer allowance applies.
-    began: AtomicBool,
-    /// When it was accepted, or its last request ended.
-    quiet_since: Mutex<Instant>,
-}
-
-impl Activity {
-    fn new() -> Self {
-        Self { requests: AtomicUsize::new(0), began: AtomicBool::new(false), quiet_since: Mutex::new(Instant::now()) }
-    }
-
-    /// Marks a request as under way until the guard is dropped.
-    fn begin(activity: &Arc<Self>) -> Busy {
-        activity.requests.fetch_add(1, Ordering::Relaxed);
-        activity.began.store(true, Ordering::Relaxed);
-        Busy(Arc::clone(activity))
-    }
-
-    fn is_busy(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) > 0
-    }
-
-    fn quiet_since(&self) -> Instant {
-        *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// How long it may go on being quiet. One that never sent a request is still within its first headers.
-    fn allowance(&self, limits: &EdgeLimits) -> std::time::Duration {
-        if self.began.load(Ordering::Relaxed) { limits.idle_timeout } else { limits.header_timeout }
-    }
-}
-
-struct Busy(Arc<Activity>);
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        *self.0.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
-        self.0.requests.fetch_sub(1, Ordering::Relaxed);
     }
 }

@@ -3,14 +3,19 @@
 //! It must not know what an operation does: between "decoded" and "answered" stands the [`Orchestrator`]. It must not log
 //! what a caller sent as `Authorization`, nor any body.
 //!
-//! Begin with `connection` (accept loop, one connection's life), then `request` (one request: route, bounds, log line),
-//! then `api` (the life of an AWS call).
+//! Begin with `connection` (accept loop, one connection's life; `crowd` is all of them), then `request` (one request: bounds,
+//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS) and `sts`.
 
+mod answer_room;
 mod api;
+mod body_room;
 mod connection;
+mod crowd;
 mod paging;
 mod poll_endpoint;
 mod request;
+mod route;
+mod sts;
 mod upgrade;
 
 use std::net::SocketAddr;
@@ -18,14 +23,16 @@ use std::sync::Arc;
 
 use longshore_wire::page_token::PageTokens;
 use tokio::net::TcpListener;
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
 use crate::limits::EdgeLimits;
+use crate::logs::LogRelay;
 use crate::orchestrator::Orchestrator;
 use crate::sessions::Sessions;
 use crate::tls::Acceptor;
+use answer_room::AnswerRoom;
+use body_room::BodyRoom;
 
 /// Everything a request is answered with.
 pub struct Edge {
@@ -33,9 +40,10 @@ pub struct Edge {
     orchestrator: Arc<dyn Orchestrator>,
     sessions: Arc<Sessions>,
     page_tokens: PageTokens,
+    logs: LogRelay,
     limits: EdgeLimits,
-    /// A permit per byte of [`EdgeLimits::max_body_bytes_in_flight`].
-    body_room: Semaphore,
+    body_room: BodyRoom,
+    answer_room: AnswerRoom,
     /// Where we listen: what poll endpoints name when the caller's `Host` is of no use.
     local_addr: SocketAddr,
     /// Nothing for plain HTTP.
@@ -52,9 +60,22 @@ impl Edge {
         limits: EdgeLimits,
         local_addr: SocketAddr,
     ) -> Self {
-        let body_room = Semaphore::new(limits.max_body_bytes_in_flight.min(Semaphore::MAX_PERMITS));
+        let body_room = BodyRoom::new(limits.max_body_bytes_in_flight, limits.max_body_bytes_of_one_address);
+        let answer_room = AnswerRoom::new(limits.max_answer_bytes_in_flight);
         let authenticator = Arc::new(authenticator);
-        Self { authenticator, orchestrator, sessions, page_tokens, limits, body_room, local_addr, tls: None }
+        let logs = LogRelay::default();
+        Self {
+            authenticator,
+            orchestrator,
+            sessions,
+            page_tokens,
+            logs,
+            limits,
+            body_room,
+            answer_room,
+            local_addr,
+            tls: None,
+        }
     }
 
     /// The same edge behind TLS, if there is an acceptor.

@@ -1,12 +1,14 @@
 //! One request: where it goes, what it may cost, and the one line that is logged about it.
 
+use std::net::IpAddr;
 use std::panic::AssertUnwindSafe;
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use futures_util::FutureExt as _;
-use http::header::{CONNECTION, HeaderValue};
-use http::{Method, Request, Response, StatusCode, Version};
+use http::header::{CONNECTION, EXPECT, HeaderValue};
+use http::request::Parts;
+use http::{Request, Response, StatusCode, Version};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Body as _, Incoming};
 use longshore_api::error::{
@@ -14,15 +16,20 @@ use longshore_api::error::{
 };
 use longshore_api::{ApiError, ErrorCode};
 use longshore_wire::aws_json;
+use longshore_wire::protocol::Protocol;
 use longshore_wire::request_id::RequestId;
 use longshore_wire::sigv4;
-use tokio::sync::{Semaphore, SemaphorePermit};
 
-use super::upgrade::Kind;
-use super::{Edge, api, upgrade};
+use super::body_room::Share;
+use super::crowd::Busy;
+use super::route::{Route, Service, not_served};
+use super::{Edge, api, sts, upgrade};
 
 /// The body did not arrive: not a code of AWS's JSON services, but one that names what happened.
 const BODY_NOT_READ: ErrorCode = ErrorCode::new("RequestAbortedException", 400);
+
+/// The same, for want of time.
+const BODY_TOO_SLOW: ErrorCode = ErrorCode::new("RequestTimeoutException", 408);
 
 /// What is left unread of a refused body is read for at most this long: a client that is still sending would otherwise see
 /// a reset connection in place of the answer.
@@ -45,111 +52,159 @@ impl Trace {
     }
 }
 
+/// A request on its way through the edge.
+struct Visit<'a> {
+    edge: &'a Edge,
+    /// Where it comes from.
+    peer: IpAddr,
+    id: RequestId,
+    /// How errors are told to its sender.
+    protocol: Protocol,
+}
+
 /// Answers a request, whatever happens.
-pub(super) async fn answer(edge: &Edge, request: Request<Incoming>) -> Response<Full<Bytes>> {
-    let (id, started, mut trace) = (RequestId::random(), Instant::now(), Trace::default());
+pub(super) async fn answer(
+    edge: &Edge,
+    request: Request<Incoming>,
+    peer: IpAddr,
+    busy: &mut Busy,
+) -> Response<Full<Bytes>> {
+    let (started, mut trace) = (Instant::now(), Trace::default());
     let has_connection_header = request.version() < Version::HTTP_2;
+    let (head, body) = request.into_parts();
+    let route = Route::of(&head);
+    let visit = Visit { edge, peer, id: RequestId::random(), protocol: route.protocol() };
     let mut response = {
         // A handler that panics must not take the connection's other requests with it. What it was changing is the
         // orchestrator's, behind a queue; nothing here outlives the request.
-        let routed = AssertUnwindSafe(route(edge, request, &id, &mut trace)).catch_unwind();
+        let routed = AssertUnwindSafe(visit.go(route, head, body, busy, &mut trace)).catch_unwind();
         match tokio::time::timeout(edge.limits.request_timeout, routed).await {
             Ok(Ok(response)) => response,
             Ok(Err(_panic)) => {
                 let error =
                     ApiError::new(INTERNAL_FAILURE, "The server failed to handle the request; its log says why.");
-                failed(&error.with_context("the handler panicked"), &id, &mut trace)
+                visit.failed(&error.with_context("the handler panicked"), &mut trace)
+            }
+            Err(_elapsed) if busy.is_arriving() => {
+                visit.failed(&ApiError::new(BODY_TOO_SLOW, "The request's body did not arrive in time."), &mut trace)
             }
             Err(_elapsed) => {
                 let message = "The request took too long; it may yet be carried out.";
-                failed(&ApiError::new(SERVICE_UNAVAILABLE, message), &id, &mut trace)
+                visit.failed(&ApiError::new(SERVICE_UNAVAILABLE, message), &mut trace)
             }
         }
     };
-    if response.status() == StatusCode::PAYLOAD_TOO_LARGE && has_connection_header {
+    let unread = [StatusCode::PAYLOAD_TOO_LARGE, StatusCode::REQUEST_TIMEOUT].contains(&response.status());
+    if unread && has_connection_header {
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
-    log(&trace, &id, response.status(), started.elapsed());
+    log(&trace, &visit.id, response.status(), started.elapsed());
     response.map(Full::new)
 }
 
-async fn route(edge: &Edge, request: Request<Incoming>, id: &RequestId, trace: &mut Trace) -> Response<Bytes> {
-    match (request.method(), request.uri().path()) {
-        (&Method::POST, "/") => {
-            let result = call(edge, request, id, trace).await;
-            result.unwrap_or_else(|error| failed(&error, id, trace))
-        }
-        (_, "/acs/ws") => upgrade::answer(edge, request, Kind::Acs, id, trace).await,
-        (_, "/tcs/ws") => upgrade::answer(edge, request, Kind::Tcs, id, trace).await,
-        (&Method::GET, "/ping") => {
-            trace.operation = Some("ping");
-            Response::new(Bytes::new())
-        }
-        _ => {
-            let message = "Nothing is served here: send ECS requests as POST /.";
-            let mut response = failed(&ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message), id, trace);
-            *response.status_mut() = StatusCode::NOT_FOUND;
-            response
+impl Visit<'_> {
+    async fn go(
+        &self,
+        route: Route,
+        head: Parts,
+        mut body: Incoming,
+        busy: &mut Busy,
+        trace: &mut Trace,
+    ) -> Response<Bytes> {
+        match route {
+            Route::Call(service) => {
+                let result = self.call(service, head, body, busy, trace).await;
+                result.unwrap_or_else(|error| self.failed(&error, trace))
+            }
+            Route::Elsewhere { service, .. } => {
+                let error = refused(&head, &mut body, not_served(&service)).await;
+                self.failed(&error, trace)
+            }
+            Route::Socket(kind) => {
+                busy.arrived();
+                upgrade::answer(self.edge, Request::from_parts(head, body), kind, &self.id, trace).await
+            }
+            Route::Ping => {
+                trace.operation = Some("ping");
+                Response::new(Bytes::new())
+            }
+            Route::Nothing => {
+                let message = "Nothing is served here: send ECS requests as POST /.";
+                let mut response = self.failed(&ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message), trace);
+                *response.status_mut() = StatusCode::NOT_FOUND;
+                response
+            }
         }
     }
-}
 
-async fn call(
-    edge: &Edge,
-    request: Request<Incoming>,
-    id: &RequestId,
-    trace: &mut Trace,
-) -> Result<Response<Bytes>, ApiError> {
-    let (head, mut body) = request.into_parts();
-    let limit = edge.limits.max_body_bytes;
-    if body.size_hint().lower() > limit as u64 {
-        return Err(refused(&mut body, too_large(limit)).await);
-    }
-    let call = {
-        // Before anything is kept of the body: there is no room for what strangers send.
-        let claimed = match edge.authenticator.claim(&sigv4::Request::new(&head, b"")) {
-            Ok(claimed) => claimed,
-            Err(error) => return Err(refused(&mut body, error.into()).await),
+    async fn call(
+        &self,
+        service: Service,
+        head: Parts,
+        mut body: Incoming,
+        busy: &mut Busy,
+        trace: &mut Trace,
+    ) -> Result<Response<Bytes>, ApiError> {
+        let (edge, limit) = (self.edge, self.edge.limits.max_body_bytes);
+        if body.size_hint().lower() > limit as u64 {
+            return Err(refused(&head, &mut body, too_large(limit)).await);
+        }
+        let call = {
+            // Before anything is kept of the body: there is no room for what strangers send.
+            let claimed = match edge.authenticator.claim(service.signing(), &sigv4::Request::new(&head, b"")) {
+                Ok(claimed) => claimed,
+                Err(error) => return Err(refused(&head, &mut body, error.into()).await),
+            };
+            let body = Body::read(&head, body, limit, edge.body_room.share(self.peer)).await?;
+            busy.arrived();
+            if service == Service::Sts {
+                return sts::answer(edge, &head, claimed, &body.bytes, &self.id, trace);
+            }
+            api::read(edge, &head, claimed, &body.bytes, trace)?
         };
-        let body = Body::read(body, limit, &edge.body_room).await?;
-        api::read(edge, &head, claimed, &body.bytes, trace)?
-    };
-    let answer = api::answer(edge, &head, call).await?;
-    Ok(aws_json::response(answer, id))
+        let readonly = call.is_readonly();
+        let answer = api::answer(edge, &head, call).await?;
+        let answer = if readonly { edge.answer_room.admit(answer)? } else { answer.into() };
+        Ok(aws_json::response(answer, &self.id))
+    }
+
+    fn failed(&self, error: &ApiError, trace: &mut Trace) -> Response<Bytes> {
+        trace.note(error);
+        self.protocol.error_response(error, &self.id)
+    }
 }
 
 /// A whole body, and the room it takes as long as it lives.
 struct Body<'a> {
     bytes: Vec<u8>,
-    _room: Option<SemaphorePermit<'a>>,
+    _share: Share<'a>,
 }
 
 impl<'a> Body<'a> {
-    async fn read(mut body: Incoming, limit: usize, all_bodies: &'a Semaphore) -> Result<Self, ApiError> {
-        let (mut bytes, mut room) = (Vec::new(), None::<SemaphorePermit<'a>>);
+    async fn read(head: &Parts, mut body: Incoming, limit: usize, mut share: Share<'a>) -> Result<Self, ApiError> {
+        let mut bytes = Vec::new();
         while let Some(frame) = body.frame().await {
             let Ok(data) = frame.map_err(not_whole)?.into_data() else { continue };
             if data.len() > limit - bytes.len() {
-                return Err(refused(&mut body, too_large(limit)).await);
+                return Err(refused(head, &mut body, too_large(limit)).await);
             }
-            let Some(more) = u32::try_from(data.len()).ok().and_then(|len| all_bodies.try_acquire_many(len).ok())
-            else {
+            if !share.grow(data.len()) {
                 // Given back first: it is what others wait for.
-                drop((bytes, room));
-                return Err(refused(&mut body, too_many()).await);
-            };
-            match &mut room {
-                Some(room) => room.merge(more),
-                None => room = Some(more),
+                drop((bytes, share));
+                return Err(refused(head, &mut body, too_many()).await);
             }
             bytes.extend_from_slice(&data);
         }
-        Ok(Self { bytes, _room: room })
+        Ok(Self { bytes, _share: share })
     }
 }
 
-/// The error, once what is left of the body was read.
-async fn refused(body: &mut Incoming, error: ApiError) -> ApiError {
+/// The error, once what is left of the body was read. Who asked whether to send it at all is told no by this very answer:
+/// reading would say yes.
+async fn refused(head: &Parts, body: &mut Incoming, error: ApiError) -> ApiError {
+    if head.headers.contains_key(EXPECT) {
+        return error;
+    }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
     error
@@ -166,11 +221,6 @@ fn too_many() -> ApiError {
 
 fn not_whole(error: hyper::Error) -> ApiError {
     ApiError::new(BODY_NOT_READ, "The request's body did not arrive whole.").with_context(error.to_string())
-}
-
-fn failed(error: &ApiError, id: &RequestId, trace: &mut Trace) -> Response<Bytes> {
-    trace.note(error);
-    aws_json::error_response(error, id)
 }
 
 /// What succeeded is for whoever looks closely; what was refused is for whoever wonders why; what failed is for everybody.

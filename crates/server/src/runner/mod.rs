@@ -12,6 +12,7 @@ mod tests;
 
 use std::collections::VecDeque;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, Sender, SyncSender, channel, sync_channel};
 use std::thread;
 use std::time::{Duration, Instant};
@@ -26,6 +27,7 @@ use longshore_core::clock::Reading;
 use longshore_core::entropy::Entropy;
 use longshore_core::identity::Answer;
 use longshore_core::instance::SessionRefusal;
+use longshore_core::logs::LogSource;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
 use longshore_core::read::ReadModel;
 use longshore_core::{CellConfig, Decision, Principal, Role};
@@ -57,6 +59,8 @@ pub trait Perform: Send + Sync + 'static {
 pub struct Runner {
     inbox: Arc<Inbox>,
     snapshot: Arc<ArcSwap<ReadModel>>,
+    /// The store cannot be written.
+    read_only: Arc<AtomicBool>,
     stopped: CancellationToken,
     threads: Arc<watch::Sender<()>>,
 }
@@ -79,6 +83,7 @@ impl Runner {
         let runner = Self {
             inbox: inbox.clone(),
             snapshot: snapshot.clone(),
+            read_only: Arc::default(),
             stopped: CancellationToken::new(),
             threads: Arc::new(watch::Sender::new(())),
         };
@@ -92,6 +97,7 @@ impl Runner {
             pipeline: Pipeline::new(cell),
             inbox,
             snapshot,
+            read_only: runner.read_only.clone(),
             to_commit,
             to_effects,
             entropy,
@@ -143,6 +149,17 @@ impl Runner {
         thread::Builder::new().name(name.to_owned()).spawn(run).map(drop).map_err(|source| LoadError::Thread { source })
     }
 
+    /// Adds what no snapshot knows.
+    fn with_own_state(&self, response: admin::Response) -> admin::Response {
+        match response {
+            admin::Response::DescribeServer(server) => {
+                let read_only = self.read_only.load(Ordering::Relaxed);
+                admin::DescribeServerResponse { read_only, ..server }.into()
+            }
+            other => other,
+        }
+    }
+
     fn submit(&self, command: Command) -> Result<oneshot::Receiver<Reply>, ApiError> {
         let (answer, reply) = oneshot::channel();
         match self.inbox.submit(command, answer) {
@@ -184,7 +201,10 @@ impl Orchestrator for Runner {
     ) -> BoxFuture<'static, Result<Answer, ApiError>> {
         let snapshot = self.snapshot.load();
         match snapshot.authorise_admin(&principal, &request).map(|authorised| snapshot.answer_admin(authorised)) {
-            Ok(Some(answer)) => return future::ready(answer.map(Answer::Complete)).boxed(),
+            Ok(Some(answer)) => {
+                let complete = |response| Answer::Complete(self.with_own_state(response));
+                return future::ready(answer.map(complete)).boxed();
+            }
             Err(denied) => return future::ready(Err(denied)).boxed(),
             Ok(None) => {}
         }
@@ -202,6 +222,14 @@ impl Orchestrator for Runner {
 
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError> {
         self.snapshot.load().authorise(principal, request).map(drop)
+    }
+
+    fn authorise_admin(&self, principal: &Principal, request: &admin::Request) -> Result<(), ApiError> {
+        self.snapshot.load().authorise_admin(principal, request).map(drop)
+    }
+
+    fn log_source(&self, principal: &Principal, request: &admin::GetTaskLogsRequest) -> Result<LogSource, ApiError> {
+        self.snapshot.load().log_source(principal, request)
     }
 
     fn admit(&self, principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {
@@ -246,6 +274,7 @@ struct Worker {
     pipeline: Pipeline,
     inbox: Arc<Inbox>,
     snapshot: Arc<ArcSwap<ReadModel>>,
+    read_only: Arc<AtomicBool>,
     to_commit: Sender<CommitOrder>,
     to_effects: SyncSender<Aftermath>,
     entropy: Entropy,
@@ -325,11 +354,13 @@ impl Worker {
                 } else if !self.pipeline.read_only() && self.next_probe.take().is_some() {
                     tracing::info!("the store can be written again");
                 }
+                self.read_only.store(self.pipeline.read_only(), Ordering::Relaxed);
                 self.release(release);
             }
             Event::Loaded(cell) => {
                 self.next_probe = None;
                 let release = self.pipeline.reload(*cell);
+                self.read_only.store(self.pipeline.read_only(), Ordering::Relaxed);
                 self.release(release);
             }
         }

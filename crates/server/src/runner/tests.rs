@@ -3,9 +3,11 @@
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use longshore_api::admin;
 use longshore_api::ecs::{self, Response, types};
 use longshore_core::cell::{AgentInfo, Command, Delivery, Reply};
 use longshore_core::entropy::Entropy;
+use longshore_core::identity::Answer;
 use longshore_core::ids::SessionId;
 use longshore_core::pipeline::{Batch, Committed, Pipeline, Step};
 use longshore_core::{CellConfig, Principal, Role};
@@ -57,6 +59,14 @@ async fn create(runner: &Runner, name: &str) -> Result<Response, longshore_api::
     runner.call(principal(), request.into()).await
 }
 
+/// Whether the server says of itself that it cannot write.
+async fn is_read_only(runner: &Runner) -> bool {
+    match runner.administer(principal(), admin::DescribeServerRequest {}.into()).await {
+        Ok(Answer::Complete(admin::Response::DescribeServer(server))) => server.read_only,
+        other => panic!("{other:?}"),
+    }
+}
+
 async fn names(runner: &Runner) -> Vec<String> {
     let request = types::ListClustersRequest::default();
     match runner.call(principal(), request.into()).await {
@@ -92,6 +102,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
         assert!(refused.message.contains("Try again") || refused.message.contains("try again"), "{}", refused.message);
     }
     assert_eq!(names(&runner).await, ["before"]);
+    assert!(is_read_only(&runner).await);
     disk.set_full(false);
     // The store is asked once a second; the first success ends the refusals.
     let recovered = async {
@@ -101,6 +112,7 @@ async fn a_full_disk_refuses_writes_serves_reads_and_recovers() {
     };
     tokio::time::timeout(Duration::from_secs(10), recovered).await.expect("writes work again");
     assert_eq!(names(&runner).await, ["after", "before"]);
+    assert!(!is_read_only(&runner).await);
 }
 
 #[tokio::test]

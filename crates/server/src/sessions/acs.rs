@@ -78,11 +78,13 @@ impl Session {
         let session = line.id;
         match self.introduce(session).await {
             Ok(instance) => {
+                let belonging = self.sessions.belongs(instance, session);
                 let mut heard = Instant::now();
                 let end = match accepted.send(Ok(())) {
                     Ok(()) => self.live(on_upgrade, instance, line, &mut heard).await,
                     Err(_) => End::Peer,
                 };
+                drop(belonging);
                 self.sessions.remove_line(session);
                 let silent_ms = self.sessions.limits.silent_ms(heard.elapsed());
                 let heard_at = clock::cell().now.plus_millis(-silent_ms);

@@ -10,7 +10,7 @@ mod socket;
 mod tcs;
 mod telemetry;
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -19,7 +19,7 @@ use http::StatusCode;
 use longshore_agent_protocol::acs::ServerMessage;
 use longshore_core::Principal;
 use longshore_core::cell::{CloseReason, Delivery};
-use longshore_core::ids::SessionId;
+use longshore_core::ids::{InstanceKey, SessionId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -84,6 +84,8 @@ impl Refusal {
 /// All sessions of this process.
 pub struct Sessions {
     lines: Mutex<HashMap<SessionId, Line>>,
+    /// Which sessions are open of an instance; for a moment there may be two, of which the later one counts.
+    of_instances: Mutex<BTreeSet<(InstanceKey, SessionId)>>,
     last_id: AtomicU64,
     permits: Arc<Semaphore>,
     limits: SessionLimits,
@@ -111,6 +113,7 @@ impl Sessions {
     pub fn new(limits: SessionLimits) -> Self {
         Self {
             lines: Mutex::default(),
+            of_instances: Mutex::default(),
             last_id: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(limits.max_sessions)),
             limits,
@@ -128,6 +131,11 @@ impl Sessions {
     /// How many ACS sessions are open.
     pub fn connected(&self) -> usize {
         self.lines().len()
+    }
+
+    /// How many websockets are open, of both kinds.
+    pub(crate) fn open(&self) -> usize {
+        self.limits.max_sessions.saturating_sub(self.permits.available_permits())
     }
 
     /// Closes all sessions (agents come back at once, to whoever serves then) and waits until they are gone.
@@ -193,8 +201,41 @@ impl Sessions {
         self.lines().remove(&id);
     }
 
+    /// Notes that a session was accepted as this instance's, until the guard is dropped.
+    fn belongs(&self, instance: InstanceKey, session: SessionId) -> Belonging<'_> {
+        self.of_instances.lock().unwrap_or_else(PoisonError::into_inner).insert((instance, session));
+        Belonging { sessions: self, entry: (instance, session) }
+    }
+
+    /// Sends a message that is about no state of the orchestrator. Whether there is a session, and room in its queue: nothing
+    /// depends on it but whoever wants it sent, so an agent is not cut off for it.
+    pub(crate) fn send(&self, instance: InstanceKey, message: ServerMessage) -> bool {
+        let session = {
+            let all = self.of_instances.lock().unwrap_or_else(PoisonError::into_inner);
+            all.range((instance, SessionId(0))..=(instance, SessionId(u64::MAX)))
+                .next_back()
+                .map(|(_, session)| *session)
+        };
+        let lines = self.lines();
+        session
+            .and_then(|session| lines.get(&session))
+            .is_some_and(|line| line.queue.try_send(Box::new(message)).is_ok())
+    }
+
     fn lines(&self) -> MutexGuard<'_, HashMap<SessionId, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A session that was accepted as an instance's.
+struct Belonging<'a> {
+    sessions: &'a Sessions,
+    entry: (InstanceKey, SessionId),
+}
+
+impl Drop for Belonging<'_> {
+    fn drop(&mut self) {
+        self.sessions.of_instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry);
     }
 }
 
@@ -238,10 +279,31 @@ impl std::fmt::Debug for Sessions {
     }
 }
 
+/// An agent's ear, for tests of what is sent.
+#[cfg(test)]
+pub(crate) struct Ear(LineEnd);
+
+#[cfg(test)]
+impl Ear {
+    pub(crate) async fn heard(&mut self) -> Option<ServerMessage> {
+        self.0.queue.recv().await.map(|message| *message)
+    }
+}
+
+#[cfg(test)]
+impl Sessions {
+    /// A session of an instance, for good.
+    pub(crate) fn agent_of(&self, instance: InstanceKey) -> Ear {
+        let line = self.add_line();
+        std::mem::forget(self.belongs(instance, line.id));
+        Ear(line)
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use longshore_agent_protocol::acs::HeartbeatMessage;
-    use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
+    use longshore_core::ids::{ClusterId, InstanceId};
 
     use super::*;
 
@@ -264,6 +326,23 @@ mod tests {
         sessions.remove_line(two.id);
         sessions.perform(send(two.id));
         assert_eq!(sessions.connected(), 1);
+    }
+
+    #[test]
+    fn a_message_goes_to_the_latest_session_of_its_instance() {
+        let sessions = Sessions::new(SessionLimits::default());
+        let message = || ServerMessage::Heartbeat(HeartbeatMessage::default());
+        assert!(!sessions.send(INSTANCE, message()));
+        let (mut one, mut two) = (sessions.add_line(), sessions.add_line());
+        // In whichever order they were accepted.
+        let later = sessions.belongs(INSTANCE, two.id);
+        let earlier = sessions.belongs(INSTANCE, one.id);
+        assert!(sessions.send(INSTANCE, message()));
+        assert!(two.queue.try_recv().is_ok() && one.queue.try_recv().is_err());
+        drop(later);
+        assert!(sessions.send(INSTANCE, message()) && one.queue.try_recv().is_ok());
+        drop(earlier);
+        assert!(!sessions.send(INSTANCE, message()));
     }
 
     #[test]

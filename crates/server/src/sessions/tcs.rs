@@ -1,4 +1,4 @@
-//! One TCS session: every publication is verified, counted and acknowledged.
+//! One TCS session: every publication is verified, counted and acknowledged; how the instance is, the cell is told.
 
 use std::sync::Arc;
 
@@ -6,9 +6,11 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use longshore_agent_protocol::frame::Frame;
 use longshore_agent_protocol::tcs::{
-    AckPublishHealth, AckPublishInstanceStatus, AckPublishMetric, AgentMessage, HeartbeatMessage, ServerMessage,
+    AckPublishHealth, AckPublishInstanceStatus, AckPublishMetric, AgentMessage, HeartbeatMessage,
+    PublishInstanceStatusRequest, ServerMessage,
 };
 use longshore_core::Principal;
+use longshore_core::cell::Command;
 use longshore_wire::sigv4;
 use tokio::sync::OwnedSemaphorePermit;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
@@ -119,7 +121,12 @@ impl Session {
             return Err(End::Ours(Close::BAD_SIGNATURE));
         }
         match AgentMessage::decode(&frame.body) {
-            Ok(Some(message)) => writer.text(self.take(&message).encode()).await,
+            Ok(Some(message)) => {
+                if let AgentMessage::InstanceStatus(status) = &message {
+                    self.tell(status).await;
+                }
+                writer.text(self.take(&message).encode()).await
+            }
             Ok(None) => Ok(()),
             Err(error) => {
                 tracing::warn!(instance = ?self.instance_arn, %error, "agent sent telemetry that cannot be read");
@@ -150,6 +157,13 @@ impl Session {
             body: frame.body.as_bytes(),
         };
         self.authenticator.principal(&request).is_ok_and(|principal| principal == self.principal)
+    }
+
+    /// Hands on how the instance is.
+    async fn tell(&self, status: &PublishInstanceStatusRequest) {
+        let (instance_arn, principal) = (self.instance_arn.clone(), self.principal.clone());
+        let statuses = status.statuses.clone();
+        self.orchestrator.command(Command::InstanceStatus { instance_arn, principal, statuses }).await;
     }
 
     /// Counts a publication and makes its acknowledgement.

@@ -13,13 +13,14 @@ use futures_util::future::BoxFuture;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use longshore_api::ecs::types::{CreateClusterResponse, ListClustersResponse};
+use longshore_api::ecs::types::{CreateClusterResponse, ListClustersResponse, ListTaskDefinitionFamiliesResponse};
 use longshore_api::ecs::{Request, Response};
 use longshore_api::{ApiError, Timestamp, admin, error};
 use longshore_core::cell::{Command, Reply};
 use longshore_core::identity;
 use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
 use longshore_core::instance::SessionRefusal;
+use longshore_core::logs::LogSource;
 use longshore_core::{Principal, Role};
 use longshore_server::Authenticator;
 use longshore_server::access_key::AccessKeys;
@@ -37,6 +38,8 @@ use tokio_util::sync::CancellationToken;
 
 pub const KEY_ID: &str = "LSIATESTTESTTESTTEST";
 pub const SECRET: &str = "wJalrXUtnFEMI/K7MDENG+bPxRfiCYEXAMPLEKEY";
+/// More than a socket takes in before its other end reads.
+pub const LARGE_ANSWER_BYTES: usize = 12 * 1024 * 1024;
 pub const INSTANCE: InstanceKey = InstanceKey { cluster: ClusterId(1), id: InstanceId(2) };
 /// The instance that the fake knows.
 pub const INSTANCE_ARN: &str =
@@ -54,7 +57,8 @@ impl AccessKeys for OneKey {
     }
 }
 
-/// Answers CreateCluster by its name and ListClusters by its cursor; hands on what sessions command.
+/// Answers CreateCluster by its name, ListClusters by its cursor and ListTaskDefinitionFamilies at length; hands on what
+/// sessions command.
 pub struct Fake {
     /// "slow" waits for this.
     pub go_on: Arc<Notify>,
@@ -86,6 +90,11 @@ impl Orchestrator for Fake {
                     next_token: Some("cursor-1".to_owned()),
                 }
                 .into()),
+                Request::ListTaskDefinitionFamilies(_) => Ok(ListTaskDefinitionFamiliesResponse {
+                    families: Some(vec!["f".repeat(LARGE_ANSWER_BYTES)]),
+                    ..Default::default()
+                }
+                .into()),
                 other => Err(ApiError::server(format!("the fake does not know {}", other.operation().name()))),
             }
         }
@@ -103,6 +112,14 @@ impl Orchestrator for Fake {
 
     fn authorise(&self, _principal: &Principal, _request: &Request) -> Result<(), ApiError> {
         Ok(())
+    }
+
+    fn authorise_admin(&self, _principal: &Principal, _request: &admin::Request) -> Result<(), ApiError> {
+        Ok(())
+    }
+
+    fn log_source(&self, _principal: &Principal, _request: &admin::GetTaskLogsRequest) -> Result<LogSource, ApiError> {
+        Err(ApiError::server("the fake has no tasks"))
     }
 
     fn admit(&self, _principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal> {

@@ -26,12 +26,15 @@ pub(crate) fn parse(text: &str) -> Option<Timestamp> {
     Some(Timestamp::from_millis(when.timestamp().as_millisecond()))
 }
 
-/// Reads a `Date` header, which may be in either the compact spelling or that of mail and HTTP.
-pub(crate) fn parse_header(text: &str) -> Option<Timestamp> {
-    parse(text).or_else(|| {
-        let when = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(text).ok()?;
-        Some(Timestamp::from_millis(when.as_millisecond()))
-    })
+/// Reads a `Date` header, which may be in either the compact spelling or that of mail and HTTP; with it the compact one, in
+/// which it is signed.
+pub(crate) fn read_header(text: String) -> Option<(Timestamp, String)> {
+    if let Some(at) = parse(&text) {
+        return Some((at, text));
+    }
+    let when = jiff::fmt::rfc2822::DateTimeParser::new().parse_timestamp(&text).ok()?;
+    let at = Timestamp::from_millis(when.as_millisecond());
+    Some((at, format(at)?))
 }
 
 #[cfg(test)]
@@ -43,7 +46,9 @@ mod tests {
         let at = parse("20150830T123600Z").unwrap();
         assert_eq!(at.as_millis(), 1_440_938_160_000);
         assert_eq!(format(at).unwrap(), "20150830T123600Z");
-        assert_eq!(parse_header("Sun, 30 Aug 2015 12:36:00 GMT"), Some(at));
+        for spelling in ["20150830T123600Z", "Sun, 30 Aug 2015 12:36:00 GMT"] {
+            assert_eq!(read_header(spelling.to_owned()), Some((at, "20150830T123600Z".to_owned())));
+        }
     }
 
     #[test]

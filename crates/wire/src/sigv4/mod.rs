@@ -17,7 +17,7 @@ use zeroize::Zeroizing;
 
 pub use error::SignatureError;
 pub use sign::{Credentials, sign};
-pub use verify::{Claim, Request, SecretKeys, Verified, Verifier};
+pub use verify::{Claim, Request, SecretKeys, Verified, Verifier, scoped_service};
 
 use crate::crypto::hmac_sha256;
 

@@ -55,6 +55,9 @@ pub struct Verified {
     pub access_key_id: String,
 }
 
+/// The region that services with one endpoint for the whole world are signed for, wherever the client is.
+const GLOBAL_REGION: &str = "us-east-1";
+
 /// Verifies requests signed for one service in one region.
 ///
 /// A body is always covered: `UNSIGNED-PAYLOAD`, which AWS takes from presigned requests to S3 alone, is refused.
@@ -62,12 +65,19 @@ pub struct Verified {
 pub struct Verifier {
     region: String,
     service: String,
+    global: bool,
 }
 
 impl Verifier {
     /// A verifier for credentials scoped to this region and service (`ecs`).
     pub fn new(region: impl Into<String>, service: impl Into<String>) -> Self {
-        Self { region: region.into(), service: service.into() }
+        Self { region: region.into(), service: service.into(), global: false }
+    }
+
+    /// The same for a service that has a global endpoint, too: tools that mean that one sign for its region.
+    #[must_use]
+    pub fn or_global(self) -> Self {
+        Self { global: true, ..self }
     }
 
     /// Whose request this is.
@@ -90,7 +100,7 @@ impl Verifier {
         let claim = Claim::of(request)?;
         claim.check_signed_headers(request)?;
         claim.check_time(now)?;
-        claim.check_scope(&self.region, &self.service)?;
+        claim.check_scope(self)?;
         Ok(claim)
     }
 }
@@ -127,7 +137,7 @@ impl Claim {
             &names,
             payload_hash,
         )?;
-        // Region and service are ours: the scope was checked.
+        // Region and service are those that are allowed: the scope was checked.
         let expected = signature(secret, &self.amz_date, &self.credential.region, &self.credential.service, &canonical);
         match equal_constant_time(expected.as_bytes(), self.signature.as_bytes()) {
             true => Ok(()),
@@ -195,6 +205,16 @@ fn incomplete(message: impl Into<String>) -> SignatureError {
     SignatureError::Incomplete(message.into())
 }
 
+/// The service that a request says it is signed for. Nothing is checked by this: it tells who should answer, and that one's
+/// [`Verifier`] whether the request may be believed.
+pub fn scoped_service(request: &Request<'_>) -> Option<String> {
+    let credential = match request.headers.get(AUTHORIZATION) {
+        Some(value) => value.to_str().ok()?.split_once("Credential=")?.1.split(',').next()?.to_owned(),
+        None => crate::query::parameter(request.query, "X-Amz-Credential")?,
+    };
+    credential.split('/').nth(3).filter(|service| !service.is_empty()).map(str::to_owned)
+}
+
 impl Claim {
     fn of(request: &Request<'_>) -> Result<Self, SignatureError> {
         let parameters = canonical::parameters(request.query);
@@ -236,18 +256,17 @@ impl Claim {
             }
         }
         let header = |name: &str| request.headers.get(name).and_then(|value| value.to_str().ok());
-        let date = header("x-amz-date").or_else(|| header("date")).map(str::to_owned);
+        let date = header("x-amz-date").or_else(|| header("date"));
         let (Some(credential), Some(signed_headers), Some(signature), Some(date)) =
-            (credential, signed_headers, signature, date.clone())
+            (credential, signed_headers, signature, date)
         else {
-            return Err(incomplete(missing_of_header(credential, signed_headers, signature, date.as_deref())));
+            return Err(incomplete(missing_of_header(credential, signed_headers, signature, date)));
         };
-        let signed_at = date::parse_header(&date)
+        let (signed_at, amz_date) = date::read_header(date.to_owned())
             .ok_or_else(|| incomplete("Date must be in ISO-8601 'basic format', such as 20150830T123600Z."))?;
         Ok(Self {
             credential: Credential::parse(credential)?,
-            // A `Date` header in another spelling is signed in the compact one.
-            amz_date: date::format(signed_at).unwrap_or(date),
+            amz_date,
             signed_at,
             life: None,
             signed_headers: signed_headers.to_owned(),
@@ -312,27 +331,34 @@ impl Claim {
     }
 
     fn check_time(&self, now: Timestamp) -> Result<(), SignatureError> {
-        let skew_ms = i64::try_from(MAX_CLOCK_SKEW.as_millis()).unwrap_or(i64::MAX);
-        let skew = format!("{} min.", MAX_CLOCK_SKEW.as_secs() / 60);
-        let (life_ms, life) = match self.life {
-            Some(life) => (i64::try_from(life.as_millis()).unwrap_or(i64::MAX), format!("{} sec.", life.as_secs())),
-            None => (skew_ms, skew.clone()),
-        };
-        let text = |at: Timestamp| date::format(at).unwrap_or_default();
+        let millis = |duration: Duration| i64::try_from(duration.as_millis()).unwrap_or(i64::MAX);
+        let (oldest, newest) =
+            (now.plus_millis(-millis(self.life.unwrap_or(MAX_CLOCK_SKEW))), now.plus_millis(millis(MAX_CLOCK_SKEW)));
         // Requests carry whole seconds: the bounds are compared in the same unit that the message shows.
         let second = |at: Timestamp| at.as_millis().div_euclid(1000);
-        let (oldest, newest) = (now.plus_millis(-life_ms), now.plus_millis(skew_ms));
-        let (signed, now) = (self.amz_date.clone(), text(now));
+        let text = |at: Timestamp| date::format(at).unwrap_or_default();
+        let skew = || format!("{} min.", MAX_CLOCK_SKEW.as_secs() / 60);
         if second(self.signed_at) < second(oldest) {
-            return Err(SignatureError::Expired { signed, oldest: text(oldest), now, allowed: life });
+            return Err(SignatureError::Expired {
+                signed: self.amz_date.clone(),
+                oldest: text(oldest),
+                now: text(now),
+                allowed: self.life.map_or_else(skew, |life| format!("{} sec.", life.as_secs())),
+            });
         }
         if second(self.signed_at) > second(newest) {
-            return Err(SignatureError::NotYetCurrent { signed, newest: text(newest), now, allowed: skew });
+            return Err(SignatureError::NotYetCurrent {
+                signed: self.amz_date.clone(),
+                newest: text(newest),
+                now: text(now),
+                allowed: skew(),
+            });
         }
         Ok(())
     }
 
-    fn check_scope(&self, region: &str, service: &str) -> Result<(), SignatureError> {
+    fn check_scope(&self, verifier: &Verifier) -> Result<(), SignatureError> {
+        let Verifier { region, service, global } = verifier;
         let given = &self.credential;
         let shown = |text: &str| text.escape_default().to_string();
         let day = self.amz_date.get(..8).unwrap_or_default();
@@ -343,10 +369,10 @@ impl Claim {
                 date: self.amz_date.clone(),
             });
         }
-        if given.region != region {
+        if given.region != *region && !(*global && given.region == GLOBAL_REGION) {
             return Err(SignatureError::Scope(format!("to the region '{region}', not '{}'.", shown(&given.region))));
         }
-        if given.service != service {
+        if given.service != *service {
             return Err(SignatureError::Scope(format!("to correct service: '{service}'.")));
         }
         if given.terminator != TERMINATOR {

@@ -30,6 +30,10 @@ struct Table {
     images: Vec<ListedImage>,
     containers: BTreeMap<String, Container>,
     listeners: Vec<mpsc::Sender<ContainerEvent>>,
+    /// What containers printed, by id: pieces of the Engine's stream.
+    output: BTreeMap<String, Vec<Bytes>>,
+    /// Who follows it.
+    followers: Vec<(String, mpsc::Sender<Result<Bytes, DockerError>>)>,
     /// Listeners whose events are dropped.
     neglected: Vec<mpsc::Sender<ContainerEvent>>,
     calls: Vec<String>,
@@ -63,6 +67,21 @@ impl FakeDocker {
 
     fn lock(&self) -> std::sync::MutexGuard<'_, Table> {
         self.table.lock().unwrap()
+    }
+
+    /// A container prints, in a piece of the Engine's stream.
+    pub(crate) fn prints(&self, id: &str, piece: impl Into<Bytes>) {
+        let (mut table, piece) = (self.lock(), piece.into());
+        for (_, follower) in table.followers.iter().filter(|(of, _)| of == id) {
+            // One that left needs nothing.
+            let _ = follower.try_send(Ok(piece.clone()));
+        }
+        table.output.entry(id.to_owned()).or_default().push(piece);
+    }
+
+    /// How often a container's output was asked for.
+    pub(crate) fn streams_opened(&self) -> usize {
+        self.lock().calls.iter().filter(|call| call.starts_with("logs ")).count()
     }
 
     /// Turns the Engine off (its event streams break) or on.
@@ -113,7 +132,7 @@ impl FakeDocker {
     fn call(&self, text: String) -> Result<std::sync::MutexGuard<'_, Table>, DockerError> {
         let mut table = self.lock();
         if table.down {
-            return Err(DockerError::Unavailable { endpoint: "fake".into(), cause: "down".into() });
+            return Err(DockerError::Unavailable { asked: false, endpoint: "fake".into(), cause: "down".into() });
         }
         table.calls.push(text);
         Ok(table)
@@ -138,6 +157,7 @@ fn container(name: &str, labels: BTreeMap<String, String>) -> Container {
         finished_at_ms: None,
         ports: Vec::new(),
         health: None,
+        tty: false,
     }
 }
 
@@ -239,6 +259,19 @@ impl Docker for FakeDocker {
             created_at_ms: 1,
         });
         Ok(listed.collect())
+    }
+
+    async fn logs(&self, id: &str, query: &LogQuery) -> Result<LogChunks, DockerError> {
+        let mut table = self.call(format!("logs {id} {query:?}"))?;
+        let pieces = table.output.get(id).cloned().unwrap_or_default();
+        let (sender, receiver) = mpsc::channel(pieces.len() + 64);
+        for piece in pieces {
+            sender.try_send(Ok(piece)).unwrap();
+        }
+        if query.follow {
+            table.followers.push((id.to_owned(), sender));
+        }
+        Ok(receiver)
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<ContainerEvent>, DockerError> {

@@ -26,7 +26,7 @@ use tracing::{debug, warn};
 use super::wire;
 use super::{
     ApiVersion, Container, ContainerEvent, Docker, DockerError, EngineVersion, Image, LABEL_INSTANCE, Listed,
-    ListedImage, PULL, PULL_PROGRESS, PullLimits,
+    ListedImage, LogChunks, LogQuery, PULL, PULL_PROGRESS, PullLimits,
 };
 use crate::config::{RegistryAuth, RegistryLogin};
 
@@ -46,6 +46,8 @@ const MAX_BODY_BYTES: usize = 64 << 20;
 const MAX_LINE_BYTES: usize = 1 << 20;
 /// Events that may wait for the listener; more, and the Engine waits (it drops a listener that never reads).
 const EVENT_QUEUE: usize = 1024;
+/// Pieces of a container's output that may wait for their reader, some kilobytes each; then the Engine waits.
+const LOG_QUEUE: usize = 4;
 /// The events that tell something; everything else the agent knows from its own calls. Exec noise stays with the Engine.
 const EVENT_ACTIONS: [&str; 2] = ["die", "health_status"];
 
@@ -100,13 +102,23 @@ impl HttpDocker {
         Self { logins, ..self }
     }
 
-    fn unavailable(&self, cause: impl std::fmt::Display) -> DockerError {
+    /// The Engine was not reached, so that it was asked for nothing.
+    fn unreached(&self, cause: impl std::fmt::Display) -> DockerError {
+        self.unavailable(false, cause)
+    }
+
+    /// The Engine was asked, and went away before it answered.
+    fn hung_up(&self, cause: impl std::fmt::Display) -> DockerError {
+        self.unavailable(true, cause)
+    }
+
+    fn unavailable(&self, asked: bool, cause: impl std::fmt::Display) -> DockerError {
         *self.prefix.write().unwrap_or_else(PoisonError::into_inner) = None;
         let endpoint = match &self.endpoint {
             Endpoint::Unix(path) => path.display().to_string(),
             Endpoint::Tcp(address) => address.clone(),
         };
-        DockerError::Unavailable { endpoint, cause: cause.to_string() }
+        DockerError::Unavailable { asked, endpoint, cause: cause.to_string() }
     }
 
     /// Sends one request on a connection of its own and waits for the head of the answer.
@@ -128,11 +140,11 @@ impl HttpDocker {
             .map_err(|error| DockerError::Protocol { call: "a request", detail: error.to_string() })?;
         match &self.endpoint {
             Endpoint::Unix(socket) => {
-                let stream = UnixStream::connect(socket).await.map_err(|error| self.unavailable(error))?;
+                let stream = UnixStream::connect(socket).await.map_err(|error| self.unreached(error))?;
                 self.exchange(stream, request).await
             }
             Endpoint::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| self.unavailable(error))?;
+                let stream = TcpStream::connect(address).await.map_err(|error| self.unreached(error))?;
                 self.exchange(stream, request).await
             }
         }
@@ -142,16 +154,15 @@ impl HttpDocker {
     where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream))
-            .await
-            .map_err(|error| self.unavailable(error))?;
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| self.unreached(error))?;
         // Ends by itself: with the answer's body, or when the caller gives up and drops it.
         tokio::spawn(async move {
             if let Err(error) = connection.await {
                 debug!(%error, "connection to the Engine ended");
             }
         });
-        sender.send_request(request).await.map_err(|error| self.unavailable(error))
+        sender.send_request(request).await.map_err(|error| self.hung_up(error))
     }
 
     /// The version prefix for paths, negotiated at need.
@@ -176,7 +187,7 @@ impl HttpDocker {
         limit: Duration,
     ) -> Result<Response<Incoming>, DockerError> {
         let work = async {
-            let path = format!("{}{path}", self.prefix().await?);
+            let path = format!("{}{path}", self.prefix().await.map_err(DockerError::before_asking)?);
             let response = self.send(method, &path, payload).await?;
             let status = response.status();
             if status.is_success() || status == StatusCode::NOT_MODIFIED {
@@ -190,7 +201,7 @@ impl HttpDocker {
     async fn collect(&self, response: Response<Incoming>) -> Result<Bytes, DockerError> {
         match Limited::new(response.into_body(), MAX_BODY_BYTES).collect().await {
             Ok(collected) => Ok(collected.to_bytes()),
-            Err(error) => Err(self.unavailable(error)),
+            Err(error) => Err(self.hung_up(error)),
         }
     }
 
@@ -280,7 +291,7 @@ impl Docker for HttpDocker {
                 let line = timeout(limits.inactivity, lines.next())
                     .await
                     .map_err(|_| DockerError::Timeout { call: PULL_PROGRESS, limit: limits.inactivity })?
-                    .map_err(|cause| self.unavailable(cause))?;
+                    .map_err(|cause| self.hung_up(cause))?;
                 let Some(line) = line else { return Ok(()) };
                 let progress: wire::PullProgress = parse(PULL, &line)?;
                 if let Some(message) = progress.error {
@@ -327,6 +338,39 @@ impl Docker for HttpDocker {
         let path = format!("/containers/json?all=true&filters={}", encode(&filters));
         let listed: Vec<wire::Listed> = self.fetch("list", Method::GET, &path, Payload::Nothing, QUICK).await?;
         Ok(listed.into_iter().map(Listed::from).collect())
+    }
+
+    async fn logs(&self, id: &str, query: &LogQuery) -> Result<LogChunks, DockerError> {
+        let mut path = format!("/containers/{}/logs?stdout=1&stderr=1&timestamps=1", encode(id));
+        if let Some((seconds, nanoseconds)) = query.since {
+            path.push_str(&format!("&since={seconds}.{nanoseconds:09}"));
+        }
+        path.push_str(&query.tail.map_or_else(|| "&tail=all".to_owned(), |lines| format!("&tail={lines}")));
+        path.push_str(if query.follow { "&follow=1" } else { "" });
+        let mut body = self.open("logs", Method::GET, &path, Payload::Nothing, QUICK).await?.into_body();
+        let (sender, receiver) = mpsc::channel(LOG_QUEUE);
+        // Ends with the output, or when nobody reads it any more.
+        tokio::spawn(async move {
+            loop {
+                let frame = tokio::select! {
+                    frame = body.frame() => frame,
+                    () = sender.closed() => return,
+                };
+                let piece = match frame {
+                    None => return,
+                    Some(Ok(frame)) => match frame.into_data() {
+                        Ok(data) => Ok(data),
+                        Err(_) => continue,
+                    },
+                    Some(Err(error)) => Err(DockerError::Broken(error.to_string())),
+                };
+                let last = piece.is_err();
+                if sender.send(piece).await.is_err() || last {
+                    return;
+                }
+            }
+        });
+        Ok(receiver)
     }
 
     async fn events(&self) -> Result<mpsc::Receiver<ContainerEvent>, DockerError> {

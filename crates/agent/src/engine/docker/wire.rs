@@ -159,6 +159,8 @@ struct HealthLog {
 #[serde(rename_all = "PascalCase")]
 struct Config {
     labels: Option<BTreeMap<String, String>>,
+    #[serde(default)]
+    tty: bool,
 }
 
 #[derive(Deserialize, Default)]
@@ -185,6 +187,7 @@ impl From<ContainerInspect> for Container {
             _ => Phase::Exited { exit_code: state.exit_code },
         };
         Self {
+            tty: inspect.config.tty,
             id: inspect.id,
             name: inspect.name.trim_start_matches('/').to_owned(),
             labels: inspect.config.labels.unwrap_or_default(),

@@ -346,6 +346,40 @@ fn a_docker_that_restarts_fails_no_task() {
 }
 
 #[test]
+fn a_start_during_which_docker_went_away_is_never_repeated() {
+    let mut world = new_world();
+    // Docker was killed over it, and says that the container was never started. Perhaps it ran, and ended.
+    let unavailable = DockerError::Unavailable("closed".to_owned());
+    world.docker.errors.entry("start main".to_owned()).or_default().push_back(unavailable);
+    world.payload(vec![task("t", vec![container("main")])]);
+    world.pass(10_000);
+    world.expect(&[
+        "save",
+        "look for img",
+        "ack m1",
+        "create main",
+        "save",
+        "start main",
+        "inspect main",
+        "stop main 30",
+        "inspect main",
+        "save",
+        "submit STOPPED main=STOPPED<CannotStartContainerError: Docker went away while it was to start the container; \
+         whether it ran is not known, so it is not started again>",
+    ]);
+}
+
+#[test]
+fn a_start_that_never_reached_docker_is_tried_again() {
+    let mut world = new_world();
+    let unreached = DockerError::Unreached("connection refused".to_owned());
+    world.docker.errors.entry("start main".to_owned()).or_default().push_back(unreached);
+    world.payload(vec![task("t", vec![container("main")])]);
+    world.pass(10_000);
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
+}
+
+#[test]
 fn published_ports_are_read_back_before_running_is_reported() {
     let mut world = new_world();
     world.payload(vec![task("t", vec![with_port(container("main"), 80, 0)])]);

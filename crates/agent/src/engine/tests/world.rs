@@ -105,7 +105,7 @@ pub(super) struct Docker {
 impl Docker {
     fn refused(&mut self, call: &str, name: &str) -> Option<DockerError> {
         if !self.reachable {
-            return Some(DockerError::Unavailable("connection refused".to_owned()));
+            return Some(DockerError::Unreached("connection refused".to_owned()));
         }
         self.errors.get_mut(&format!("{call} {name}")).and_then(VecDeque::pop_front)
     }

@@ -246,7 +246,10 @@ pub static CPU_ARCHITECTURE: Shape = Shape::new("CPUArchitecture", Kind::Enum(&[
 pub static CANARY_CONFIGURATION: Shape = Shape::new(
     "CanaryConfiguration",
     Kind::Structure {
-        members: &[Member::optional("canaryBakeTimeInMinutes", &INTEGER), Member::optional("canaryPercent", &DOUBLE)],
+        members: &[
+            Member::optional("canaryBakeTimeInMinutes", &INTEGER).within(Limits { min: Some(0), max: Some(1440) }),
+            Member::optional("canaryPercent", &DOUBLE),
+        ],
         union: false,
     },
 );
@@ -749,10 +752,10 @@ pub static CREATE_DAEMON_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::required("capacityProviderArns", &STRING_LIST),
-            Member::optional("clientToken", &STRING),
+            Member::optional("clientToken", &STRING).within(Limits { min: None, max: Some(36) }),
             Member::optional("clusterArn", &STRING),
             Member::optional("critical", &BOXED_BOOLEAN),
-            Member::required("daemonName", &STRING),
+            Member::required("daemonName", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::required("daemonTaskDefinitionArn", &STRING),
             Member::optional("deploymentConfiguration", &DAEMON_DEPLOYMENT_CONFIGURATION),
             Member::optional("enableECSManagedTags", &BOOLEAN),
@@ -791,7 +794,7 @@ pub static CREATE_EXPRESS_GATEWAY_SERVICE_REQUEST: Shape = Shape::new(
             Member::optional("networkConfiguration", &EXPRESS_GATEWAY_SERVICE_NETWORK_CONFIGURATION),
             Member::optional("primaryContainer", &EXPRESS_GATEWAY_CONTAINER),
             Member::optional("scalingTarget", &EXPRESS_GATEWAY_SCALING_TARGET),
-            Member::optional("serviceName", &STRING),
+            Member::optional("serviceName", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("tags", &TAGS),
             Member::optional("taskDefinitionArn", &STRING),
             Member::optional("taskRoleArn", &STRING),
@@ -813,7 +816,7 @@ pub static CREATE_GATEWAY_REQUEST: Shape = Shape::new(
             Member::required("configuration", &GATEWAY_CONFIGURATION),
             Member::optional("deletionProtection", &BOXED_BOOLEAN),
             Member::required("infrastructureRoleArn", &STRING),
-            Member::required("name", &STRING),
+            Member::required("name", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("propagateTags", &PROPAGATE_GATEWAY_TAGS),
             Member::optional("tags", &TAGS),
         ],
@@ -983,7 +986,7 @@ pub static DAEMON_CONTAINER_DEFINITION: Shape = Shape::new(
             Member::optional("memory", &BOXED_INTEGER),
             Member::optional("memoryReservation", &BOXED_INTEGER),
             Member::optional("mountPoints", &MOUNT_POINT_LIST),
-            Member::optional("name", &STRING),
+            Member::optional("name", &STRING).within(Limits { min: None, max: Some(255) }),
             Member::optional("privileged", &BOXED_BOOLEAN),
             Member::optional("pseudoTerminal", &BOXED_BOOLEAN),
             Member::optional("readonlyRootFilesystem", &BOXED_BOOLEAN),
@@ -1335,7 +1338,7 @@ pub static DAEMON_VOLUME: Shape = Shape::new(
         members: &[
             Member::optional("host", &HOST_VOLUME_PROPERTIES),
             Member::optional("logDriverVolumeConfiguration", &LOG_DRIVER_VOLUME_CONFIGURATION),
-            Member::optional("name", &STRING),
+            Member::optional("name", &STRING).within(Limits { min: None, max: Some(255) }),
         ],
         union: false,
     },
@@ -1792,7 +1795,12 @@ pub static DESCRIBE_CONTAINER_INSTANCES_RESPONSE: Shape = Shape::new(
 
 pub static DESCRIBE_DAEMON_DEPLOYMENTS_REQUEST: Shape = Shape::new(
     "DescribeDaemonDeploymentsRequest",
-    Kind::Structure { members: &[Member::required("daemonDeploymentArns", &STRING_LIST)], union: false },
+    Kind::Structure {
+        members: &[
+            Member::required("daemonDeploymentArns", &STRING_LIST).within(Limits { min: Some(1), max: Some(20) })
+        ],
+        union: false,
+    },
 );
 
 pub static DESCRIBE_DAEMON_DEPLOYMENTS_RESPONSE: Shape = Shape::new(
@@ -1818,7 +1826,10 @@ pub static DESCRIBE_DAEMON_RESPONSE: Shape = Shape::new(
 
 pub static DESCRIBE_DAEMON_REVISIONS_REQUEST: Shape = Shape::new(
     "DescribeDaemonRevisionsRequest",
-    Kind::Structure { members: &[Member::required("daemonRevisionArns", &STRING_LIST)], union: false },
+    Kind::Structure {
+        members: &[Member::required("daemonRevisionArns", &STRING_LIST).within(Limits { min: Some(1), max: Some(20) })],
+        union: false,
+    },
 );
 
 pub static DESCRIBE_DAEMON_REVISIONS_RESPONSE: Shape = Shape::new(
@@ -1889,7 +1900,7 @@ pub static DESCRIBE_GATEWAY_RESOURCES_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::required("gateway", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(20) }),
             Member::optional("nextToken", &STRING),
         ],
         union: false,
@@ -3149,7 +3160,10 @@ pub static LIMIT_EXCEEDED_EXCEPTION: Shape = Shape::new(
 pub static LINEAR_CONFIGURATION: Shape = Shape::new(
     "LinearConfiguration",
     Kind::Structure {
-        members: &[Member::optional("stepBakeTimeInMinutes", &INTEGER), Member::optional("stepPercent", &DOUBLE)],
+        members: &[
+            Member::optional("stepBakeTimeInMinutes", &INTEGER).within(Limits { min: Some(0), max: Some(1440) }),
+            Member::optional("stepPercent", &DOUBLE),
+        ],
         union: false,
     },
 );
@@ -3263,7 +3277,7 @@ pub static LIST_DAEMON_DEPLOYMENTS_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("createdAt", &CREATED_AT),
             Member::required("daemonArn", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("status", &DAEMON_DEPLOYMENT_STATUS_LIST),
         ],
@@ -3288,7 +3302,7 @@ pub static LIST_DAEMON_TASK_DEFINITIONS_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("family", &STRING),
             Member::optional("familyPrefix", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
             Member::optional("revision", &DAEMON_TASK_DEFINITION_REVISION_FILTER),
             Member::optional("sort", &SORT_ORDER),
@@ -3315,7 +3329,7 @@ pub static LIST_DAEMONS_REQUEST: Shape = Shape::new(
         members: &[
             Member::optional("capacityProviderArns", &STRING_LIST),
             Member::optional("clusterArn", &STRING),
-            Member::optional("maxResults", &BOXED_INTEGER),
+            Member::optional("maxResults", &BOXED_INTEGER).within(Limits { min: Some(1), max: Some(100) }),
             Member::optional("nextToken", &STRING),
         ],
         union: false,
@@ -3390,7 +3404,7 @@ pub static LIST_GATEWAYS_REQUEST: Shape = Shape::new(
     Kind::Structure {
         members: &[
             Member::optional("maxResults", &BOXED_INTEGER),
-            Member::optional("names", &STRING_LIST),
+            Member::optional("names", &STRING_LIST).within(Limits { min: None, max: Some(10) }),
             Member::optional("nextToken", &STRING),
             Member::optional("status", &GATEWAY_STATUS_LIST),
         ],
@@ -4291,7 +4305,7 @@ pub static REGISTER_DAEMON_TASK_DEFINITION_REQUEST: Shape = Shape::new(
             Member::required("containerDefinitions", &DAEMON_CONTAINER_DEFINITION_LIST),
             Member::optional("cpu", &STRING),
             Member::optional("executionRoleArn", &STRING),
-            Member::required("family", &STRING),
+            Member::required("family", &STRING).within(Limits { min: Some(1), max: Some(255) }),
             Member::optional("ipcMode", &DAEMON_IPC_MODE),
             Member::optional("memory", &STRING),
             Member::optional("pidMode", &DAEMON_PID_MODE),

@@ -2,6 +2,7 @@
 
 mod loss;
 mod random;
+mod shown;
 mod states;
 
 use longshore_api::ecs::Operation::{DescribeContainerInstances, RegisterTaskDefinition};

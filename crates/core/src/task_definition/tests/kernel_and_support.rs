@@ -111,14 +111,16 @@ fn logging_secrets_and_volumes() {
 fn what_is_not_supported_is_refused_by_name() {
     let secret = json!([{"name": "s", "valueFrom": "p"}]);
     for (field, member) in [
-        ("credentialSpecs", json!({"credentialSpecs": ["x"]})),
+        ("credentialSpecs", json!({"credentialSpecs": ["credentialspec:arn:aws:s3:::b/x"]})),
         ("dockerSecurityOptions", json!({"dockerSecurityOptions": ["credentialspec:file://x"]})),
         ("environmentFiles", json!({"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]})),
-        ("firelensConfiguration", json!({"firelensConfiguration": {"type": "fluentbit"}})),
-        ("logConfiguration.logDriver", json!({"logConfiguration": {"logDriver": "awsfirelens"}})),
+        (
+            "firelensConfiguration",
+            json!({"firelensConfiguration": {"type": "fluentbit"}, "logConfiguration": {"logDriver": "awsfirelens"}}),
+        ),
         (
             "logConfiguration.secretOptions",
-            json!({"logConfiguration": {"logDriver": "splunk", "secretOptions": secret}}),
+            json!({"logConfiguration": {"logDriver": "json-file", "secretOptions": secret}}),
         ),
         ("repositoryCredentials", json!({"repositoryCredentials": {"credentialsParameter": "x"}})),
         ("resourceRequirements", json!({"resourceRequirements": [{"type": "GPU", "value": "1"}]})),
@@ -133,8 +135,10 @@ fn what_is_not_supported_is_refused_by_name() {
         ("ephemeralStorage", json!({"ephemeralStorage": {"sizeInGiB": 21}})),
         ("executionRoleArn", json!({"executionRoleArn": "r"})),
         ("inferenceAccelerators", json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
-        ("placementConstraints", json!({"placementConstraints": [{"type": "memberOf", "expression": "x"}]})),
-        ("proxyConfiguration", json!({"proxyConfiguration": {"containerName": "app"}})),
+        (
+            "placementConstraints",
+            json!({"placementConstraints": [{"type": "memberOf", "expression": "attribute:rack exists"}]}),
+        ),
         (
             "runtimePlatform.operatingSystemFamily",
             json!({"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}),

@@ -90,6 +90,11 @@ fn overrides_that_ecs_refuses() {
             json!({"containerOverrides": [{"name": "app", "command": [long]}]}),
             "Container Overrides length must be at most 8192",
         ),
+        (
+            json!({"containerOverrides": [{"name": "app", "environmentFiles": [{"type": "s3", "value": "x"}]}]}),
+            "'environmentFiles'",
+        ),
+        (json!({"taskRoleArn": "r", "cpu": "x"}), "Invalid 'cpu' setting for task."),
         (json!({"cpu": "x"}), "Invalid 'cpu' setting for task."),
         (json!({"cpu": "127"}), "Invalid 'cpu' setting for task."),
         (json!({"memory": "x"}), "Invalid 'memory' setting for task."),
@@ -114,7 +119,7 @@ fn overrides_that_are_not_supported_are_refused_by_name() {
         ("inferenceAcceleratorOverrides", json!({"inferenceAcceleratorOverrides": [{}]})),
         (
             "environmentFiles",
-            json!({"containerOverrides": [{"name": "app", "environmentFiles": [{"type": "s3", "value": "x"}]}]}),
+            json!({"containerOverrides": [{"name": "app", "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]}]}),
         ),
         (
             "resourceRequirements",
@@ -122,7 +127,7 @@ fn overrides_that_are_not_supported_are_refused_by_name() {
         ),
     ] {
         let error = merged(&base(), overrides).expect_err("refused");
-        assert_eq!(error.code.name, "ClientException");
+        assert_eq!(error.code.name, "UnsupportedFeatureException");
         assert!(error.message.contains(&format!("Invalid '{field}' setting")), "{}", error.message);
         assert!(error.message.contains("Longshore does not support it yet."), "{}", error.message);
     }

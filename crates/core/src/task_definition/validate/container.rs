@@ -1,12 +1,10 @@
-//! Rules for the plain fields of one container, and for the volumes it names.
+//! Rules for the plain fields of one container.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use longshore_api::ApiError;
-use longshore_api::ecs::types::{
-    ContainerDefinition, HealthCheck, KeyValuePair, LogDriver, NetworkMode, RegisterTaskDefinitionRequest, Secret,
-};
+use longshore_api::ecs::types::{ContainerDefinition, HealthCheck, KeyValuePair, NetworkMode, ResourceType, Secret};
 
 use super::{Task, invalid, name};
 use crate::resources::MemoryMib;
@@ -17,11 +15,12 @@ pub(super) fn check(container: &ContainerDefinition, task: &Task) -> Result<(), 
     check_image(container)?;
     check_resources(container, task)?;
     check_environment(container)?;
+    check_environment_files(container)?;
     check_names_and_addresses(container, task)?;
     check_timeouts(container)?;
     check_restart_policy(container)?;
     check_secrets(container)?;
-    check_logging(container)?;
+    check_requirements(container, task)?;
     match &container.health_check {
         Some(health) => check_health(container, health),
         None => Ok(()),
@@ -100,6 +99,29 @@ pub(in crate::task_definition) fn check_variable(name: &str, value: &str) -> Res
     }
 }
 
+/// Files are objects in S3, whatever holds them.
+fn check_environment_files(container: &ContainerDefinition) -> Result<(), ApiError> {
+    let files = container.environment_files.as_deref().unwrap_or_default();
+    if files.len() > limits::ENVIRONMENT_FILES {
+        let why = format!("A container has up to {} environment files.", limits::ENVIRONMENT_FILES);
+        return Err(invalid(container, "environmentFiles", why));
+    }
+    match files.iter().find(|file| !is_environment_file(&file.value)) {
+        Some(file) => {
+            let why = format!("'{}' must be the ARN of an S3 object whose name ends with .env.", file.value);
+            Err(invalid(container, "environmentFiles", why))
+        }
+        None => Ok(()),
+    }
+}
+
+/// `arn:aws:s3:::bucket/path/name.env`.
+pub(in crate::task_definition) fn is_environment_file(value: &str) -> bool {
+    let object = value.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
+    let path = object.filter(|(partition, _)| !partition.contains(':')).and_then(|(_, path)| path.split_once('/'));
+    path.is_some_and(|(bucket, key)| !bucket.is_empty() && key.ends_with(".env"))
+}
+
 fn check_names_and_addresses(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
     if task.mode == NetworkMode::Awsvpc {
         if container.hostname.is_some() {
@@ -108,6 +130,11 @@ fn check_names_and_addresses(container: &ContainerDefinition, task: &Task) -> Re
         if container.extra_hosts.as_ref().is_some_and(|hosts| !hosts.is_empty()) {
             return Err(invalid(container, "extraHosts", "They are not supported when networkMode=awsvpc."));
         }
+    }
+    if let Some(user) = container.user.as_deref().filter(|user| !is_user(user)) {
+        let why =
+            format!("'{}' must be a user or uid, or one with a group, such as '1000:1000'.", user.escape_default());
+        return Err(invalid(container, "user", why));
     }
     for server in container.dns_servers.as_deref().unwrap_or_default() {
         if server.parse::<IpAddr>().is_err() {
@@ -128,6 +155,18 @@ fn check_names_and_addresses(container: &ContainerDefinition, task: &Task) -> Re
         }
     }
     Ok(())
+}
+
+/// `user`, `user:group`, `uid`, `uid:gid`, or a mixture; numbers are not negative.
+fn is_user(text: &str) -> bool {
+    let well_formed = |part: &str| {
+        !part.is_empty() && !part.starts_with('-') && !part.contains(|c: char| c.is_whitespace() || c.is_control())
+    };
+    match text.split_once(':') {
+        // An empty user is the image's.
+        None => text.is_empty() || well_formed(text),
+        Some((user, group)) => well_formed(user) && well_formed(group) && !group.contains(':'),
+    }
 }
 
 fn check_timeouts(container: &ContainerDefinition) -> Result<(), ApiError> {
@@ -186,25 +225,6 @@ fn check_health(container: &ContainerDefinition, health: &HealthCheck) -> Result
     Ok(())
 }
 
-fn check_logging(container: &ContainerDefinition) -> Result<(), ApiError> {
-    let Some(logging) = &container.log_configuration else {
-        return Ok(());
-    };
-    let has = |option: &str| {
-        logging.options.as_ref().and_then(|options| options.get(option)).is_some_and(|value| !value.is_empty())
-    };
-    if logging.log_driver == LogDriver::Awslogs && !(has("awslogs-group") && has("awslogs-region")) {
-        return Err(ApiError::client(format!(
-            "Log driver awslogs requires options: awslogs-region, awslogs-group. 'logConfiguration' of container '{}' lacks one.",
-            name(container)
-        )));
-    }
-    for secret in logging.secret_options.as_deref().unwrap_or_default() {
-        check_secret(container, "logConfiguration", secret)?;
-    }
-    Ok(())
-}
-
 fn check_secrets(container: &ContainerDefinition) -> Result<(), ApiError> {
     let variables: BTreeSet<&str> =
         variables(container).iter().filter_map(|variable| variable.name.as_deref()).collect();
@@ -222,8 +242,71 @@ fn check_secrets(container: &ContainerDefinition) -> Result<(), ApiError> {
     Ok(())
 }
 
+/// Devices that the container asks for, and where its secrets of other kinds are.
+fn check_requirements(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
+    let mut gpus = 0;
+    for requirement in container.resource_requirements.as_deref().unwrap_or_default() {
+        let refuse = |why: String| Err(invalid(container, "resourceRequirements", why));
+        let value = requirement.value.as_deref().unwrap_or_default();
+        let shared = requirement.sharing_strategy.is_some();
+        let count = value.parse::<u32>().is_ok_and(|count| count > 0);
+        gpus += usize::from(requirement.r#type == ResourceType::Gpu);
+        match requirement.r#type {
+            ResourceType::Gpu if gpus > 1 => return refuse("GPU is there twice.".to_owned()),
+            ResourceType::Gpu if shared != value.is_empty() => {
+                return refuse("GPU needs either a value or a sharingStrategy.".to_owned());
+            }
+            ResourceType::Gpu if !shared && !count && value != "ALL" => {
+                return refuse(format!("The value of GPU must be a number of at least 1, or ALL, not '{value}'."));
+            }
+            ResourceType::NeuronDevice if value != "ALL" => {
+                return refuse(format!("The value of NeuronDevice must be ALL, not '{value}'."));
+            }
+            ResourceType::InferenceAccelerator if !task.accelerators.contains(value) => {
+                return refuse(format!("'{value}' is not the deviceName of an inference accelerator of the task."));
+            }
+            _ if shared && requirement.r#type != ResourceType::Gpu => {
+                return refuse("A sharingStrategy is for GPU only.".to_owned());
+            }
+            ResourceType::Gpu | ResourceType::NeuronDevice | ResourceType::InferenceAccelerator => {}
+        }
+    }
+    let credentials = container.repository_credentials.as_ref();
+    if let Some(parameter) = credentials.map(|credentials| credentials.credentials_parameter.as_str())
+        && !is_secret_name(parameter)
+    {
+        let why = format!("'credentialsParameter' must be the ARN or the name of a secret, not '{parameter}'.");
+        return Err(invalid(container, "repositoryCredentials", why));
+    }
+    match container.credential_specs.as_deref().unwrap_or_default() {
+        [] => Ok(()),
+        [spec]
+            if ["credentialspec:arn:", "credentialspecdomainless:arn:"].iter().any(|kind| spec.starts_with(kind)) =>
+        {
+            Ok(())
+        }
+        [spec] => Err(invalid(
+            container,
+            "credentialSpecs",
+            format!("'{spec}' must be credentialspec:MyARN or credentialspecdomainless:MyARN."),
+        )),
+        [_, _, ..] => Err(invalid(container, "credentialSpecs", "There can be one.")),
+    }
+}
+
+/// The ARN of a secret, or the name of one.
+fn is_secret_name(text: &str) -> bool {
+    match text.starts_with("arn:") {
+        true => matches!(text.splitn(6, ':').collect::<Vec<_>>().as_slice(),
+            [_, _, "secretsmanager", _, _, resource] if resource.starts_with("secret:")),
+        false => {
+            !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/_+=.@-".contains(&byte))
+        }
+    }
+}
+
 /// A secret is named by its ARN, or by the bare name of a parameter.
-fn check_secret(container: &ContainerDefinition, field: &str, secret: &Secret) -> Result<(), ApiError> {
+pub(super) fn check_secret(container: &ContainerDefinition, field: &str, secret: &Secret) -> Result<(), ApiError> {
     let from = secret.value_from.as_str();
     let well_formed = if from.starts_with("arn:") {
         let parts: Vec<&str> = from.splitn(6, ':').collect();
@@ -242,39 +325,4 @@ fn check_secret(container: &ContainerDefinition, field: &str, secret: &Secret) -
         secret.name
     );
     Err(invalid(container, field, why))
-}
-
-/// Mount points name volumes of the task, `volumesFrom` other containers of it.
-pub(super) fn check_volumes(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
-    let mut volumes = BTreeSet::new();
-    for volume in request.volumes.as_deref().unwrap_or_default() {
-        let volume = volume.name.as_deref().unwrap_or_default();
-        if volume.is_empty() || !super::is_name(volume) || !volumes.insert(volume) {
-            let why =
-                format!("The name '{volume}' must be unique and have letters, numbers, hyphens and underscores only.");
-            return Err(super::invalid_task("volumes", why));
-        }
-    }
-    let containers = request.container_definitions.as_slice();
-    for container in containers {
-        for mount in container.mount_points.as_deref().unwrap_or_default() {
-            let volume = mount.source_volume.as_deref().unwrap_or_default();
-            if !volumes.contains(volume) {
-                return Err(ApiError::client(format!(
-                    "Unknown volume '{volume}'. 'mountPoints' of container '{}' must name a volume of the task definition.",
-                    name(container)
-                )));
-            }
-        }
-        for from in container.volumes_from.as_deref().unwrap_or_default() {
-            let source = from.source_container.as_deref().unwrap_or_default();
-            if source == name(container) || !containers.iter().any(|other| name(other) == source) {
-                return Err(ApiError::client(format!(
-                    "Unknown container '{source}'. 'volumesFrom' of container '{}' must name another container of the task definition.",
-                    name(container)
-                )));
-            }
-        }
-    }
-    Ok(())
 }

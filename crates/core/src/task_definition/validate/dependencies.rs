@@ -1,4 +1,5 @@
-//! Rules for what one container of a task asks of another: `dependsOn` and `links`.
+//! Rules for what one container of a task asks of another: `dependsOn` and `links`. Who takes volumes from another container
+//! waits for it too.
 
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerCondition, ContainerDefinition, NetworkMode};
@@ -91,6 +92,7 @@ fn check_cycles(containers: &[ContainerDefinition]) -> Result<(), ApiError> {
     let waits_for = |container: &ContainerDefinition, other: &str| {
         container.depends_on.as_deref().unwrap_or_default().iter().any(|wait| wait.container_name == other)
             || container.links.as_deref().unwrap_or_default().iter().any(|link| link_target(link) == other)
+            || container.volumes_from.iter().flatten().any(|from| from.source_container.as_deref() == Some(other))
     };
     let mut left: Vec<&ContainerDefinition> = containers.iter().collect();
     loop {

@@ -1,10 +1,15 @@
-//! What definitions for Fargate must look like: `awsvpc`, and one of the sizes that Fargate has.
+//! What definitions for Fargate must look like: `awsvpc`, one of the sizes that Fargate has, and nothing of the host.
 
 use longshore_api::ApiError;
-use longshore_api::ecs::types::{Compatibility, NetworkMode, RegisterTaskDefinitionRequest};
+use longshore_api::ecs::types::{
+    Compatibility, ContainerDefinition, LogConfiguration, LogDriver, NetworkMode, PidMode,
+    RegisterTaskDefinitionRequest,
+};
 
-use super::Task;
+use super::{Task, invalid, invalid_task, name};
 use crate::resources::{CpuUnits, MemoryMib};
+use crate::task_definition::image::ImageReference;
+use crate::task_definition::limits;
 
 pub(super) fn check(request: &RegisterTaskDefinitionRequest, task: &Task) -> Result<(), ApiError> {
     let wanted = request.requires_compatibilities.as_deref().unwrap_or_default();
@@ -22,12 +27,101 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest, task: &Task) -> Res
     let Some(memory) = task.memory else {
         return Err(ApiError::client("Fargate requires that 'memory' be defined at the task level."));
     };
-    if is_size(cpu, memory) {
-        Ok(())
-    } else {
-        Err(ApiError::client(format!(
+    if !is_size(cpu, memory) {
+        return Err(ApiError::client(format!(
             "No Fargate configuration exists for given values. 'cpu' {cpu} does not go with 'memory' {memory}."
-        )))
+        )));
+    }
+    check_host(request)?;
+    let role = request.execution_role_arn.as_deref().is_some_and(|role| !role.is_empty());
+    request.container_definitions.iter().try_for_each(|container| check_container(container, role))
+}
+
+/// The host is not the task's.
+fn check_host(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
+    for volume in request.volumes.as_deref().unwrap_or_default() {
+        let path = volume.host.as_ref().and_then(|host| host.source_path.as_deref()).unwrap_or_default();
+        if !path.is_empty() {
+            return Err(ApiError::client(format!(
+                "host.sourcePath should not be set for volumes in Fargate. Correct 'volumes': '{}'.",
+                volume.name.as_deref().unwrap_or_default()
+            )));
+        }
+    }
+    for (field, given) in [
+        ("ipcMode", request.ipc_mode.is_some()),
+        ("pidMode", request.pid_mode.is_some_and(|mode| mode != PidMode::Task)),
+        ("placementConstraints", request.placement_constraints.as_ref().is_some_and(|list| !list.is_empty())),
+        (
+            "volumes",
+            request.volumes.iter().flatten().any(|volume| {
+                volume.docker_volume_configuration.is_some()
+                    || volume.fsx_windows_file_server_volume_configuration.is_some()
+            }),
+        ),
+    ] {
+        if given {
+            return Err(invalid_task(field, "Fargate does not support it."));
+        }
+    }
+    Ok(())
+}
+
+fn check_container(container: &ContainerDefinition, role: bool) -> Result<(), ApiError> {
+    let linux = container.linux_parameters.as_ref();
+    let added = linux.and_then(|linux| linux.capabilities.as_ref()?.add.as_deref()).unwrap_or_default();
+    let filled = |list: &Option<Vec<String>>| list.as_ref().is_some_and(|list| !list.is_empty());
+    for (field, given) in [
+        ("privileged", container.privileged == Some(true)),
+        ("links", filled(&container.links)),
+        ("dockerSecurityOptions", filled(&container.docker_security_options)),
+        (
+            "linuxParameters.devices",
+            linux.is_some_and(|linux| linux.devices.as_ref().is_some_and(|list| !list.is_empty())),
+        ),
+        ("linuxParameters.sharedMemorySize", linux.is_some_and(|linux| linux.shared_memory_size.is_some())),
+        ("linuxParameters.maxSwap", linux.is_some_and(|linux| linux.max_swap.is_some())),
+        ("linuxParameters.swappiness", linux.is_some_and(|linux| linux.swappiness.is_some())),
+        ("linuxParameters.capabilities", added.iter().any(|capability| capability != "SYS_PTRACE")),
+        ("resourceRequirements", container.resource_requirements.as_ref().is_some_and(|list| !list.is_empty())),
+    ] {
+        if given {
+            return Err(invalid(container, field, "Fargate does not support it."));
+        }
+    }
+    for (field, value) in [("startTimeout", container.start_timeout), ("stopTimeout", container.stop_timeout)] {
+        if value.is_some_and(|seconds| !limits::FARGATE_TIMEOUT_S.contains(&seconds)) {
+            let (low, high) = (limits::FARGATE_TIMEOUT_S.start(), limits::FARGATE_TIMEOUT_S.end());
+            return Err(invalid(container, field, format!("Fargate wants {low} to {high} seconds.")));
+        }
+    }
+    check_logging(container, role)?;
+    let image = container.image.as_deref().and_then(|image| ImageReference::parse(image).ok());
+    match image.and_then(|image| image.ecr()) {
+        Some(_) if !role => Err(ApiError::client(format!(
+            "Fargate requires task definition to have execution role ARN to support ECR images. Container '{}' has one.",
+            name(container)
+        ))),
+        _ => Ok(()),
+    }
+}
+
+fn check_logging(container: &ContainerDefinition, role: bool) -> Result<(), ApiError> {
+    let Some(LogConfiguration { log_driver, options, .. }) = &container.log_configuration else { return Ok(()) };
+    let prefix = options.as_ref().and_then(|options| options.get("awslogs-stream-prefix"));
+    match log_driver {
+        LogDriver::Awslogs if !role => Err(ApiError::client(format!(
+            "Fargate requires task definition to have execution role ARN to support log driver awslogs. 'logConfiguration' of container '{}' has it.",
+            name(container)
+        ))),
+        LogDriver::Awslogs if prefix.is_none_or(String::is_empty) => {
+            Err(invalid(container, "logConfiguration", "Fargate requires the option 'awslogs-stream-prefix'."))
+        }
+        LogDriver::Awslogs | LogDriver::Awsfirelens | LogDriver::Splunk => Ok(()),
+        LogDriver::Fluentd | LogDriver::Gelf | LogDriver::Journald | LogDriver::JsonFile | LogDriver::Syslog => {
+            let why = format!("Fargate has the log drivers awslogs, splunk and awsfirelens, not {log_driver}.");
+            Err(invalid(container, "logConfiguration", why))
+        }
     }
 }
 

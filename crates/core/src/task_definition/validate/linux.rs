@@ -120,12 +120,24 @@ pub(super) fn check(
     }
     check_ulimits(container)?;
     check_sysctls(container, request, task)?;
-    for option in container.docker_security_options.as_deref().unwrap_or_default() {
-        if option.is_empty() {
-            return Err(invalid(container, "dockerSecurityOptions", "An option is empty."));
+    match container.docker_security_options.iter().flatten().find(|option| !is_security_option(option)) {
+        Some(option) => {
+            let why =
+                format!("'{option}' must be no-new-privileges, apparmor:PROFILE, label:VALUE or credentialspec:FILE.");
+            Err(invalid(container, "dockerSecurityOptions", why))
         }
+        None => Ok(()),
     }
-    Ok(())
+}
+
+/// One of the security systems that ECS knows, with a value. Docker takes `=` for the colon too.
+fn is_security_option(option: &str) -> bool {
+    let (system, value) = option.split_once([':', '=']).unwrap_or((option, ""));
+    match system {
+        "no-new-privileges" => matches!(value, "" | "true" | "false"),
+        "apparmor" | "label" | "credentialspec" => !value.is_empty(),
+        _ => false,
+    }
 }
 
 fn check_capabilities(container: &ContainerDefinition, linux: &LinuxParameters) -> Result<(), ApiError> {

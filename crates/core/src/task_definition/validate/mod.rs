@@ -8,8 +8,11 @@ mod container;
 mod dependencies;
 mod fargate;
 mod linux;
+mod logging;
 mod ports;
 mod support;
+mod task;
+mod volumes;
 
 use std::collections::BTreeSet;
 use std::fmt::Display;
@@ -17,7 +20,7 @@ use std::fmt::Display;
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerDefinition, NetworkMode, RegisterTaskDefinitionRequest};
 
-pub(super) use container::check_variable;
+pub(super) use container::{check_variable, is_environment_file};
 
 use super::{limits, size};
 use crate::resources::{CpuUnits, MemoryMib};
@@ -27,6 +30,8 @@ struct Task {
     mode: NetworkMode,
     cpu: Option<CpuUnits>,
     memory: Option<MemoryMib>,
+    /// The names of its inference accelerators.
+    accelerators: BTreeSet<String>,
 }
 
 /// All rules, in a fixed order; the first one broken is the answer.
@@ -38,17 +43,21 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         mode: request.network_mode.unwrap_or(NetworkMode::Bridge),
         cpu: task_cpu(request)?,
         memory: task_memory(request)?,
+        accelerators: request.inference_accelerators.iter().flatten().map(|one| one.device_name.clone()).collect(),
     };
+    task::check(request, &task)?;
     fargate::check(request, &task)?;
     for container in containers {
         container::check(container, &task)?;
         linux::check(container, request, &task)?;
+        logging::check(container)?;
         ports::check(container, &task)?;
     }
     check_sums(containers, &task)?;
     ports::check_together(containers, &task)?;
+    volumes::check(request)?;
     dependencies::check(containers, &task)?;
-    container::check_volumes(request)?;
+    logging::check_together(containers)?;
     support::check(request)
 }
 

@@ -1,9 +1,14 @@
-//! Tags: what ECS accepts as one.
+//! Tags: what ECS accepts as one, and TagResource, UntagResource, ListTagsForResource.
+
+mod operations;
+#[cfg(test)]
+mod tests;
 
 use longshore_api::ApiError;
 use longshore_api::ecs::types::Tag;
 
 use crate::limits;
+pub(crate) use operations::{list, tag, untag};
 
 /// Checks tags that a caller gives.
 ///
@@ -25,8 +30,11 @@ pub(crate) fn check(tags: Option<&[Tag]>) -> Result<Vec<Tag>, ApiError> {
         if value.chars().count() > limits::TAG_VALUE {
             return refuse(format!("The value of tag '{key}' has more than {} characters.", limits::TAG_VALUE));
         }
-        if key.to_ascii_lowercase().starts_with("aws:") {
+        if is_reserved(key) {
             return refuse(format!("The tag key '{key}' is reserved: keys cannot begin with aws:."));
+        }
+        if is_reserved(value) {
+            return refuse(format!("The value of tag '{key}' is reserved: values cannot begin with aws:."));
         }
         if let Some(bad) = key.chars().chain(value.chars()).find(|&c| !allowed(c)) {
             return refuse(format!("The tag '{key}' has the character {bad:?}, which tags cannot have."));
@@ -38,34 +46,12 @@ pub(crate) fn check(tags: Option<&[Tag]>) -> Result<Vec<Tag>, ApiError> {
     Ok(tags.to_vec())
 }
 
+/// Whether a key or value belongs to AWS: such tags are made by the control plane, and nobody else.
+fn is_reserved(text: &str) -> bool {
+    text.get(..4).is_some_and(|prefix| prefix.eq_ignore_ascii_case("aws:"))
+}
+
 /// Letters, digits, spaces representable in UTF-8, and `+ - = . _ : / @`, as ECS documents.
 fn allowed(c: char) -> bool {
     c.is_alphanumeric() || c.is_whitespace() || "+-=._:/@".contains(c)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn tag(key: &str, value: &str) -> Tag {
-        Tag { key: Some(key.to_owned()), value: Some(value.to_owned()) }
-    }
-
-    #[test]
-    fn good_tags_pass_and_bad_ones_are_named() {
-        assert!(check(Some(&[tag("team", "blue"), tag("größe", "7 + 1")])).is_ok());
-        let long = "x".repeat(129);
-        for (tags, word) in [
-            (vec![tag("", "x")], "tag 0"),
-            (vec![tag(&long, "x")], "128"),
-            (vec![tag("k", &"v".repeat(257))], "'k'"),
-            (vec![tag("aws:x", "y")], "reserved"),
-            (vec![tag("a", "b"), tag("a", "c")], "twice"),
-            (vec![tag("a\u{7}", "b")], "character"),
-            ((0..51).map(|i| tag(&format!("k{i}"), "v")).collect(), "maximum is 50"),
-        ] {
-            let error = check(Some(&tags)).expect_err("refused");
-            assert!(error.message.contains(word), "{}", error.message);
-        }
-    }
 }

@@ -1,0 +1,64 @@
+//! UpdateCluster, UpdateClusterSettings and PutClusterCapacityProviders: done when they are answered, for nothing is attached
+//! to a cluster that takes its time.
+
+use std::sync::Arc;
+
+use longshore_api::ApiError;
+use longshore_api::ecs::{Response, types};
+
+use super::describe::{Include, document};
+use super::{capacity, check_named, configuration, refuse_namespace, settings};
+use crate::cell::Turn;
+use crate::entity::{Cluster, Entity};
+
+/// UpdateCluster: a member that is given takes the place of what was, as a whole.
+pub(crate) fn update(turn: &mut Turn<'_>, request: &types::UpdateClusterRequest) -> Result<Response, ApiError> {
+    check_named(&request.cluster)?;
+    refuse_namespace("UpdateCluster", request.service_connect_defaults.as_ref())?;
+    let insights = settings::check(request.settings.as_deref())?;
+    let configuration = request.configuration.as_ref().map(configuration::check).transpose()?;
+    let cluster = change(turn, &request.cluster, |cluster| {
+        cluster.container_insights = insights.unwrap_or(cluster.container_insights);
+        if let Some(configuration) = configuration {
+            cluster.configuration = configuration;
+        }
+    })?;
+    Ok(Response::UpdateCluster(Box::new(types::UpdateClusterResponse { cluster: Some(cluster) })))
+}
+
+/// UpdateClusterSettings.
+pub(crate) fn update_settings(
+    turn: &mut Turn<'_>,
+    request: &types::UpdateClusterSettingsRequest,
+) -> Result<Response, ApiError> {
+    check_named(&request.cluster)?;
+    let Some(insights) = settings::check(Some(&request.settings))? else {
+        return Err(ApiError::invalid_parameter("Settings cannot be empty."));
+    };
+    let cluster = change(turn, &request.cluster, |cluster| cluster.container_insights = insights)?;
+    Ok(Response::UpdateClusterSettings(Box::new(types::UpdateClusterSettingsResponse { cluster: Some(cluster) })))
+}
+
+/// PutClusterCapacityProviders: both lists take the place of what was. No task uses a provider yet, so none is in use.
+pub(crate) fn put_capacity_providers(
+    turn: &mut Turn<'_>,
+    request: &types::PutClusterCapacityProvidersRequest,
+) -> Result<Response, ApiError> {
+    let providers = capacity::check_providers(&request.capacity_providers)?;
+    let strategy = capacity::check_strategy(&request.default_capacity_provider_strategy, &providers)?;
+    let cluster = change(turn, &request.cluster, |cluster| {
+        cluster.capacity_providers = providers;
+        cluster.default_strategy = strategy;
+    })?;
+    let response = types::PutClusterCapacityProvidersResponse { cluster: Some(cluster) };
+    Ok(Response::PutClusterCapacityProviders(Box::new(response)))
+}
+
+/// Changes an ACTIVE cluster; the document of what it is then.
+fn change(turn: &mut Turn<'_>, given: &str, change: impl FnOnce(&mut Cluster)) -> Result<types::Cluster, ApiError> {
+    let mut cluster = Cluster::clone(turn.tables.view().cluster(Some(given))?);
+    change(&mut cluster);
+    let cluster = Arc::new(cluster);
+    turn.tables.put(Entity::Cluster(cluster.clone()));
+    Ok(document(turn.tables.view(), &cluster, Include::CHANGED))
+}

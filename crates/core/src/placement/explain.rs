@@ -1,0 +1,242 @@
+//! ExplainPlacement: everything that keeps a definition's tasks from an instance, not only the first thing.
+//!
+//! Placement asks the writer's pool and is told one reason, fast. This asks the snapshot and takes its time: it is for the
+//! one person who wonders. That the two agree is what the tests are about.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use longshore_api::admin::{
+    Amount, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute, PlacementRefusal,
+    TaskNeeds,
+};
+use longshore_api::ecs::types::TaskDefinitionStatus;
+use longshore_api::{ApiError, admin};
+
+use crate::entity::{Cluster, Instance};
+use crate::ids::{InstanceId, InstanceKey};
+use crate::instance::InstanceStatus;
+use crate::limits;
+use crate::names;
+use crate::placement::pool::{HOST_ID, host_of, ports_held};
+use crate::placement::{Need, Refusal, advice};
+use crate::read::{KnownDefinition, ReadModel, Usage};
+use crate::resources::HostPort;
+use crate::task::status::TaskStatus;
+use crate::task_definition::{self, RequiredAttribute};
+
+/// ExplainPlacement.
+pub(crate) fn explain(
+    view: &ReadModel,
+    request: &ExplainPlacementRequest,
+) -> Result<ExplainPlacementResponse, ApiError> {
+    let cluster = view.cluster(request.cluster.as_deref())?;
+    let known = runnable(view, &request.task_definition)?;
+    let effective = task_definition::merge(&known.record.document, &known.resolved, None)?;
+    let need = Need {
+        cpu: effective.cpu,
+        memory: effective.memory,
+        host_ports: &known.resolved.host_ports,
+        requires: &effective.requires,
+    };
+    let count = request.count.unwrap_or(1);
+    let ports = TakenPorts::of(view, need.host_ports);
+    let verdicts: Vec<(Arc<str>, InstanceVerdict)> = in_service(view, cluster)
+        .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, &ports)))
+        .collect();
+    let fitting = fitting(&verdicts, !need.host_ports.is_empty());
+    let placeable = i32::try_from(fitting.min(i64::from(count))).unwrap_or(count);
+    let mut instances: Vec<InstanceVerdict> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
+    let mut response = ExplainPlacementResponse {
+        cluster: cluster.name.to_string(),
+        task_definition: view.config.definition_arn(&known.record.key),
+        count,
+        needs: needs(&need),
+        placeable,
+        refused: advice::count(&instances),
+        ..ExplainPlacementResponse::default()
+    };
+    response.verdict = advice::verdict(&response, &instances);
+    response.advice = advice::advice(&response, &instances);
+    response.more_instances = instances.len() > limits::EXPLAINED_INSTANCES;
+    instances.truncate(limits::EXPLAINED_INSTANCES);
+    response.instances = instances;
+    Ok(response)
+}
+
+/// The ACTIVE definition that is asked about.
+fn runnable<'a>(view: &'a ReadModel, given: &str) -> Result<&'a KnownDefinition, ApiError> {
+    let known = names::definition(&view.config, given).and_then(|name| view.definition(name)).ok_or_else(|| {
+        ApiError::client(format!(
+            "TaskDefinition not found: there is no {given}, or no ACTIVE revision of it; `aws ecs list-task-definitions` \
+             lists what there is."
+        ))
+    })?;
+    match known.record.document.status {
+        Some(TaskDefinitionStatus::Active) => Ok(known),
+        _ => Err(ApiError::client(format!(
+            "TaskDefinition is inactive: {given} was deregistered, and nothing new runs from it."
+        ))),
+    }
+}
+
+/// The instances that could ever be placed on.
+fn in_service<'a>(view: &'a ReadModel, cluster: &Cluster) -> impl Iterator<Item = &'a Arc<Instance>> {
+    let key = |id| InstanceKey { cluster: cluster.id, id: InstanceId(id) };
+    let all = view.instances.range(key(0)..=key(u128::MAX)).map(|(_, instance)| instance);
+    all.filter(|instance| instance.status != InstanceStatus::Inactive)
+}
+
+/// How many copies fit altogether. A fixed host port is had once on each host, however many instances that is.
+fn fitting(verdicts: &[(Arc<str>, InstanceVerdict)], fixed_ports: bool) -> i64 {
+    let open = verdicts.iter().filter(|(_, verdict)| verdict.copies > 0);
+    match fixed_ports {
+        true => open.map(|(host, _)| host).collect::<BTreeSet<_>>().len() as i64,
+        false => open.map(|(_, verdict)| verdict.copies).fold(0, i64::saturating_add),
+    }
+}
+
+fn judge(
+    view: &ReadModel,
+    cluster: &Cluster,
+    instance: &Arc<Instance>,
+    need: &Need<'_>,
+    ports: &TakenPorts,
+) -> InstanceVerdict {
+    let usage = view.usage.get(&instance.key);
+    let (cpu, memory) = (i64::from(instance.cpu.0), i64::from(instance.memory.0));
+    let cpu = Amount { free: usage.map_or(cpu, |usage| usage.cpu_free), registered: cpu };
+    let memory = Amount { free: usage.map_or(memory, |usage| usage.memory_free), registered: memory };
+    let mut refusals: Vec<PlacementRefusal> = state(instance, usage);
+    let missing = |needed: u32, amount: Amount| (i64::from(needed) - amount.free).max(0);
+    if let missing @ 1.. = missing(need.cpu.0, cpu) {
+        refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Cpu { missing }) });
+    }
+    if let missing @ 1.. = missing(need.memory.0, memory) {
+        refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Memory { missing }) });
+    }
+    refusals.extend(need.host_ports.iter().filter_map(|port| ports.refusal(&host_of(instance), *port)));
+    refusals.extend(need.requires.iter().filter_map(|required| lacks(instance, required)));
+    let copies = match refusals.is_empty() {
+        false => 0,
+        true => copies(need, cpu.free, memory.free),
+    };
+    InstanceVerdict {
+        container_instance_arn: view.config.instance_arn(&cluster.name, instance.key.id),
+        host: instance.attributes.get(HOST_ID).and_then(|host| host.as_deref()).map(str::to_owned),
+        cpu,
+        memory,
+        copies,
+        refusals,
+    }
+}
+
+/// How many copies an instance takes that takes one.
+fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64) -> i64 {
+    let of = |free: i64, each: u32| free.checked_div(i64::from(each)).unwrap_or(i64::MAX);
+    let most = if need.host_ports.is_empty() { i64::from(*admin::COUNT.end()) } else { 1 };
+    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most)
+}
+
+/// What keeps every task away.
+fn state(instance: &Instance, usage: Option<&Usage>) -> Vec<PlacementRefusal> {
+    let mut refusals = Vec::new();
+    if instance.status != InstanceStatus::Active {
+        let detail = format!("it is {}", instance.status.as_str());
+        refusals.push(PlacementRefusal { detail, ..refusal(&Refusal::Inactive) });
+    }
+    if !usage.is_some_and(|usage| usage.connected) {
+        let since = instance.heard_at.or(usage.and_then(|usage| usage.disconnected_at));
+        let lost = if instance.lost_at.is_some() { ", and given up" } else { "" };
+        let detail = format!("its agent is not connected{lost}");
+        refusals.push(PlacementRefusal { detail, since, ..refusal(&Refusal::Agent) });
+    }
+    refusals
+}
+
+fn lacks(instance: &Instance, required: &RequiredAttribute) -> Option<PlacementRefusal> {
+    let attribute = NeededAttribute { name: required.name.clone(), value: required.value.clone() };
+    let mut refused = refusal(&Refusal::Attribute { name: required.name.clone() });
+    match (instance.attributes.get(required.name.as_str()), &required.value) {
+        (None, _) => {}
+        (Some(_), None) => return None,
+        (Some(actual), Some(wanted)) if actual.as_deref() == Some(wanted.as_str()) => return None,
+        (Some(actual), Some(wanted)) => {
+            let actual = actual.as_deref().unwrap_or_default();
+            refused.detail = format!("its attribute {} is {actual:?}, not {wanted:?}", required.name);
+            refused.actual_value = Some(actual.to_owned());
+        }
+    }
+    Some(PlacementRefusal { attribute: Some(attribute), ..refused })
+}
+
+fn refusal(refusal: &Refusal) -> PlacementRefusal {
+    PlacementRefusal { reason: refusal.reason().to_owned(), detail: refusal.to_string(), ..PlacementRefusal::default() }
+}
+
+fn needs(need: &Need<'_>) -> TaskNeeds {
+    let attribute =
+        |required: &RequiredAttribute| NeededAttribute { name: required.name.clone(), value: required.value.clone() };
+    TaskNeeds {
+        cpu: i64::from(need.cpu.0),
+        memory: i64::from(need.memory.0),
+        host_ports: need.host_ports.iter().map(HostPort::to_string).collect(),
+        attributes: need.requires.iter().map(attribute).collect(),
+    }
+}
+
+/// Those of the wanted host ports that are taken, by host, and by which task; by none if the instance keeps them for itself.
+#[derive(Default)]
+struct TakenPorts(BTreeMap<(Arc<str>, HostPort), Option<String>>);
+
+impl TakenPorts {
+    /// Looks at every task only if one of the ports is taken by some.
+    fn of(view: &ReadModel, wanted: &[HostPort]) -> Self {
+        let mut taken = BTreeMap::new();
+        if wanted.is_empty() {
+            return Self(taken);
+        }
+        let mut holders = BTreeSet::new();
+        for instance in view.instances.values().filter(|instance| instance.status != InstanceStatus::Inactive) {
+            for port in instance.reserved_ports.iter().filter(|port| wanted.contains(port)) {
+                taken.insert((host_of(instance), *port), None);
+            }
+            let used = view.usage.get(&instance.key).map_or(&[][..], |usage| &usage.ports);
+            if used.iter().any(|port| wanted.contains(port)) {
+                holders.insert(instance.key);
+            }
+        }
+        if holders.is_empty() {
+            return Self(taken);
+        }
+        for task in view.tasks.values() {
+            if task.known == TaskStatus::Stopped || !holders.contains(&task.home()) {
+                continue;
+            }
+            let Some(instance) = view.instances.get(&task.home()) else { continue };
+            let Some(cluster) = view.cluster_names.get(&task.key.cluster) else { continue };
+            for port in ports_held(task).into_iter().filter(|port| wanted.contains(port)) {
+                let arn = view.config.task_arn(cluster, task.key.id);
+                taken.entry((host_of(instance), port)).or_insert(Some(arn));
+            }
+        }
+        Self(taken)
+    }
+
+    fn refusal(&self, host: &Arc<str>, port: HostPort) -> Option<PlacementRefusal> {
+        let held_by = self.0.get(&(host.clone(), port))?;
+        let by = match held_by {
+            Some(task) => format!("by task {}", advice::short(task)),
+            None => "by the instance itself".to_owned(),
+        };
+        Some(PlacementRefusal {
+            detail: format!("host port {port} is taken {by}"),
+            port: Some(port.to_string()),
+            held_by: held_by.clone(),
+            ..refusal(&Refusal::Port { port })
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests;

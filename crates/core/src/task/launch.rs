@@ -1,0 +1,185 @@
+//! What RunTask and StartTask have in common: the same checks, and the task that is put on an instance.
+
+use std::sync::Arc;
+
+use longshore_api::ApiError;
+use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
+
+use crate::cell::Turn;
+use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::ids::{InstanceId, TaskId, TaskKey};
+use crate::limits;
+use crate::names;
+use crate::placement::{Need, Refusal};
+use crate::read::{KnownDefinition, ReadModel};
+use crate::tags;
+use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::task_definition::{self, EffectiveTask, RequiredAttribute};
+
+/// The capability by which instances offer the launch type EXTERNAL.
+const EXTERNAL: &str = "ecs.capability.external";
+
+/// The members that both requests have.
+pub(super) struct Launch<'a> {
+    pub(super) task_definition: &'a str,
+    pub(super) overrides: Option<&'a types::TaskOverride>,
+    pub(super) group: Option<&'a str>,
+    pub(super) started_by: Option<&'a str>,
+    pub(super) launch_type: Option<LaunchType>,
+    pub(super) tags: Option<&'a [types::Tag]>,
+    pub(super) propagate_tags: Option<PropagateTags>,
+    pub(super) managed_tags: bool,
+}
+
+impl Launch<'_> {
+    /// What can be refused without looking at any state.
+    pub(super) fn check(&self) -> Result<(), ApiError> {
+        if self.propagate_tags == Some(PropagateTags::Service) {
+            let message = "propagateTags cannot be SERVICE here: a standalone task has no service.";
+            return Err(ApiError::invalid_parameter(message));
+        }
+        for (member, value, most, owned) in [
+            ("startedBy", self.started_by, limits::STARTED_BY, "ecs-svc/"),
+            ("group", self.group, limits::GROUP, "service:"),
+        ] {
+            let value = value.unwrap_or_default();
+            if value.chars().count() > most {
+                return Err(ApiError::invalid_parameter(format!("{member} longer than {most}.")));
+            }
+            if value.starts_with(owned) {
+                let message = format!("{member} cannot begin with '{owned}': only a service's own tasks do.");
+                return Err(ApiError::invalid_parameter(message));
+            }
+        }
+        Ok(())
+    }
+
+    /// What every copy has in common; there is room for `count` of them.
+    pub(super) fn prepare(&self, turn: &Turn<'_>, cluster: &Cluster, count: usize) -> Result<Copy, ApiError> {
+        let view = turn.tables.view();
+        let known = view.runnable(self.task_definition)?;
+        let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
+        if view.tasks.len() + count > limits::TASKS {
+            let message = format!("The number of tasks has reached its limit of {}.", limits::TASKS);
+            return Err(ApiError::client(message));
+        }
+        let launch_type = self.launch_type.unwrap_or(LaunchType::Ec2);
+        let requires = requires(known, &effective, launch_type)?;
+        let group = match self.group {
+            None | Some("") => format!("family:{}", known.record.key.family),
+            Some(group) => group.to_owned(),
+        };
+        let template = Task {
+            key: TaskKey { cluster: cluster.id, id: TaskId(0) },
+            instance: InstanceId(0),
+            definition: known.record.key.clone(),
+            group: group.into(),
+            started_by: self.started_by.filter(|mark| !mark.is_empty()).map(Arc::from),
+            launch_type,
+            overrides: self.overrides.cloned().map(Arc::new),
+            cpu: effective.cpu,
+            memory: effective.memory,
+            host_ports: known.resolved.host_ports.clone(),
+            desired: DesiredStatus::Running,
+            known: TaskStatus::Pending,
+            containers: vec![TaskContainer::default(); known.resolved.containers.len()],
+            tags: self.all_tags(cluster, &known.record)?,
+            created_at: turn.now,
+            verdict: None,
+            life: Life::default(),
+            stop: None,
+            version: 1,
+        };
+        Ok(Copy { template, requires })
+    }
+
+    /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
+    /// does not count.
+    fn all_tags(&self, cluster: &Cluster, definition: &Definition) -> Result<Vec<types::Tag>, ApiError> {
+        let mut all = tags::check(self.tags)?;
+        if self.propagate_tags == Some(PropagateTags::TaskDefinition) {
+            for tag in &definition.tags {
+                if all.iter().all(|given| given.key != tag.key) {
+                    all.push(tag.clone());
+                }
+            }
+        }
+        if all.len() > limits::TAGS {
+            return Err(ApiError::invalid_parameter(format!(
+                "The task would have {} tags, those of its definition included; the maximum is {}.",
+                all.len(),
+                limits::TAGS
+            )));
+        }
+        if self.managed_tags {
+            let (key, value) = ("aws:ecs:clusterName".to_owned(), cluster.name.to_string());
+            all.push(types::Tag { key: Some(key), value: Some(value) });
+        }
+        Ok(all)
+    }
+}
+
+fn requires(
+    known: &KnownDefinition,
+    effective: &EffectiveTask,
+    launch_type: LaunchType,
+) -> Result<Vec<RequiredAttribute>, ApiError> {
+    let mut requires = effective.requires.clone();
+    if launch_type == LaunchType::External {
+        if !known.resolved.external {
+            return Err(ApiError::invalid_parameter("Task definition does not support launch_type EXTERNAL."));
+        }
+        requires.push(RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
+    }
+    Ok(requires)
+}
+
+/// What every copy has in common, made once.
+pub(super) struct Copy {
+    template: Task,
+    requires: Vec<RequiredAttribute>,
+}
+
+impl Copy {
+    /// What one copy needs of an instance.
+    pub(super) fn need(&self) -> Need<'_> {
+        Need {
+            cpu: self.template.cpu,
+            memory: self.template.memory,
+            host_ports: &self.template.host_ports,
+            requires: &self.requires,
+        }
+    }
+
+    /// Puts one copy on an instance, and orders it to run once that is durable.
+    pub(super) fn place(&self, turn: &mut Turn<'_>, instance: InstanceId) -> Arc<Task> {
+        let id = TaskId::generate(turn.now, &mut turn.entropy);
+        let key = TaskKey { cluster: self.template.key.cluster, id };
+        let task = Arc::new(Task { key, instance, ..self.template.clone() });
+        turn.tables.put(Entity::Task(task.clone()));
+        turn.send_start(&task);
+        task
+    }
+}
+
+/// Why an instance did not take a copy, as ECS answers it.
+pub(super) fn failure(turn: &Turn<'_>, cluster: &Cluster, instance: InstanceId, refusal: &Refusal) -> types::Failure {
+    types::Failure {
+        arn: Some(turn.config.instance_arn(&cluster.name, instance)),
+        reason: Some(refusal.reason().to_owned()),
+        detail: Some(refusal.to_string()),
+    }
+}
+
+impl ReadModel {
+    /// The ACTIVE definition that a request names.
+    fn runnable(&self, given: &str) -> Result<&KnownDefinition, ApiError> {
+        let known = names::definition(&self.config, given)
+            .and_then(|name| self.definition(name))
+            .ok_or_else(|| ApiError::client("TaskDefinition not found."))?;
+        match known.record.document.status {
+            Some(types::TaskDefinitionStatus::Active) => Ok(known),
+            _ => Err(ApiError::client("TaskDefinition is inactive")),
+        }
+    }
+}

@@ -1,0 +1,11 @@
+//! What fuzzing has found worth keeping, once more (`make fuzz` finds more).
+
+#[path = "../../../fuzz/cases/cluster_query.rs"]
+mod cluster_query;
+#[path = "../../../fuzz/cases/replay.rs"]
+mod replay;
+
+#[test]
+fn the_corpus_passes() {
+    replay::corpus("cluster_query", cluster_query::run);
+}

@@ -1,0 +1,22 @@
+//! `longshore why`: where a task could run, and why not elsewhere.
+
+use clap::Args;
+
+use super::{OutputArgs, ReachArgs};
+
+#[derive(Debug, Args)]
+pub(crate) struct WhyArgs {
+    /// FAMILY (its latest ACTIVE revision), FAMILY:REVISION, or an ARN
+    #[arg(value_name = "TASK_DEFINITION")]
+    pub(crate) task_definition: String,
+    /// The cluster to run it in
+    #[arg(long, value_name = "NAME", default_value = "default")]
+    pub(crate) cluster: String,
+    /// How many copies
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
+    pub(crate) count: i32,
+    #[command(flatten)]
+    pub(crate) reach: ReachArgs,
+    #[command(flatten)]
+    pub(crate) output: OutputArgs,
+}

@@ -1,0 +1,263 @@
+//! All open connections, and which of them goes when there is no room for another: the one that has been quiet for longest.
+//! So silent connections, however many a stranger opens, never keep anybody out; they only push each other away.
+
+use std::collections::HashMap;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::Notify;
+use tokio::time::Instant;
+
+use crate::limits::{EVICTION_CANDIDATES, EdgeLimits};
+
+/// The open connections.
+#[derive(Debug, Default)]
+pub(super) struct Crowd {
+    seats: Mutex<Seats>,
+    /// Told whenever one ends.
+    left: Notify,
+}
+
+#[derive(Debug, Default)]
+struct Seats {
+    last: u64,
+    taken: HashMap<u64, Arc<Activity>>,
+    /// Those that were quiet for longest when it was last looked, the quietest one last. Looking costs as much as there are
+    /// connections, so it is done once for many.
+    quietest: Vec<(Instant, u64)>,
+}
+
+/// The place of one connection, free again when it is dropped.
+#[derive(Debug)]
+pub(super) struct Seat {
+    crowd: Arc<Crowd>,
+    number: u64,
+    pub(super) activity: Arc<Activity>,
+}
+
+impl Crowd {
+    /// A seat for a new connection, once fewer than `capacity` are taken: the quietest one is asked to leave for it. While all
+    /// of them are being answered it waits for the first that ends.
+    pub(super) async fn admit(self: &Arc<Self>, capacity: impl Fn() -> usize) -> Seat {
+        loop {
+            let left = self.left.notified();
+            {
+                let mut seats = self.seats();
+                if seats.taken.len() < capacity().max(1) {
+                    return self.seat(&mut seats);
+                }
+                seats.evict_one();
+            }
+            left.await;
+        }
+    }
+
+    /// Asks the quietest connection to leave, because the process cannot have more.
+    pub(super) fn shrink(&self) {
+        self.seats().evict_one();
+    }
+
+    fn seat(self: &Arc<Self>, seats: &mut Seats) -> Seat {
+        let activity = Arc::new(Activity::new());
+        seats.last += 1;
+        seats.taken.insert(seats.last, Arc::clone(&activity));
+        Seat { crowd: Arc::clone(self), number: seats.last, activity }
+    }
+
+    fn seats(&self) -> MutexGuard<'_, Seats> {
+        self.seats.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Seats {
+    fn evict_one(&mut self) {
+        if self.quietest.is_empty() {
+            self.look();
+        }
+        while let Some((since, number)) = self.quietest.pop() {
+            let still_quiet = |activity: &&Arc<Activity>| activity.quiet_since() == since && activity.may_go();
+            if let Some(activity) = self.taken.get(&number).filter(still_quiet) {
+                return activity.evict();
+            }
+        }
+    }
+
+    fn look(&mut self) {
+        let quiet = self.taken.iter().filter(|(_, activity)| activity.may_go());
+        self.quietest = quiet.map(|(number, activity)| (activity.quiet_since(), *number)).collect();
+        if self.quietest.len() > EVICTION_CANDIDATES {
+            self.quietest.select_nth_unstable(EVICTION_CANDIDATES);
+            self.quietest.truncate(EVICTION_CANDIDATES);
+        }
+        self.quietest.sort_unstable_by(|one, two| two.cmp(one));
+    }
+}
+
+impl Drop for Seat {
+    fn drop(&mut self) {
+        self.crowd.seats().taken.remove(&self.number);
+        self.crowd.left.notify_waiters();
+    }
+}
+
+/// What a connection is doing: whether it is idle, and whether it may go.
+#[derive(Debug)]
+pub(super) struct Activity {
+    /// Requests under way.
+    requests: AtomicUsize,
+    /// Those of them that are not here yet as a whole.
+    arriving: AtomicUsize,
+    /// A first request arrived: the longer allowance applies.
+    began: AtomicBool,
+    /// When it was accepted, or a request last began or ended.
+    quiet_since: Mutex<Instant>,
+    /// It has been asked to leave.
+    evicted: AtomicBool,
+    leave: Notify,
+}
+
+impl Activity {
+    fn new() -> Self {
+        Self {
+            requests: AtomicUsize::new(0),
+            arriving: AtomicUsize::new(0),
+            began: AtomicBool::new(false),
+            quiet_since: Mutex::new(Instant::now()),
+            evicted: AtomicBool::new(false),
+            leave: Notify::new(),
+        }
+    }
+
+    /// Marks a request as under way until the guard is dropped.
+    pub(super) fn begin(activity: &Arc<Self>) -> Busy {
+        activity.requests.fetch_add(1, Ordering::Relaxed);
+        activity.arriving.fetch_add(1, Ordering::Relaxed);
+        activity.began.store(true, Ordering::Relaxed);
+        activity.touch();
+        Busy { activity: Arc::clone(activity), arriving: true }
+    }
+
+    /// A request's headers arrived, once.
+    pub(super) fn began(&self) -> bool {
+        self.began.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn is_busy(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) > 0
+    }
+
+    pub(super) fn quiet_since(&self) -> Instant {
+        *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// How long it may go on being quiet. One that never sent a request is still within its first headers.
+    pub(super) fn allowance(&self, limits: &EdgeLimits) -> Duration {
+        if self.began() { limits.idle_timeout } else { limits.header_timeout }
+    }
+
+    /// Waits until it is asked to leave.
+    pub(super) async fn evicted(&self) {
+        self.leave.notified().await;
+    }
+
+    /// Whether nothing is being answered on it: what arrives slowly may be sent again, what was carried out may not.
+    fn may_go(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) == self.arriving.load(Ordering::Relaxed)
+            && !self.evicted.load(Ordering::Relaxed)
+    }
+
+    fn evict(&self) {
+        self.evicted.store(true, Ordering::Relaxed);
+        self.leave.notify_one();
+    }
+
+    fn touch(&self) {
+        *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// A request under way.
+#[derive(Debug)]
+pub(super) struct Busy {
+    activity: Arc<Activity>,
+    arriving: bool,
+}
+
+impl Busy {
+    /// Part of it is still to come.
+    pub(super) fn is_arriving(&self) -> bool {
+        self.arriving
+    }
+
+    /// All of it is here.
+    pub(super) fn arrived(&mut self) {
+        if std::mem::take(&mut self.arriving) {
+            self.activity.arriving.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        self.arrived();
+        self.activity.touch();
+        self.activity.requests.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    fn asked(seat: &Seat) -> bool {
+        seat.activity.evicted().now_or_never().is_some()
+    }
+
+    #[tokio::test]
+    async fn the_quietest_one_makes_room() {
+        let crowd = Arc::new(Crowd::default());
+        let mut seats = Vec::new();
+        for _ in 0..3 {
+            seats.push(crowd.admit(|| 3).await);
+        }
+        // The first one is the oldest, but it spoke last; the second is being answered.
+        drop(Activity::begin(&seats[0].activity));
+        let mut busy = Activity::begin(&seats[1].activity);
+        busy.arrived();
+        assert!(crowd.admit(|| 3).now_or_never().is_none(), "there is no room yet");
+        assert_eq!(seats.iter().map(asked).collect::<Vec<_>>(), [false, false, true]);
+        drop(seats.pop());
+        assert!(crowd.admit(|| 3).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn a_request_that_arrives_slowly_keeps_no_seat_and_one_that_is_answered_does() {
+        let crowd = Arc::new(Crowd::default());
+        let seat = crowd.admit(|| 1).await;
+        let mut busy = Activity::begin(&seat.activity);
+        busy.arrived();
+        assert!(crowd.admit(|| 1).now_or_never().is_none());
+        assert!(!asked(&seat));
+        let slow = Activity::begin(&seat.activity);
+        drop(busy);
+        assert!(crowd.admit(|| 1).now_or_never().is_none());
+        assert!(asked(&seat));
+        drop((slow, seat));
+        assert!(crowd.admit(|| 1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn each_is_asked_once_however_many_wait() {
+        let crowd = Arc::new(Crowd::default());
+        let mut seats = Vec::new();
+        for _ in 0..4 {
+            seats.push(crowd.admit(|| 4).await);
+        }
+        crowd.shrink();
+        crowd.shrink();
+        assert_eq!(seats.iter().map(asked).collect::<Vec<_>>(), [true, true, false, false]);
+    }
+}
