@@ -1,4 +1,4 @@
-"""The AWS CLI as people and scripts use it, the first and the second one: formats of output, skeletons, waiters, pages."""
+"""The first and the second AWS CLI as people use them: output, skeletons, waiters, pages."""
 
 from __future__ import annotations
 
@@ -93,7 +93,7 @@ def test_every_format_tells_the_same(either: AwsCli, cluster: str, server: Serve
 
 
 def test_an_empty_answer_is_printed_in_every_format(either: AwsCli, cluster: str) -> None:
-    """A list that is always returned is there when it is empty: `--query` on it must not say null."""
+    """A list that is always returned is there when it is empty: a query must not say null."""
     ask = ("list-tasks", "--cluster", cluster)
     assert json.loads(text(either, *ask)) == {"taskArns": []}
     assert text(either, *ask, "--query", "length(taskArns)", "--output", "text").strip() == "0"
@@ -128,7 +128,7 @@ def test_errors_name_operation_and_code(either: AwsCli) -> None:
 
 
 def filled_in(skeleton: Any, values: Any) -> Any:
-    """A skeleton as people fill it in: what they have no use for is taken out, and nothing is invented."""
+    """A skeleton as people fill it in: what they do not need is taken out, nothing is invented."""
     if isinstance(values, dict) and set(skeleton) != {"KeyName"}:
         assert set(values) <= set(skeleton), set(values) - set(skeleton)
         return {name: filled_in(skeleton[name], value) for name, value in values.items()}
@@ -220,14 +220,14 @@ def test_a_skeleton_in_yaml_is_filled_in_and_sent(
 def test_the_answer_of_describe_registers_again(
     either: AwsCli, family: str, json_file: Any, ecs: Any
 ) -> None:
-    """How scripts make the next revision: describe, change the image, take out what is only told, register."""
+    """How scripts make the next revision: what is described, less what is only told, registers."""
     ecs.register_task_definition(family=family, containerDefinitions=[container()])
     ask = ("describe-task-definition", "--task-definition", family, "--query", "taskDefinition")
     told = either(*ask)
     only_told = {
-        "taskDefinitionArn", "revision", "status", "requiresAttributes", "compatibilities", "registeredAt",
-        "registeredBy",
-    }  # fmt: skip
+        *("taskDefinitionArn", "revision", "status", "registeredAt", "registeredBy"),
+        *("requiresAttributes", "compatibilities"),
+    }
     assert only_told <= set(told)
     told["containerDefinitions"][0]["image"] = "web:2"
     again = {name: value for name, value in told.items() if name not in only_told}

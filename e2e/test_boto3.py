@@ -1,4 +1,4 @@
-"""boto3 as programs use it: paginators, waiters, retries, classes of errors, ARNs (ECS-SEMANTICS 1, 2)."""
+"""boto3 as programs use it: paginators, waiters, retries, classes of errors, ARNs."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def unique(prefix: str) -> str:
 class Listings:
     """Every list operation that is implemented, with a world of its own for each."""
 
-    def __init__(self, ecs: Any, server: Server, cluster: str, fleet: Callable[..., Engine]) -> None:
+    def __init__(
+        self, ecs: Any, server: Server, cluster: str, fleet: Callable[..., Engine]
+    ) -> None:
         self.ecs, self.server, self.cluster, self.fleet = ecs, server, cluster, fleet
 
     def clusters(self) -> Listing:
@@ -201,7 +203,7 @@ def test_pages_hold_what_stays_once_while_other_things_come_and_go(
 
 
 def test_a_listing_stops_and_goes_on(ecs: Any, listing: Listing) -> None:
-    """`MaxItems` ends in the middle of a page; `StartingToken` goes on there, with pages of another size."""
+    """`MaxItems` ends in the middle of a page; `StartingToken` goes on there, with larger pages."""
     made = {listing.add() for _ in range(7)}
     paginator = ecs.get_paginator(listing.operation)
 
@@ -235,7 +237,8 @@ def test_every_paginator_of_the_model_is_tried_or_refused(
     ecs: Any, cluster: str, server: Server, fleet: Callable[..., Engine]
 ) -> None:
     """An operation that is new here has to be listed above."""
-    tried = {*FIXED, *(getattr(Listings(ecs, server, cluster, fleet), w)().operation for w in WORLDS)}
+    listings = Listings(ecs, server, cluster, fleet)
+    tried = {*FIXED, *(getattr(listings, world)().operation for world in WORLDS)}
     model = ecs.meta.service_model
     for operation in Loader().load_service_model("ecs", "paginators-1")["pagination"]:
         call = xform_name(operation)
@@ -384,7 +387,11 @@ def test_errors_are_instances_of_the_client_s_classes(
     known = ecs.exceptions
     for expected, call, arguments in (
         (known.ClusterNotFoundException, ecs.list_tasks, {"cluster": "nowhere"}),
-        (known.ClusterNotFoundException, ecs.run_task, {"cluster": "nowhere", "taskDefinition": "x"}),
+        (
+            known.ClusterNotFoundException,
+            ecs.run_task,
+            {"cluster": "nowhere", "taskDefinition": "x"},
+        ),
         (known.InvalidParameterException, ecs.describe_tasks, {"cluster": cluster, "tasks": []}),
         (known.InvalidParameterException, ecs.list_tasks, {"cluster": cluster, "nextToken": "x"}),
         (known.ClientException, ecs.describe_task_definition, {"taskDefinition": "nothing"}),
@@ -409,7 +416,11 @@ def test_errors_are_instances_of_the_client_s_classes(
             ecs.deregister_container_instance,
             {"cluster": cluster, "containerInstance": instance},
         ),
-        (known.ClusterContainsContainerInstancesException, ecs.delete_cluster, {"cluster": cluster}),
+        (
+            known.ClusterContainsContainerInstancesException,
+            ecs.delete_cluster,
+            {"cluster": cluster},
+        ),
         (known.UnsupportedFeatureException, ecs.list_gateways, {}),
     ):
         with pytest.raises(expected) as caught:
@@ -450,17 +461,15 @@ def arns_in(value: Any) -> Iterator[str]:
 def test_arns_lead_back_to_what_they_name(
     ecs: Any, server: Server, cluster: str, family: str, fleet: Callable[..., Engine]
 ) -> None:
-    """Whatever ARN an answer holds is well formed, and taken wherever a name is (ECS-SEMANTICS 2)."""
+    """Whatever ARN an answer holds is well formed, and taken wherever a name is (section 2)."""
     fleet()
     tasks = Tasks(ecs, cluster, family)
     tasks.start()
+    instances = ecs.list_container_instances(cluster=cluster)["containerInstanceArns"]
     answers = [
         ecs.describe_clusters(clusters=[cluster]),
         ecs.describe_task_definition(taskDefinition=family),
-        ecs.describe_container_instances(
-            cluster=cluster,
-            containerInstances=ecs.list_container_instances(cluster=cluster)["containerInstanceArns"],
-        ),
+        ecs.describe_container_instances(cluster=cluster, containerInstances=instances),
         ecs.describe_tasks(cluster=cluster, tasks=tasks.arns),
     ]
     found = {arn for answer in answers for arn in arns_in(answer)}

@@ -21,7 +21,7 @@ pub(crate) use self::responder::{Options as ResponderOptions, run as respond};
 use self::wire::{Connection, Signed};
 use crate::client::Access;
 use crate::fake_agent::FakeAgent;
-use crate::process::{CpuMeter, memory_text};
+use crate::process::CpuMeter;
 use crate::spawn::{Server, scratch};
 
 /// How much to ask.
@@ -90,30 +90,28 @@ pub(crate) fn run(options: &Options) {
     let few_inside = inside.populate(DESCRIBED);
 
     let describe = |arns: &[String]| Ask { operation: "DescribeTasks", body: world::describe(arns) };
-    let run_task = || Ask { operation: "RunTask", body: world::run_task() };
-    let register = || Ask { operation: "RegisterTaskDefinition", body: world::definition() };
-    let subjects = [
-        ("DescribeTasks of 1", describe(&few[..1]), describe(&few_inside[..1])),
-        ("DescribeTasks of 100", describe(&few), describe(&few_inside)),
-        ("RunTask", run_task(), run_task()),
-        ("RegisterTaskDefinition", register(), register()),
-    ];
-    let subjects = subjects.map(|(name, ask, ask_inside)| bench.subject(name, &ask, &mut inside, &ask_inside));
-    report::subjects(&subjects, options.connections);
-
-    let floor = bench.paced_floor(&describe(&few), subjects[1].answered_bytes);
+    let mut subject = |name, ask: &Ask, ask_inside: &Ask| bench.subject(name, ask, &mut inside, ask_inside);
+    let one = subject("DescribeTasks of 1", &describe(&few[..1]), &describe(&few_inside[..1]));
+    let hundred = subject("DescribeTasks of 100", &describe(&few), &describe(&few_inside));
+    // While these are all the tasks there are.
+    let floor = bench.paced_floor(&describe(&few), hundred.answered_bytes);
     let with_few = bench.paced(&[describe(&few)]);
-    let placed = few.len() + subjects[2].load.calls;
-    let more = world::run(&mut outside, options.tasks.saturating_sub(placed).max(DESCRIBED));
+    let ask = Ask { operation: "RunTask", body: world::run_task() };
+    let run_task = subject("RunTask", &ask, &ask);
+    let ask = Ask { operation: "RegisterTaskDefinition", body: world::definition() };
+    let register = subject("RegisterTaskDefinition", &ask, &ask);
+    let placed = few.len() + run_task.load.calls;
+    report::subjects(&[one, hundred, run_task, register], options.connections);
+
     // Spread over all there are, so that they are found in many places.
-    let most = (DESCRIBED * options.paced_connections).min(more.len());
-    let spread: Vec<String> = more.iter().step_by(more.len() / most).take(most).cloned().collect();
+    let spread = DESCRIBED * options.paced_connections;
+    let more = world::run(&mut outside, options.tasks.saturating_sub(placed).max(spread));
+    let spread: Vec<String> = more.iter().step_by(more.len() / spread).take(spread).cloned().collect();
     world::report_running(&mut outside, &spread);
     let each: Vec<Ask> = spread.chunks_exact(DESCRIBED).map(describe).collect();
     let with_many = bench.paced(&each);
     println!();
     report::paced(options, DESCRIBED, &floor, &[(few.len(), with_few), (placed + more.len(), with_many)]);
-    println!("| server's memory after it | {} | | | |", memory_text(bench.pid));
 }
 
 /// A server under load.

@@ -337,7 +337,8 @@ impl Cell {
 
     /// A snapshot of now.
     pub fn snapshot(&mut self) -> ReadModel {
-        self.tables.publish()
+        let braked = self.liveness.engaged().clone();
+        ReadModel { braked: Arc::new(braked), ..self.tables.publish() }
     }
 
     /// When the next [`Command::Tick`] has something to do; `None` when nothing is due ever.

@@ -134,7 +134,7 @@ impl LogSource {
                 admin::error::LOGS_UNAVAILABLE,
                 format!(
                     "Docker gives nothing back of what container {container} of {task_arn} prints ({}): look where its log \
-                     driver sends it, or use the log driver json-file, local or journald.",
+                     driver sends it, or use the log driver json-file or journald.",
                     failure.message
                 ),
             ),
@@ -161,8 +161,6 @@ fn container(task: &Task, known: Option<&KnownDefinition>, given: Option<&str>) 
             let index = names.iter().position(|name| *name == given).unwrap_or_default();
             Ok((index, given.to_owned()))
         }
-        // The definition of a task stays as long as the task; should it be gone, its containers' names are in Docker only.
-        (Some(given), []) => Ok((0, given.to_owned())),
         (None, _) => Err(ApiError::invalid_parameter(format!(
             "Say which container: task {} has {}.",
             task.key.id,

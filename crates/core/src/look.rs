@@ -4,7 +4,6 @@ use longshore_api::{ApiError, admin};
 
 use crate::entity::Cluster;
 use crate::ids::{TaskId, TaskKey};
-use crate::instance::AgentKind;
 use crate::limits;
 use crate::read::ReadModel;
 
@@ -18,7 +17,12 @@ pub(crate) fn describe_server(view: &ReadModel) -> admin::DescribeServerResponse
         availability_zone: config.zone.to_string(),
         // A snapshot does not know; who commits what it shows does.
         read_only: false,
-        instance_lost_after_seconds: config.loss.clock(AgentKind::Longshore).lost_after_ms.map(|ms| ms / 1_000),
+        braked_clusters: view
+            .braked
+            .iter()
+            .filter_map(|id| view.cluster_names.get(id))
+            .map(ToString::to_string)
+            .collect(),
     }
 }
 
@@ -107,7 +111,7 @@ mod tests {
         let mut lab = Lab::new();
         let server = describe_server(&lab.cell.snapshot());
         assert_eq!((server.region.as_str(), server.account_id.as_str()), ("us-east-1", "000000000000"));
-        assert_eq!(server.instance_lost_after_seconds, Some(60));
+        assert_eq!(server.braked_clusters, Vec::<String>::new());
         assert!(server.version.starts_with(|c: char| c.is_ascii_digit()), "{}", server.version);
     }
 }

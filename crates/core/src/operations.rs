@@ -82,7 +82,9 @@ pub const fn support(operation: Operation) -> Support {
         O::RunTask => Support::Partial(RUN_TASK),
         O::StartTask => Support::Partial(START_TASK),
         O::StopTask | O::DescribeTasks => Support::Full,
-        O::ListTasks => Support::Partial(&["There are no services and daemons yet: filters by them find none."]),
+        O::ListTasks => Support::Partial(&[
+            "There are no services and daemons yet: `serviceName` answers `ServiceNotFoundException`, `daemonName` finds none.",
+        ]),
 
         O::PutAttributes | O::DeleteAttributes | O::ListAttributes => Support::Full,
         O::TagResource | O::UntagResource | O::ListTagsForResource => Support::Partial(&[TAGGED]),
@@ -187,7 +189,8 @@ const FORCE: &str = "With `force` the tasks are stopped, where ECS leaves them r
     instance here.";
 const TAGGED: &str = "What does not exist yet (services, capacity providers, daemons and the like) has no tags.";
 const SETTINGS: &str = "Values that ask for what is not there (`awsvpcTrunking`, `fargateFIPSMode` and `fargateEventWindows` \
-    enabled, another `fargateTaskRetirementWaitPeriod` than 7) are refused by name.";
+    enabled, another `fargateTaskRetirementWaitPeriod` than 7) are refused by name. What is set for a user or role is kept and \
+    has no effect: only the root user calls yet.";
 
 #[cfg(test)]
 mod tests {

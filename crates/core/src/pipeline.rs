@@ -135,7 +135,8 @@ impl Pipeline {
         if self.mode != Mode::Normal && Cell::may_write(&command) {
             return self.reply(ticket, refusal(&command));
         }
-        self.stale |= matches!(command, Command::SessionClosed { .. } | Command::InstanceStatus { .. });
+        // What is volatile is shown, too: connectedness, health, and the brakes that a tick engages.
+        self.stale |= matches!(command, Command::SessionClosed { .. } | Command::InstanceStatus { .. } | Command::Tick);
         let Outcome { reply, group, effects } = self.cell.apply(now, entropy, command);
         self.open.groups.extend(group);
         let saw = self.cell.sequence();

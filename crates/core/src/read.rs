@@ -3,6 +3,7 @@
 //! Its maps are persistent: taking a snapshot copies nothing, and the writer goes on while readers read. What a
 //! reader sees is always one committed state.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -44,6 +45,8 @@ pub struct ReadModel {
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
+    /// Volatile; as of the publication: the clusters whose mass-loss brake is engaged.
+    pub(crate) braked: Arc<BTreeSet<ClusterId>>,
     /// Derived; `instances` as of the publication.
     pub(crate) counters: OrdMap<ClusterId, Counters>,
 }
@@ -121,6 +124,7 @@ impl ReadModel {
             identities: OrdMap::new(),
             settings: OrdMap::new(),
             usage: OrdMap::new(),
+            braked: Arc::default(),
             counters: OrdMap::new(),
         }
     }

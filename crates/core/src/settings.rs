@@ -5,7 +5,8 @@
 //! ([`crate::identity::authorise`]), and may speak for anybody.
 //!
 //! What can be set has its effect: `containerInsights` in CreateCluster, `defaultLogDriverMode` in the orders that agents get;
-//! the rest say how Longshore is anyway, and other values of theirs are refused.
+//! the rest say how Longshore is anyway, and other values of theirs are refused. Only the root user calls yet: what is set for
+//! another principal is kept and shown, and waits for one that calls.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;

@@ -1,5 +1,6 @@
 //! What people see: steps with a tick and a time, notes, errors. Colour for a terminal only.
 
+use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
 use std::time::{Duration, Instant};
@@ -67,12 +68,25 @@ impl Output {
 pub(crate) fn complain(error: &str) {
     let colour = wants_colour(io::stderr().is_terminal());
     let cross = if colour { "\x1b[31m✘\x1b[0m" } else { "✘" };
-    let _ = writeln!(io::stderr(), "{cross} {error}");
+    let lines: Vec<_> = error.lines().map(harmless).collect();
+    let _ = writeln!(io::stderr(), "{cross} {}", lines.join("\n"));
+}
+
+/// Text of others (reasons, names, versions: machines and registries choose them) as it may go to a terminal: characters that
+/// would move its cursor, colour it or begin a line of their own are shown as they are written in Rust.
+pub(crate) fn harmless(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        false => Cow::Borrowed(text),
+        true => {
+            let escaped = |c: char| if c.is_control() { c.escape_default().to_string() } else { c.to_string() };
+            Cow::Owned(text.chars().map(escaped).collect())
+        }
+    }
 }
 
 /// A note beside what a command prints, on standard error.
 pub(crate) fn remark(text: &str) {
-    let _ = writeln!(io::stderr(), "· {text}");
+    let _ = writeln!(io::stderr(), "· {}", harmless(text));
 }
 
 pub(crate) fn wants_colour(terminal: bool) -> bool {
@@ -116,6 +130,12 @@ mod tests {
     fn short_times_keep_their_milliseconds() {
         assert_eq!(seconds(Duration::from_millis(12)), "0.012 s");
         assert_eq!(seconds(Duration::from_millis(61_250)), "61.2 s");
+    }
+
+    #[test]
+    fn what_others_wrote_moves_no_cursor_and_begins_no_line() {
+        assert_eq!(harmless("exit 1: größer"), "exit 1: größer");
+        assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}d"), "a\\u{1b}[2Jb\\nc\\u{9b}d");
     }
 
     #[test]

@@ -74,7 +74,7 @@ pub(crate) fn table(tasks: &[Task], now: Timestamp) -> String {
             last_part(task.cluster_arn.as_deref()).to_owned(),
             last_part(task.task_definition_arn.as_deref()).to_owned(),
             status_text(task),
-            short(&task.container_instance_arn, ID_SHOWN),
+            last_part(task.container_instance_arn.as_deref()).to_owned(),
             task.created_at.map(|created| age(created, now)).unwrap_or_default(),
             ports(bindings),
             reason(task),

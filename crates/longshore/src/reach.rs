@@ -37,7 +37,7 @@ pub(crate) struct Reached {
 
 impl Reach {
     pub(crate) fn new(args: &ReachArgs, program: &str) -> Self {
-        Self { at: At::of(args, std::env::var("AWS_ENDPOINT_URL_ECS").ok()), program: program.to_owned() }
+        Self { at: At::of(args, |name| std::env::var(name).ok()), program: program.to_owned() }
     }
 
     /// A client for calls that take no longer than usual.
@@ -75,15 +75,19 @@ impl Reach {
 }
 
 impl At {
-    /// What was typed comes first, what a shell was pointed at by `longshore env` before what is merely usual.
-    fn of(args: &ReachArgs, exported: Option<String>) -> Self {
-        let exported = exported.filter(|url| !url.is_empty());
-        match (&args.endpoint, &args.data_dir, exported) {
-            (Some(endpoint), _, _) => Self::Endpoint(endpoint.clone()),
-            (None, Some(data_dir), _) => Self::DataDir(data_dir.clone()),
-            (None, None, Some(endpoint)) => Self::Endpoint(endpoint),
-            (None, None, None) => Self::DataDir(Path::new(DEFAULT_DATA_DIR).to_owned()),
-        }
+    /// What was typed comes first, then what was exported for Longshore, then what a shell was pointed at by `longshore env`,
+    /// then what is merely usual.
+    fn of(args: &ReachArgs, get: impl Fn(&str) -> Option<String>) -> Self {
+        let get = |name: &str| get(name).filter(|value| !value.is_empty());
+        let typed = match (&args.endpoint, &args.data_dir) {
+            (Some(endpoint), _) => Some(Self::Endpoint(endpoint.clone())),
+            (None, data_dir) => data_dir.clone().map(Self::DataDir),
+        };
+        typed
+            .or_else(|| get("LONGSHORE_ENDPOINT").map(Self::Endpoint))
+            .or_else(|| get("LONGSHORE_DATA_DIR").map(|path| Self::DataDir(path.into())))
+            .or_else(|| get("AWS_ENDPOINT_URL_ECS").map(Self::Endpoint))
+            .unwrap_or_else(|| Self::DataDir(Path::new(DEFAULT_DATA_DIR).to_owned()))
     }
 }
 
@@ -110,12 +114,17 @@ mod tests {
 
     #[test]
     fn what_is_typed_comes_before_what_is_exported_and_that_before_what_is_usual() {
-        let url = || Some("http://shell:1".to_owned());
+        let exported = |names: &'static [&str]| {
+            move |name: &str| names.contains(&name).then(|| format!("http://{}:1", name.to_lowercase()))
+        };
+        let all = &["LONGSHORE_ENDPOINT", "LONGSHORE_DATA_DIR", "AWS_ENDPOINT_URL_ECS"];
         let endpoint = |url: &str| At::Endpoint(url.to_owned());
-        assert_eq!(At::of(&args(Some("d"), Some("http://h:1")), url()), endpoint("http://h:1"));
-        assert_eq!(At::of(&args(Some("d"), None), url()), At::DataDir("d".into()));
-        assert_eq!(At::of(&args(None, None), url()), endpoint("http://shell:1"));
-        assert_eq!(At::of(&args(None, None), Some(String::new())), At::DataDir(DEFAULT_DATA_DIR.into()));
+        assert_eq!(At::of(&args(None, Some("http://h:1")), exported(all)), endpoint("http://h:1"));
+        assert_eq!(At::of(&args(Some("d"), None), exported(all)), At::DataDir("d".into()));
+        assert_eq!(At::of(&args(None, None), exported(all)), endpoint("http://longshore_endpoint:1"));
+        assert_eq!(At::of(&args(None, None), exported(&all[1..])), At::DataDir("http://longshore_data_dir:1".into()));
+        assert_eq!(At::of(&args(None, None), exported(&all[2..])), endpoint("http://aws_endpoint_url_ecs:1"));
+        assert_eq!(At::of(&args(None, None), |_| Some(String::new())), At::DataDir(DEFAULT_DATA_DIR.into()));
     }
 
     #[test]

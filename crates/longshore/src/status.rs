@@ -9,7 +9,7 @@ use std::collections::BTreeMap;
 use crate::cli::{Format, StatusArgs};
 use crate::client::EcsClient;
 use crate::error::CliError;
-use crate::output::{self, Output, print_json};
+use crate::output::{self, Output, harmless, print_json};
 use crate::reach::Reach;
 use crate::table::Table;
 use problems::problems;
@@ -42,8 +42,8 @@ pub(crate) async fn status(args: &StatusArgs, program: &str) -> Result<(), CliEr
             let output = Output::new();
             output::print(&text(&report));
             for problem in &report.problems {
-                output.line(format_args!("{} {}", output.red("✘"), problem.problem));
-                output.line(format_args!("  {}", problem.next_step));
+                output.line(format_args!("{} {}", output.red("✘"), harmless(&problem.problem)));
+                output.line(format_args!("  {}", harmless(&problem.next_step)));
             }
             if report.problems.is_empty() {
                 output.line(format_args!("{} nothing is wrong", output.green("✔")));

@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use crate::output::harmless;
+
 /// Between two columns.
 const GAP: &str = "  ";
 
@@ -18,7 +20,8 @@ impl<const N: usize> Table<N> {
     }
 
     pub(crate) fn row(&mut self, cells: [String; N]) {
-        self.rows.push(cells.map(|cell| if cell.is_empty() { "-".to_owned() } else { cell }));
+        let shown = |cell: String| if cell.is_empty() { "-".to_owned() } else { harmless(&cell).into_owned() };
+        self.rows.push(cells.map(shown));
     }
 
     /// The whole table, each line ended.
@@ -55,5 +58,8 @@ mod tests {
         table.row(["größer".into(), String::new(), "1".into()]);
         assert_eq!(table.text(), "NAME    STATUS  TASKS\na       ACTIVE  12\ngrößer  -       1\n");
         assert_eq!(Table::new(["ONE"]).text(), "ONE\n");
+        let mut forged = Table::new(["REASON"]);
+        forged.row(["gone\nfake row".into()]);
+        assert_eq!(forged.text().lines().count(), 2);
     }
 }

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::cli::{Format, TaskArgs};
 use crate::client::EcsClient;
 use crate::error::CliError;
-use crate::output::{self, print_json, seconds, time_text};
+use crate::output::{self, harmless, print_json, seconds, time_text};
 use crate::reach::Reach;
 use crate::table::Table;
 pub(crate) use find::{Found, find};
@@ -57,7 +57,7 @@ fn text(task: &Task, instance: Option<&ContainerInstance>, steps: &[Step]) -> St
     let mut text = format!("{}\n", task.task_arn.as_deref().unwrap_or("task"));
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
-            let _ = writeln!(text, "  {name:<12} {value}");
+            let _ = writeln!(text, "  {name:<12} {}", harmless(&value));
         }
     };
     let given = |value: &Option<String>| value.clone().unwrap_or_default();

@@ -181,8 +181,8 @@ const REMOVE_PAUSE_MS: i64 = 30_000;
 const REMOVE_PAUSE_MAX_MS: i64 = 600_000;
 
 /// Why a container ends that Docker says was never started, and may have been.
-const START_UNSURE: &str = "CannotStartContainerError: Docker went away while it was to start the container; whether it ran is \
-     not known, so it is not started again";
+const START_UNSURE: &str = "CannotStartContainerError: The agent or Docker went away while the container was being started; \
+     whether it ran is not known, so it is not started again";
 
 /// The pause after so many attempts to reach Docker.
 pub(crate) fn docker_pause(failures: u32) -> i64 {
@@ -370,10 +370,16 @@ pub(crate) fn started(
             runs(container, now);
             work.inspect_wanted |= container.bindings.is_none();
         }
-        Err(why @ (DockerError::Unreached(_) | DockerError::Unavailable(_))) => {
+        Err(DockerError::Unreached(_)) => {
             work.pause(now);
             work.inspect_wanted = true;
-            work.start_unsure |= matches!(why, DockerError::Unavailable(_));
+            // It was not asked: unless an earlier attempt is in doubt, the container is as good as before.
+            container.start_intended = work.start_unsure || container.started;
+        }
+        Err(DockerError::Unavailable(_)) => {
+            work.pause(now);
+            work.inspect_wanted = true;
+            work.start_unsure = true;
         }
         Err(DockerError::Timeout) => work.failing = Some(timed_out("started", timeout_ms)),
         Err(DockerError::NotFound(why) | DockerError::NameInUse(why) | DockerError::Failed(why)) => {

@@ -90,7 +90,7 @@ impl Position {
         let is_new = self.latest.is_none_or(|latest| time > latest);
         for mark in [Some(&mut self.anchor), self.next.as_mut()].into_iter().flatten() {
             if time >= mark.time {
-                mark.read += 1;
+                mark.read = mark.read.saturating_add(1);
             }
         }
         if !is_new {

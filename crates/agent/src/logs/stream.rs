@@ -10,8 +10,8 @@ use super::position::Time;
 
 /// The header of a frame: stream, three zeros, length.
 const HEADER_BYTES: usize = 8;
-/// Docker cuts lines at 16 KiB; what is far longer is no entry.
-const ENTRY_BYTES_AT_MOST: usize = 1 << 20;
+/// Docker cuts lines at 16 KiB; what is far longer is no entry. One of these fits an answer, in base64.
+const ENTRY_BYTES_AT_MOST: usize = 1 << 19;
 /// Where Docker cuts a line.
 const PART_BYTES: usize = 16 << 10;
 /// No time is written longer, with its space.

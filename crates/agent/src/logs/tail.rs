@@ -59,7 +59,17 @@ impl Tail {
     pub(super) async fn read(&mut self, room: usize, until: Instant) -> Result<Page, DockerError> {
         let (mut page, mut left, mut until) = (Page::default(), room, until);
         loop {
-            while let Some(entry) = self.next()? {
+            loop {
+                let entry = match self.next() {
+                    Ok(Some(entry)) => entry,
+                    Ok(None) => break,
+                    Err(error) if page.entries.is_empty() => return Err(error),
+                    // What was read before is shown; whoever reads on meets the error.
+                    Err(_) => {
+                        self.broken = true;
+                        return Ok(page);
+                    }
+                };
                 let cost = entry.data.len().div_ceil(3) * 4 + ENTRY_OVERHEAD;
                 if cost > left && !page.entries.is_empty() {
                     self.pending = Some(entry);

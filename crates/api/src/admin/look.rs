@@ -25,9 +25,8 @@ pub struct DescribeServerResponse {
     pub availability_zone: String,
     /// Its store cannot be written, because the disk is full for instance: reads go on, writes are refused until it can.
     pub read_only: bool,
-    /// How long an instance with our agent may be silent before it is given up; absent for ever.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub instance_lost_after_seconds: Option<i64>,
+    /// The clusters whose mass-loss brake is engaged: nothing that vanished is given up there.
+    pub braked_clusters: Vec<String>,
 }
 
 /// Asks for the tasks whose ids begin so.

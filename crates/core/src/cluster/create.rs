@@ -74,13 +74,11 @@ impl<'a> Wanted<'a> {
 
     /// Whether a cluster has everything that is asked for. What is left out says nothing.
     fn agrees_with(&self, known: &Cluster) -> bool {
-        let same_tags =
-            |tags: &[types::Tag]| tags.len() == known.tags.len() && tags.iter().all(|tag| known.tags.contains(tag));
-        (self.tags.is_empty() || same_tags(&self.tags))
+        (self.tags.is_empty() || are_alike(&self.tags, &known.tags))
             && self.insights.is_none_or(|insights| insights == known.container_insights)
             && (self.configuration.is_none() || self.configuration == known.configuration)
-            && (self.providers.is_empty() || self.providers == known.capacity_providers)
-            && (self.strategy.is_empty() || self.strategy == known.default_strategy)
+            && (self.providers.is_empty() || are_alike(&self.providers, &known.capacity_providers))
+            && (self.strategy.is_empty() || are_alike(&self.strategy, &known.default_strategy))
     }
 
     fn made(self, turn: &mut Turn<'_>, principal: &Principal) -> Cluster {
@@ -94,6 +92,11 @@ impl<'a> Wanted<'a> {
             ..Cluster::new(ClusterId(turn.next_sequence()), self.name)
         }
     }
+}
+
+/// Whether two lists without repetitions have the same members: clients that keep sets send them in any order.
+fn are_alike<T: PartialEq>(one: &[T], other: &[T]) -> bool {
+    one.len() == other.len() && one.iter().all(|member| other.contains(member))
 }
 
 /// The INACTIVE cluster, created before all others of them, that must go so that `name` is one of at most `most`.

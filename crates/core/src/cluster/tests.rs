@@ -133,6 +133,11 @@ fn creating_again_is_answered_unless_it_contradicts_what_is_there() {
     );
     let reordered = json!([{"key": "stage", "value": "prod"}, {"key": "team", "value": "blue"}]);
     assert_eq!(cluster(&mut lab, CreateCluster, &with(everything(), "tags", reordered)), made);
+    for list in ["capacityProviders", "defaultCapacityProviderStrategy"] {
+        let mut reversed = everything();
+        reversed[list].as_array_mut().expect("a list").reverse();
+        assert_eq!(cluster(&mut lab, CreateCluster, &reversed), made, "{list}");
+    }
     for (member, value) in [
         ("tags", json!([{"key": "team", "value": "red"}])),
         ("settings", insights("disabled")),
@@ -209,6 +214,8 @@ fn providers_are_put_as_a_whole() {
     );
     let shown = cluster(&mut lab, PutClusterCapacityProviders, &put(json!([]), json!([])));
     assert_eq!((&shown["capacityProviders"], &shown["attachmentsStatus"]), (&json!([]), &Value::Null));
+    let nobody = json!({"cluster": "", "capacityProviders": [], "defaultCapacityProviderStrategy": []});
+    assert_eq!(lab.refused(0, PutClusterCapacityProviders, &nobody).0, INVALID, "an empty variable is not `default`");
 }
 
 /// Refusals that are the same for CreateCluster and for the operation that changes the member later.

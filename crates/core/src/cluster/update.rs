@@ -44,6 +44,7 @@ pub(crate) fn put_capacity_providers(
     turn: &mut Turn<'_>,
     request: &types::PutClusterCapacityProvidersRequest,
 ) -> Result<Response, ApiError> {
+    check_named(&request.cluster)?;
     let providers = capacity::check_providers(&request.capacity_providers)?;
     let strategy = capacity::check_strategy(&request.default_capacity_provider_strategy, &providers)?;
     let cluster = change(turn, &request.cluster, |cluster| {

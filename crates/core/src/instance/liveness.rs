@@ -153,6 +153,11 @@ impl Liveness {
         due.take(limits::LOST_PER_TICK).map(|(_, key)| *key).collect()
     }
 
+    /// The clusters whose brake is engaged.
+    pub(crate) fn engaged(&self) -> &BTreeSet<ClusterId> {
+        &self.engaged
+    }
+
     pub(crate) fn is_braked(&self, cluster: ClusterId) -> bool {
         self.engaged.contains(&cluster)
     }

@@ -210,8 +210,9 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
     Ok(instance)
 }
 
-/// Agents send their custom attributes and tags only the first time, so of these what is not sent again stays. What they can
-/// do they send each time: a capability that is not among it is gone (a newer agent was replaced by an older one).
+/// Agents send their custom attributes only the first time, so of these what is not sent again stays. What they can do they
+/// send each time: a capability that is not among it is gone (a newer agent was replaced by an older one). Tags they send each
+/// time as well; but once it is registered they are the owner's, who may have changed them.
 fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Arc<Instance>, ApiError> {
     let custom = known.attributes.iter().filter(|(name, _)| !is_built_in(name));
     let mut attributes: BTreeMap<_, _> = custom.map(|(name, value)| (name.clone(), value.clone())).collect();
@@ -225,7 +226,6 @@ fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Ar
         memory: offer.memory,
         reserved_ports: offer.reserved_ports,
         attributes,
-        tags: if offer.tags.is_empty() { known.tags.clone() } else { offer.tags },
         version_info: offer.version_info.or_else(|| known.version_info.clone()),
         ec2_instance_id: offer.ec2_instance_id.or_else(|| known.ec2_instance_id.clone()),
         ..Instance::clone(known)

@@ -167,6 +167,7 @@ impl Pool {
     pub(crate) fn set_health(&mut self, key: InstanceKey, checks: Checks) {
         if let Some(&index) = self.by_key.get(&key)
             && self.slots[index].connected
+            && self.slots[index].health != checks
         {
             self.slots[index].health = checks;
             self.dirty.insert(index);

@@ -7,10 +7,12 @@ use clap::Args;
 /// By its data directory, on its own machine; by its URL, from anywhere.
 #[derive(Clone, Debug, Args)]
 pub(crate) struct ReachArgs {
-    /// Data directory of the server, on its machine [default: what AWS_ENDPOINT_URL_ECS says, else /var/lib/longshore]
-    #[arg(long, value_name = "DIR", env = "LONGSHORE_DATA_DIR")]
+    /// Data directory of the server, on its machine [env: LONGSHORE_DATA_DIR] [default: what AWS_ENDPOINT_URL_ECS says, else
+    /// /var/lib/longshore]
+    #[arg(long, value_name = "DIR", conflicts_with = "endpoint")]
     pub(crate) data_dir: Option<PathBuf>,
     /// URL of the server, called with AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, AWS_REGION and AWS_CA_BUNDLE
-    #[arg(long, value_name = "URL", env = "LONGSHORE_ENDPOINT")]
+    /// [env: LONGSHORE_ENDPOINT]
+    #[arg(long, value_name = "URL")]
     pub(crate) endpoint: Option<String>,
 }

@@ -5,7 +5,7 @@ use std::io::{self, BufWriter, IsTerminal, Write};
 use longshore_api::admin::LogStream;
 use serde::Serialize;
 
-use crate::output::wants_colour;
+use crate::output::{harmless, wants_colour};
 
 /// So much is gathered before it is written, unless somebody waits for it.
 const BUFFER_BYTES: usize = 64 << 10;
@@ -111,7 +111,7 @@ impl<O: Write, E: Write> Printer<O, E> {
         if decorated && begins {
             out.write_all(prefix.unwrap_or_default().as_bytes())?;
             if timestamps {
-                write!(out, "{} ", line.time)?;
+                write!(out, "{} ", harmless(&line.time))?;
             }
         }
         out.write_all(&line.data)?;

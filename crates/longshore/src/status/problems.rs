@@ -7,10 +7,6 @@ use super::report::{ClusterReport, InstanceReport, Problem};
 use crate::output::ago_text;
 use crate::task::last_part;
 
-/// An instance that is silent for so much longer than it may be is held by the mass-loss brake: the loss clock runs from when
-/// the silence was noticed, and waits for those that may be between two attempts.
-const HELD_AFTER_MS: i64 = 60_000;
-
 /// Everything that somebody should look after, most pressing first.
 pub(super) fn problems(
     server: &DescribeServerResponse,
@@ -20,7 +16,7 @@ pub(super) fn problems(
 ) -> Vec<Problem> {
     let mut problems = Vec::new();
     problems.extend(server.read_only.then(cannot_write));
-    problems.extend(clusters.iter().filter_map(|cluster| held(server, cluster, instances, now)));
+    problems.extend(clusters.iter().filter_map(|cluster| held(server, cluster)));
     problems.extend(instances.iter().filter(|instance| !instance.connected).map(|instance| gone(instance, now)));
     problems.extend(clusters.iter().filter_map(without_machines));
     problems.extend(instances.iter().filter_map(out_of_service));
@@ -36,22 +32,10 @@ fn cannot_write() -> Problem {
 }
 
 /// Many vanished at once, and nothing is replaced.
-fn held(
-    server: &DescribeServerResponse,
-    cluster: &ClusterReport,
-    instances: &[InstanceReport],
-    now: Timestamp,
-) -> Option<Problem> {
-    let patience_ms = server.instance_lost_after_seconds?.saturating_mul(1_000).saturating_add(HELD_AFTER_MS);
-    let overdue = instances.iter().filter(|instance| {
-        let silent_ms = instance.disconnected_at.map_or(0, |at| now.since(at));
-        instance.cluster == cluster.name && !instance.connected && !instance.lost && silent_ms > patience_ms
-    });
-    let count = overdue.count();
-    (count > 0).then(|| Problem {
+fn held(server: &DescribeServerResponse, cluster: &ClusterReport) -> Option<Problem> {
+    server.braked_clusters.contains(&cluster.name).then(|| Problem {
         problem: format!(
-            "{count} instance(s) of cluster {} are silent for longer than they may be, and are not given up: the mass-loss \
-             brake holds",
+            "many instances of cluster {} vanished at once: the mass-loss brake holds, and none of them is given up",
             cluster.name
         ),
         next_step: format!(
@@ -103,8 +87,7 @@ mod tests {
     use super::*;
 
     fn told(clusters: &[ClusterReport], instances: &[InstanceReport], now_s: i64) -> Vec<String> {
-        let server =
-            DescribeServerResponse { instance_lost_after_seconds: Some(60), ..DescribeServerResponse::default() };
+        let server = DescribeServerResponse::default();
         let problems = problems(&server, clusters, instances, Timestamp::from_millis(now_s * 1000));
         problems.into_iter().map(|one| format!("{} → {}", one.problem, one.next_step)).collect()
     }
@@ -133,11 +116,13 @@ mod tests {
     }
 
     #[test]
-    fn whoever_is_silent_for_too_long_and_not_given_up_is_held_by_the_brake() {
+    fn a_brake_that_holds_is_told_of_with_the_way_out() {
+        let server =
+            DescribeServerResponse { braked_clusters: vec!["prod".to_owned()], ..DescribeServerResponse::default() };
         let instances = [instance("a", false)];
-        let clusters = [cluster("prod", &instances)];
-        assert_eq!(told(&clusters, &instances, 100).len(), 1);
-        let told = told(&clusters, &instances, 130);
-        assert!(told[0].contains("instance evict --cluster prod"), "{told:?}");
+        let clusters = [cluster("prod", &instances), cluster("other", &instances)];
+        let problems = problems(&server, &clusters, &instances, Timestamp::from_millis(0));
+        let held = problems.iter().filter(|one| one.next_step.contains("instance evict --cluster prod"));
+        assert_eq!(held.count(), 1, "{problems:?}");
     }
 }

@@ -177,7 +177,9 @@ fn a_crash_at_any_boundary_changes_nothing_in_the_end_but_over_a_start() {
                 let (world, _, over_a_start) = story(containers, exits, Some((crash_at, lose_unsynced)));
                 let view = &world.control_plane["t0"];
                 let unsure = |(_, _, reason): &(String, Option<i32>, Option<String>)| {
-                    reason.as_ref().is_some_and(|why| why.starts_with("CannotStartContainerError: Docker went away"))
+                    reason
+                        .as_ref()
+                        .is_some_and(|why| why.starts_with("CannotStartContainerError: The agent or Docker went away"))
                 };
                 match over_a_start && view.containers.values().any(unsure) {
                     true => assert_eq!(view.status, "STOPPED"),

@@ -141,7 +141,10 @@ fn a_start_that_was_meant_and_may_have_been_made_is_not_repeated() {
     assert!(!world.trace.contains(&"start main".to_owned()), "{:?}", world.trace);
     let (status, exit_code, reason) = &world.control_plane["t"].containers["main"];
     assert_eq!((status.as_str(), *exit_code), ("STOPPED", None));
-    assert!(reason.as_ref().unwrap().starts_with("CannotStartContainerError: Docker went away"), "{reason:?}");
+    assert!(
+        reason.as_ref().unwrap().starts_with("CannotStartContainerError: The agent or Docker went away"),
+        "{reason:?}"
+    );
     // Had the container vanished instead, nobody could say that it did not run.
     world.docker.containers.clear();
     world.crash(false);

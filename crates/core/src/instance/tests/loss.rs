@@ -425,17 +425,24 @@ fn a_released_brake_gives_the_last_ones_time_to_come_however_short_the_patience_
     assert!(is_lost(&mut lab, &machines[5]));
 }
 
+/// The clusters that `longshore status` warns of.
+fn braked(lab: &mut Lab) -> Vec<String> {
+    crate::look::describe_server(&lab.cell.snapshot()).braked_clusters
+}
+
 #[test]
 fn an_operator_releases_the_brake_and_evicts_at_once() {
     let (mut lab, mut machines) = mass_loss(6);
     let task = lab.run("web");
     lab.pass(PATIENCE + 5_000);
+    assert_eq!(braked(&mut lab), ["default"]);
     let request = admin::ReleaseMassLossBrakeRequest { cluster: "default".to_owned() };
     let request = admin::Request::ReleaseMassLossBrake(request);
     let outcome = lab.apply(Command::Admin { principal: principal(0), request });
     assert!(matches!(outcome.reply, Reply::Admin(Ok(_))));
     let released = Decision::BrakeReleased { cluster: "default".into(), why: Released::Operator, missing: 4 };
     assert_eq!(notes(&outcome.effects), [released]);
+    assert_eq!(braked(&mut lab), Vec::<String>::new());
     come_back(&mut lab, &mut machines[2]);
     lab.pass(10);
     assert_eq!([2, 3, 4, 5].map(|at| is_lost(&mut lab, &machines[at])), [false, true, true, true]);

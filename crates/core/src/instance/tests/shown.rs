@@ -3,8 +3,8 @@
 use longshore_agent_protocol::tcs;
 use longshore_api::Timestamp;
 use longshore_api::ecs::Operation::{
-    DescribeContainerInstances, ListContainerInstances, PutAttributes, RegisterContainerInstance, RunTask,
-    UpdateContainerAgent, UpdateContainerInstancesState,
+    DescribeContainerInstances, ListContainerInstances, PutAttributes, RegisterContainerInstance, RunTask, TagResource,
+    UntagResource, UpdateContainerAgent, UpdateContainerInstancesState,
 };
 
 use super::*;
@@ -32,6 +32,21 @@ fn meant(lab: &mut Lab, machines: &[Machine], filter: &str, status: Option<&str>
 
 fn put(lab: &mut Lab, machine: &Machine, name: &str, value: &str) {
     lab.ok(0, PutAttributes, &json!({"attributes": [{"name": name, "value": value, "targetId": machine.arn}]}));
+}
+
+#[test]
+fn tags_are_the_owners_once_an_instance_is_registered() {
+    let (mut lab, _) = lab(1);
+    let mut offered = offer("host-9", 1_000, 1_000);
+    offered["tags"] = json!([{"key": "first", "value": "agent"}]);
+    let arn = lab.register(9, &offered);
+    lab.ok(0, TagResource, &json!({"resourceArn": arn, "tags": [{"key": "second", "value": "owner"}]}));
+    lab.ok(0, UntagResource, &json!({"resourceArn": arn, "tagKeys": ["first"]}));
+    // Agents send theirs at every start.
+    offered["containerInstanceArn"] = arn.clone().into();
+    assert_eq!(lab.register(9, &offered), arn);
+    let shown = lab.ok(0, DescribeContainerInstances, &json!({"containerInstances": [arn], "include": ["TAGS"]}));
+    assert_eq!(shown["containerInstances"][0]["tags"], json!([{"key": "second", "value": "owner"}]));
 }
 
 #[test]
