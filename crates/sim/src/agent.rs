@@ -221,16 +221,6 @@ impl World {
         let kept = agent.random.below(process.unsaved.len() + 1);
         let lost = process.unsaved.len() - kept;
         process.unsaved.into_iter().take(kept).for_each(|(_, change)| agent.disk.apply(change));
-        // Whether what it meant to start was started, nobody knows but Docker, and that not always.
-        let meant = agent.disk.records.values().filter_map(|record| match record {
-            Record::Ours(record) => Some(record),
-            Record::Official(_) => None,
-        });
-        for record in meant {
-            if record.containers.iter().any(|container| container.start_intended && !container.started) {
-                self.oracle.excuse(&record.definition.arn);
-            }
-        }
         let back_ms = 2 * LONGEST_CALL_MS + agent.random.between(0, 10_000);
         self.trace(format_args!("agent {index}: dies, {lost} saves are lost"));
         for id in self.conns_of(index) {

@@ -177,16 +177,6 @@ fn label(body: &Value, name: &str) -> String {
     body["Labels"][name].as_str().unwrap_or_default().to_owned()
 }
 
-impl Host {
-    /// Docker was killed in the middle of a start: the process ran and is gone, and Docker says that it never was.
-    fn forget_start(&mut self, key: &ContainerKey) {
-        let containers = self.containers.values_mut();
-        for container in containers.filter(|container| container.key == *key && container.state == State::Running) {
-            container.state = State::Created;
-        }
-    }
-}
-
 impl World {
     /// How long Docker takes for an action.
     pub(crate) fn docker_takes(&mut self, host: usize, action: &Action) -> i64 {
@@ -225,15 +215,7 @@ impl World {
                 self.oracle.excuse(&arn);
                 let input = failed(&action, error);
                 if up && done_anyway && !matches!(action, Action::PullImage { .. }) {
-                    // The official agent asks such a Docker again: that is not ours to judge.
-                    let ours = self.agents[agent].kind == Kind::Ours;
-                    let forgetful = ours && broke_off && self.hosts[host].random.per_mille(500);
-                    let started =
-                        container_of(&action).filter(|_| forgetful && matches!(action, Action::Start { .. })).cloned();
                     self.docker_answers(agent, action)?;
-                    if let Some(key) = started {
-                        self.hosts[host].forget_start(&key);
-                    }
                 }
                 input
             }

@@ -128,7 +128,7 @@ pub(crate) struct Work {
     /// Docker was told to stop it, and not asked since whether it did.
     stop_sent: bool,
     /// Docker went away while it was to start it. A Docker that is killed in the middle of a start knows nothing of the
-    /// process that ran: it is never asked twice.
+    /// process that ran: it is never asked twice. An agent that died meanwhile, too, does not know of it.
     pub(crate) start_unsure: bool,
     /// The container has failed with this reason, and ends once Docker says that it does not run.
     pub(crate) failing: Option<String>,
@@ -181,8 +181,8 @@ const REMOVE_PAUSE_MS: i64 = 30_000;
 const REMOVE_PAUSE_MAX_MS: i64 = 600_000;
 
 /// Why a container ends that Docker says was never started, and may have been.
-const START_UNSURE: &str = "CannotStartContainerError: The agent or Docker went away while the container was being started; \
-     whether it ran is not known, so it is not started again";
+const START_UNSURE: &str = "CannotStartContainerError: Docker went away while the container was being started; whether it ran is \
+     not known, so it is not started again";
 
 /// The pause after so many attempts to reach Docker.
 pub(crate) fn docker_pause(failures: u32) -> i64 {

@@ -311,8 +311,6 @@ impl Task {
         // What lies ahead was written by a clock that was wrong then, or is now.
         self.record.stopped_at = self.record.stopped_at.map(|at| at.min(now));
         for (container, work) in self.record.containers.iter_mut().zip(&mut self.work) {
-            // An agent that died in the middle of a start knows as little of it as Docker may.
-            work.start_unsure |= work.unverified && container.start_intended && !container.started;
             work.unverified = false;
             work.retry_at = None;
             if container.known == Status::Stopped {

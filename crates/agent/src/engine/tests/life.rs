@@ -364,7 +364,7 @@ fn a_start_during_which_docker_went_away_is_never_repeated() {
         "stop main 30",
         "inspect main",
         "save",
-        "submit STOPPED main=STOPPED<CannotStartContainerError: The agent or Docker went away while the container was being \
+        "submit STOPPED main=STOPPED<CannotStartContainerError: Docker went away while the container was being \
          started; whether it ran is not known, so it is not started again>",
     ]);
 }
