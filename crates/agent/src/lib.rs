@@ -6,8 +6,8 @@
 //!
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
-//! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds a machine to a server, [`drain`](drain())
-//! takes it out of placement.
+//! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds
+//! a machine to a server, [`drain`](drain()) takes it out of placement.
 
 mod backoff;
 mod config;

@@ -129,7 +129,7 @@ pub(crate) struct Work {
     stop_sent: bool,
     /// Docker went away while it was to start it. A Docker that is killed in the middle of a start knows nothing of the
     /// process that ran: it is never asked twice. An agent that died meanwhile, too, does not know of it.
-    pub(crate) start_unsure: bool,
+    start_unsure: bool,
     /// The container has failed with this reason, and ends once Docker says that it does not run.
     pub(crate) failing: Option<String>,
     /// Exit code of the event stream, should Docker have forgotten the container when it is asked.
@@ -370,16 +370,10 @@ pub(crate) fn started(
             runs(container, now);
             work.inspect_wanted |= container.bindings.is_none();
         }
-        Err(DockerError::Unreached(_)) => {
+        Err(why @ (DockerError::Unreached(_) | DockerError::Unavailable(_))) => {
             work.pause(now);
             work.inspect_wanted = true;
-            // It was not asked: unless an earlier attempt is in doubt, the container is as good as before.
-            container.start_intended = work.start_unsure || container.started;
-        }
-        Err(DockerError::Unavailable(_)) => {
-            work.pause(now);
-            work.inspect_wanted = true;
-            work.start_unsure = true;
+            work.start_unsure |= matches!(why, DockerError::Unavailable(_));
         }
         Err(DockerError::Timeout) => work.failing = Some(timed_out("started", timeout_ms)),
         Err(DockerError::NotFound(why) | DockerError::NameInUse(why) | DockerError::Failed(why)) => {

@@ -383,6 +383,24 @@ fn a_start_that_never_reached_docker_is_tried_again() {
 }
 
 #[test]
+fn a_start_that_did_not_reach_docker_takes_no_earlier_intention_back() {
+    let mut world = new_world();
+    let refused = |world: &mut World, error| {
+        world.docker.errors.entry("start main".to_owned()).or_default().push_back(error);
+    };
+    refused(&mut world, DockerError::Unreached("connection refused".to_owned()));
+    world.payload(vec![task("t", vec![container("main")])]);
+    world.pass(1_000);
+    // An agent before this one may have started it. Should its container be gone, it must not be made again.
+    world.crash(false);
+    refused(&mut world, DockerError::Unreached("connection refused".to_owned()));
+    world.docker.containers.clear();
+    world.trace.clear();
+    world.pass(20_000);
+    assert!(!world.trace.contains(&"create main".to_owned()), "{:?}", world.trace);
+}
+
+#[test]
 fn published_ports_are_read_back_before_running_is_reported() {
     let mut world = new_world();
     world.payload(vec![task("t", vec![with_port(container("main"), 80, 0)])]);
