@@ -338,7 +338,7 @@ impl Cell {
     /// A snapshot of now.
     pub fn snapshot(&mut self) -> ReadModel {
         let braked = self.liveness.engaged().clone();
-        ReadModel { braked: Arc::new(braked), ..self.tables.publish() }
+        ReadModel { braked, ..self.tables.publish() }
     }
 
     /// When the next [`Command::Tick`] has something to do; `None` when nothing is due ever.

@@ -4,6 +4,7 @@
 //! of it is a [`Liveness::next_due`] away.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
 use longshore_api::Timestamp;
 
@@ -60,8 +61,8 @@ pub(crate) struct Liveness {
     /// When lost instances that are not back had vanished: a later mass loss counts them. Those an operator gave up are
     /// not among them.
     lost: BTreeMap<InstanceKey, Timestamp>,
-    /// Clusters whose brake is engaged.
-    engaged: BTreeSet<ClusterId>,
+    /// Clusters whose brake is engaged; every snapshot shares them.
+    engaged: Arc<BTreeSet<ClusterId>>,
     /// When to look whether an engaged brake can be released.
     reviews: BTreeMap<ClusterId, Timestamp>,
     /// Instances whose tasks are being ended, a bounded number at a time, and the last task that was looked at.
@@ -154,7 +155,7 @@ impl Liveness {
     }
 
     /// The clusters whose brake is engaged.
-    pub(crate) fn engaged(&self) -> &BTreeSet<ClusterId> {
+    pub(crate) fn engaged(&self) -> &Arc<BTreeSet<ClusterId>> {
         &self.engaged
     }
 
@@ -164,7 +165,7 @@ impl Liveness {
 
     /// Engages the brake of a cluster: no clock runs there, but for what an operator gave up.
     pub(crate) fn engage(&mut self, cluster: ClusterId) {
-        self.engaged.insert(cluster);
+        Arc::make_mut(&mut self.engaged).insert(cluster);
         self.each_missing(cluster, |missing| {
             missing.due = missing.due.filter(|_| missing.condemned);
         });
@@ -173,7 +174,7 @@ impl Liveness {
     /// Releases the brake of a cluster: the clocks start anew. What kept many agents away has just ended, so that however
     /// short the patience is, the last of them are given the time that a new leader gives.
     pub(crate) fn release(&mut self, now: Timestamp, cluster: ClusterId) {
-        self.engaged.remove(&cluster);
+        Arc::make_mut(&mut self.engaged).remove(&cluster);
         self.reviews.remove(&cluster);
         self.each_missing(cluster, |missing| {
             missing.since = missing.since.max(now);

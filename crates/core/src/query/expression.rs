@@ -3,7 +3,8 @@
 use std::fmt;
 use std::sync::Arc;
 
-/// An expression. Its text, [`Expression::to_string`], reads back as the same.
+/// An expression. Its text, [`Expression::to_string`], reads back as the same, unless it is nested so deeply that the parentheses
+/// around what is negated take it past the limit.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Expression {
     /// All of two or more hold.
