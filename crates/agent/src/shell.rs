@@ -33,8 +33,8 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, PullLimits};
-use crate::engine::{Action, Engine, Input, LogLevel, Status, TaskRecord};
+use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
+use crate::engine::{Action, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
@@ -284,11 +284,8 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             Input::Stopped { container, result: noticing(shared, result).map_err(convert::error) }
         }
         Action::Inspect { container, target } => {
-            let result = docker.inspect(&target).await;
-            Input::Inspected {
-                container,
-                result: noticing(shared, result).map(convert::inspection).map_err(convert::error),
-            }
+            let result = inspect(docker, &target).await;
+            Input::Inspected { container, result: noticing(shared, result).map_err(convert::error) }
         }
         Action::Remove { container, target } => {
             let result = docker.remove(&target).await;
@@ -309,6 +306,17 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
         | Action::Submit { .. }
         | Action::Log { .. } => Input::Tick,
     }
+}
+
+/// What Docker says of a container. Who says that it never started is asked after it was said: a daemon that came between the
+/// two is then another one than was asked to start it.
+async fn inspect<D: Docker>(docker: &D, target: &str) -> Result<Inspection, DockerError> {
+    let found = docker.inspect(target).await?;
+    let life = match found.phase {
+        Phase::Created => docker.life().await?.map(DockerLife),
+        _ => None,
+    };
+    Ok(convert::inspection(found, life))
 }
 
 /// Tells the watcher when a call found Docker gone: the engine waits for it to come back.

@@ -5,8 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent::engine::{
-    Action, ContainerKey, ContainerSpec, DockerError, FoundContainer, Health, HealthStatus, ImageInfo, Input,
-    Inspection, PortBinding, Protocol, PullError, RunState,
+    Action, ContainerKey, ContainerSpec, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo,
+    Input, Inspection, PortBinding, Protocol, PullError, RunState,
 };
 use longshore_api::Timestamp;
 use serde_json::Value;
@@ -30,6 +30,8 @@ pub(crate) struct Host {
     pub(crate) name: String,
     /// Whether Docker answers.
     pub(crate) up: bool,
+    /// How often Docker was started anew.
+    lives: u32,
     /// The machine is gone for good.
     pub(crate) gone: bool,
     pub(crate) clock: Clock,
@@ -71,6 +73,7 @@ impl Host {
         Self {
             name,
             up: true,
+            lives: 0,
             gone: false,
             clock: Clock::default(),
             link: Link::Whole,
@@ -94,6 +97,11 @@ impl Host {
             false => self.find(target),
         }
         .ok_or_else(|| DockerError::NotFound(format!("No such container: {target}")))
+    }
+
+    /// Which Docker it is now.
+    pub(crate) fn docker(&self) -> Option<DockerLife> {
+        Some(DockerLife(self.lives.to_string()))
     }
 
     /// What an instance finds of its own.
@@ -134,7 +142,7 @@ impl Host {
 
 impl Container {
     /// What Docker says of it. An agent that does not look takes what once ran for running.
-    fn inspection(&self, unverified: bool) -> Inspection {
+    fn inspection(&self, unverified: bool, docker: Option<DockerLife>) -> Inspection {
         Inspection {
             docker_id: self.id.clone(),
             state: match &self.state {
@@ -149,6 +157,7 @@ impl Container {
                     started: self.starts > 0,
                 },
             },
+            docker,
             bindings: if self.state == State::Running { self.ports.clone() } else { Vec::new() },
             health: self.behaviour.checks_health().then_some(Health {
                 status: if self.healthy { HealthStatus::Healthy } else { HealthStatus::Unknown },
@@ -215,7 +224,10 @@ impl World {
                 self.oracle.excuse(&arn);
                 let input = failed(&action, error);
                 if up && done_anyway && !matches!(action, Action::PullImage { .. }) {
-                    self.docker_answers(agent, action)?;
+                    self.docker_answers(agent, action.clone())?;
+                    if broke_off && let Action::Start { docker_id, .. } = action {
+                        self.docker_killed_in_start(agent, &docker_id);
+                    }
                 }
                 input
             }
@@ -250,7 +262,8 @@ impl World {
             }
             Action::Inspect { container, target } => {
                 let unverified = self.plan.sabotage == Some(Sabotage::AdoptUnverified);
-                let result = self.hosts[host].by_target(&target).map(|found| found.inspection(unverified));
+                let docker = self.hosts[host].docker();
+                let result = self.hosts[host].by_target(&target).map(|found| found.inspection(unverified, docker));
                 Input::Inspected { container, result }
             }
             Action::Remove { container, target } => {
@@ -488,10 +501,29 @@ impl World {
         }
     }
 
+    /// Docker was killed before it noted that it had started a container: the process is gone with it, and the next Docker
+    /// says that it never was. Sometimes the agent dies, too. The official agent starts such a container again.
+    fn docker_killed_in_start(&mut self, agent: usize, id: &str) {
+        let host = self.agents[agent].host;
+        if self.agents[agent].kind == Kind::Official || !self.hosts[host].random.per_mille(500) {
+            return;
+        }
+        let Some(started) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
+            return;
+        };
+        started.state = State::Created;
+        self.trace(format_args!("Docker of host {host} is killed while it starts {id}"));
+        self.docker_restarts(host);
+        if self.hosts[host].random.per_mille(500) {
+            self.agent_crashes(agent, false);
+        }
+    }
+
     pub(crate) fn docker_up(&mut self, host: usize) {
         if std::mem::replace(&mut self.hosts[host].up, true) {
             return;
         }
+        self.hosts[host].lives += 1;
         self.trace(format_args!("Docker of host {host} is back"));
         for agent in 0..self.agents.len() {
             if self.agents[agent].host == host

@@ -64,7 +64,8 @@ impl World {
                 self.docker_does(index, life, Action::Start { container, docker_id, timeout_ms: 1_000 })?;
             }
         }
-        self.agent_input(index, life, Input::DockerReady { found })
+        let docker = self.hosts[self.agents[index].host].docker();
+        self.agent_input(index, life, Input::DockerReady { docker, found })
     }
 
     pub(crate) fn stop_everything(&mut self, index: usize) -> Step {
@@ -363,7 +364,7 @@ fn input_name(input: &Input) -> String {
         }
         Input::Manifest(message) => format!("manifest {} of {} tasks", message.timeline, message.tasks.len()),
         Input::StopVerificationAck(message) => format!("{} stops verified", message.stop_tasks.len()),
-        Input::DockerReady { found } => format!("Docker has {} containers", found.len()),
+        Input::DockerReady { found, .. } => format!("Docker has {} containers", found.len()),
         Input::ImageInspected { container, result } => short("image", container, result),
         Input::ImagePulled { container, result } => short("pulled", container, result),
         Input::Created { container, result } => short("created", container, result),

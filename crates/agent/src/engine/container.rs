@@ -7,7 +7,7 @@ use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::dependency::Readiness;
-use super::input::{DockerError, Health, ImageInfo, Inspection, PortBinding, PullError, RunState};
+use super::input::{DockerError, DockerLife, Health, ImageInfo, Inspection, PortBinding, PullError, RunState};
 use super::{EngineConfig, ImagePullBehavior};
 
 /// How far a container or a task has come. Only ever grows.
@@ -56,6 +56,9 @@ pub struct ContainerRecord {
     pub docker_id: Option<String>,
     /// Set before Docker is asked to start it: from then on it must not be created again, whatever became of it.
     pub start_intended: bool,
+    /// Which Docker was, when it was last meant to be started.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub start_asked_of: Option<DockerLife>,
     /// Whether its process ever ran.
     pub started: bool,
     /// When Docker said that it runs.
@@ -127,9 +130,9 @@ pub(crate) struct Work {
     pub(crate) unverified: bool,
     /// Docker was told to stop it, and not asked since whether it did.
     stop_sent: bool,
-    /// Docker went away while it was to start it. A Docker that is killed in the middle of a start knows nothing of the
-    /// process that ran: it is never asked twice. An agent that died meanwhile, too, does not know of it.
-    start_unsure: bool,
+    /// It was to be started, and what came of it was never heard: Docker went away, or the agent did. Another Docker than the
+    /// one that was asked knows nothing of the process that ran, and must not be asked again.
+    pub(crate) start_unsure: bool,
     /// The container has failed with this reason, and ends once Docker says that it does not run.
     pub(crate) failing: Option<String>,
     /// Exit code of the event stream, should Docker have forgotten the container when it is asked.
@@ -456,7 +459,7 @@ pub(crate) fn inspected(
             container.known = container.known.max(Status::Created);
             if stopping || work.failing.is_some() {
                 end(container, work, now, None, None);
-            } else if work.start_unsure {
+            } else if std::mem::take(&mut work.start_unsure) && !same(&container.start_asked_of, &inspection.docker) {
                 work.failing = Some(START_UNSURE.to_owned());
             }
         }
@@ -488,6 +491,11 @@ pub(crate) fn clock_set(container: &mut ContainerRecord, work: &mut Work, by_ms:
     for time in times.into_iter().flatten() {
         *time = time.plus_millis(by_ms);
     }
+}
+
+/// Whether both are certainly the same Docker.
+fn same(asked: &Option<DockerLife>, answers: &Option<DockerLife>) -> bool {
+    asked.is_some() && asked == answers
 }
 
 /// Docker says that it runs.

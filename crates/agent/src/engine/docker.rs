@@ -235,6 +235,10 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// Asks who is there; also the ping.
     fn version(&self) -> impl Future<Output = Result<EngineVersion, DockerError>> + Send;
 
+    /// What is made anew whenever the daemon starts, so that another answer means another process; none where there is no such
+    /// thing.
+    fn life(&self) -> impl Future<Output = Result<Option<String>, DockerError>> + Send;
+
     /// The local image of that name.
     fn inspect_image(&self, name: &str) -> impl Future<Output = Result<Image, DockerError>> + Send;
 

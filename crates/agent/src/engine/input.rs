@@ -13,6 +13,12 @@ pub struct ContainerKey {
     pub name: String,
 }
 
+/// One life of Docker's daemon: equal ones are the same process. What it says never happened never did, while a daemon that was
+/// started anew knows nothing of what was under way when the one before it was killed.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct DockerLife(pub String);
+
 /// One thing that happened. Every action that asks for a result gets exactly one, in any order; a result that never comes
 /// (the agent died) is made up for by [`Input::DockerReady`] at the next start.
 #[derive(Clone, Debug, PartialEq)]
@@ -26,6 +32,8 @@ pub enum Input {
     /// Docker can be reached: at the agent's start, once its records are restored, and whenever Docker returns or its event
     /// stream had a gap. `found` lists the Docker containers that carry this instance's label, running or not.
     DockerReady {
+        /// Which daemon it is; none where that cannot be told.
+        docker: Option<DockerLife>,
         /// What there is.
         found: Vec<FoundContainer>,
     },
@@ -183,6 +191,8 @@ pub struct Inspection {
     pub docker_id: String,
     /// Whether it runs.
     pub state: RunState,
+    /// Of a container that was never started: whose word that is; none where that cannot be told.
+    pub docker: Option<DockerLife>,
     /// Published ports, as Docker bound them.
     pub bindings: Vec<PortBinding>,
     /// Health, if the container has a health check.

@@ -31,8 +31,8 @@ use longshore_api::Timestamp;
 pub use action::{Action, ContainerSpec, LogLevel};
 pub use container::{ContainerRecord, Status};
 pub use input::{
-    ContainerKey, DockerError, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection, PortBinding,
-    Protocol, PullError, RunState, SubmitOutcome,
+    ContainerKey, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
+    PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use task::{Desired, TaskRecord};
 
@@ -106,6 +106,8 @@ pub enum ImagePullBehavior {
 pub struct Engine {
     config: EngineConfig,
     tasks: BTreeMap<String, Task>,
+    /// Which Docker was there last.
+    docker: Option<DockerLife>,
     ledger: Ledger,
     /// Tasks that wait for their share of the host, in order of arrival.
     waiting: BTreeSet<(Timestamp, String)>,
@@ -120,6 +122,7 @@ impl Engine {
     /// An engine without tasks.
     pub fn new(config: EngineConfig) -> Self {
         Self {
+            docker: None,
             ledger: Ledger::new(config.resources.clone()),
             config,
             tasks: BTreeMap::new(),
@@ -157,7 +160,7 @@ impl Engine {
             Input::Payload(message) => self.payload(&mut turn, message),
             Input::Manifest(message) => self.manifest(&mut turn, message),
             Input::StopVerificationAck(message) => self.stop_verified(&mut turn, message),
-            Input::DockerReady { found } => self.docker_ready(&mut turn, found),
+            Input::DockerReady { docker, found } => self.docker_ready(&mut turn, docker, found),
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
             Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
             Input::ClockSet { by_ms } => self.clock_set(by_ms),
@@ -293,7 +296,8 @@ impl Engine {
     }
 
     /// Docker can be asked again: every container that may exist is asked about.
-    fn docker_ready(&mut self, turn: &mut Turn, found: Vec<FoundContainer>) {
+    fn docker_ready(&mut self, turn: &mut Turn, docker: Option<DockerLife>, found: Vec<FoundContainer>) {
+        self.docker = docker;
         let found: BTreeMap<ContainerKey, FoundContainer> =
             found.into_iter().map(|container| (container.container.clone(), container)).collect();
         for (key, container) in &found {
@@ -351,7 +355,7 @@ impl Engine {
             if let Some(at) = task.deadline.take() {
                 self.deadlines.remove(&(at, arn.clone()));
             }
-            let context = Context { config: &self.config, now: turn.now };
+            let context = Context { config: &self.config, docker: &self.docker, now: turn.now };
             turn.actions.extend(task.step(&context));
             if let Some(at) = task.deadline {
                 self.deadlines.insert((at, arn.clone()));

@@ -13,7 +13,7 @@ use super::admission::Demand;
 use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, Work};
 use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
-use super::input::{ContainerKey, DockerError, FoundContainer};
+use super::input::{ContainerKey, DockerError, DockerLife, FoundContainer};
 use super::report::{self, Due, Report};
 use super::support;
 
@@ -96,6 +96,8 @@ enum Save {
 /// What every task has to know about its surroundings.
 pub(crate) struct Context<'a> {
     pub(crate) config: &'a EngineConfig,
+    /// Which Docker was there last.
+    pub(crate) docker: &'a Option<DockerLife>,
     pub(crate) now: Timestamp,
 }
 
@@ -234,8 +236,9 @@ impl Task {
     /// A task from its record. Until Docker was seen, nothing is done for its containers.
     pub(crate) fn restored(record: TaskRecord) -> Self {
         let mut task = Self::around(record);
-        for work in &mut task.work {
+        for (container, work) in task.record.containers.iter().zip(&mut task.work) {
             work.unverified = true;
+            work.start_unsure = container.start_intended;
         }
         task.ended_saved = task.ended();
         task
@@ -482,8 +485,9 @@ impl Task {
                 }
             },
             Step::Start => {
-                if !record.start_intended {
+                if !record.start_intended || record.start_asked_of != *context.docker {
                     record.start_intended = true;
+                    record.start_asked_of.clone_from(context.docker);
                     self.save = Save::First;
                 }
                 let docker_id = record.target();

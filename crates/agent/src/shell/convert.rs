@@ -4,7 +4,7 @@ use longshore_api::Timestamp;
 
 use crate::engine::docker;
 use crate::engine::{
-    DockerError, Health, HealthStatus, ImageInfo, Inspection, PortBinding, Protocol, PullError, RunState,
+    DockerError, DockerLife, Health, HealthStatus, ImageInfo, Inspection, PortBinding, Protocol, PullError, RunState,
 };
 
 pub(super) fn error(error: docker::DockerError) -> DockerError {
@@ -86,7 +86,7 @@ pub(super) fn image_inspected(
     }
 }
 
-pub(super) fn inspection(container: docker::Container) -> Inspection {
+pub(super) fn inspection(container: docker::Container, docker: Option<DockerLife>) -> Inspection {
     let state = match container.phase {
         docker::Phase::Created => RunState::Created,
         docker::Phase::Running => RunState::Running,
@@ -101,6 +101,7 @@ pub(super) fn inspection(container: docker::Container) -> Inspection {
     Inspection {
         docker_id: container.id,
         state,
+        docker,
         bindings: container.ports.into_iter().filter_map(binding).collect(),
         health: container.health.map(|health| Health { status: health_status(&health.status), output: health.output }),
     }

@@ -316,7 +316,7 @@ async fn a_listener_that_joins_late_hears_at_once_and_of_its_own_alone() {
     for (instance, expected) in [(INSTANCE, "a"), (OTHER_INSTANCE, "b")] {
         let (news, mut heard) = mpsc::unbounded_channel();
         joining.send((instance.to_owned(), news)).unwrap();
-        let Some(Input::DockerReady { found }) = timeout(PATIENCE, heard.recv()).await.unwrap() else {
+        let Some(Input::DockerReady { found, .. }) = timeout(PATIENCE, heard.recv()).await.unwrap() else {
             panic!("something else comes first");
         };
         let tasks: Vec<_> = found.into_iter().map(|found| found.container.task_arn).collect();

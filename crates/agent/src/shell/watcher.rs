@@ -16,7 +16,7 @@ use crate::backoff::{Backoff, jittered};
 use crate::engine::docker::{
     ContainerEvent, Docker, DockerError, EventKind, LABEL_CONTAINER, LABEL_INSTANCE, LABEL_TASK, Listed,
 };
-use crate::engine::{ContainerKey, FoundContainer, Health, Input};
+use crate::engine::{ContainerKey, DockerLife, FoundContainer, Health, Input};
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
 use longshore_client::now;
 
@@ -128,11 +128,12 @@ async fn announce<D: Docker>(
             by_instance.entry(instance).or_default().push(found);
         }
     }
+    let docker = shared.docker.life().await?.map(DockerLife);
     let told = listeners.known.iter().filter(|(instance, _)| only.is_none_or(|only| only.contains(*instance)));
     for (instance, listener) in told {
         let found = by_instance.remove(instance).unwrap_or_default();
         // A listener that is gone is leaving; so are we.
-        let _ = listener.send(Input::DockerReady { found });
+        let _ = listener.send(Input::DockerReady { docker: docker.clone(), found });
     }
     Ok(())
 }

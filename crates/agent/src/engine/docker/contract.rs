@@ -104,6 +104,14 @@ async fn the_version_is_negotiated() {
 }
 
 #[tokio::test]
+async fn one_daemon_lives_one_life() {
+    let Some(docker) = engine() else { return };
+    let life = docker.life().await.unwrap();
+    assert!(life.is_some());
+    assert_eq!(docker.life().await.unwrap(), life);
+}
+
+#[tokio::test]
 async fn images_are_found_by_name() {
     let Some(docker) = engine() else { return };
     let image = docker.inspect_image(IMAGE).await.unwrap();

@@ -27,6 +27,8 @@ impl Default for Gate {
 #[derive(Default)]
 struct Table {
     down: bool,
+    /// How often it came back.
+    life: u32,
     images: Vec<ListedImage>,
     containers: BTreeMap<String, Container>,
     listeners: Vec<mpsc::Sender<ContainerEvent>>,
@@ -87,6 +89,7 @@ impl FakeDocker {
     /// Turns the Engine off (its event streams break) or on.
     pub(crate) fn set_down(&self, down: bool) {
         let mut table = self.lock();
+        table.life += u32::from(table.down && !down);
         table.down = down;
         table.listeners.clear();
         table.neglected.clear();
@@ -174,6 +177,10 @@ impl Docker for FakeDocker {
     async fn version(&self) -> Result<EngineVersion, DockerError> {
         drop(self.call("version".into())?);
         Ok(EngineVersion { version: "fake".into(), api: ApiVersion::new(1, 41), max_api: ApiVersion::new(1, 41) })
+    }
+
+    async fn life(&self) -> Result<Option<String>, DockerError> {
+        Ok(Some(self.lock().life.to_string()))
     }
 
     async fn inspect_image(&self, name: &str) -> Result<Image, DockerError> {

@@ -262,6 +262,18 @@ impl Docker for HttpDocker {
         Ok(EngineVersion { version: version.version, api, max_api: max })
     }
 
+    /// The default bridge is made anew at every start, unless the daemon found containers running that it leaves alone
+    /// (`live-restore`); `--bridge=none` has none.
+    async fn life(&self) -> Result<Option<String>, DockerError> {
+        let made =
+            self.fetch::<wire::Network>("inspect network", Method::GET, "/networks/bridge", Payload::Nothing, QUICK);
+        match made.await {
+            Ok(network) => Ok(Some(network.created)),
+            Err(DockerError::NotFound(_)) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
     async fn inspect_image(&self, name: &str) -> Result<Image, DockerError> {
         let path = format!("/images/{}/json", encode(name));
         let call = "inspect image";

@@ -88,6 +88,13 @@ fn is_running(status: &str) -> bool {
     matches!(status, "running" | "paused" | "restarting")
 }
 
+/// A network; only when it was made matters.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Network {
+    pub(super) created: String,
+}
+
 /// One line of a pull's progress; only the error matters.
 #[derive(Deserialize)]
 pub(super) struct PullProgress {

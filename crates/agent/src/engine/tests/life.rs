@@ -320,8 +320,8 @@ fn a_docker_that_restarts_fails_no_task() {
     world.pass(60_000);
     assert_eq!(world.control_plane.get("t"), None);
     world.docker.reachable = true;
-    let found = world.docker.found();
-    world.feed(Input::DockerReady { found });
+    let ready = world.docker.ready();
+    world.feed(ready);
     world.settle();
     assert_eq!(world.control_plane["t"].status, "RUNNING");
     // The answer to a create is lost with the connection: the second attempt finds the first one's container.
@@ -346,11 +346,10 @@ fn a_docker_that_restarts_fails_no_task() {
 }
 
 #[test]
-fn a_start_during_which_docker_went_away_is_never_repeated() {
+fn a_start_during_which_docker_was_killed_is_never_repeated() {
     let mut world = new_world();
-    // Docker was killed over it, and says that the container was never started. Perhaps it ran, and ended.
-    let unavailable = DockerError::Unavailable("closed".to_owned());
-    world.docker.errors.entry("start main".to_owned()).or_default().push_back(unavailable);
+    // The next Docker says that the container was never started.
+    world.docker.killed_in_start = true;
     world.payload(vec![task("t", vec![container("main")])]);
     world.pass(10_000);
     world.expect(&[
@@ -367,6 +366,16 @@ fn a_start_during_which_docker_went_away_is_never_repeated() {
         "submit STOPPED main=STOPPED<CannotStartContainerError: Docker went away while the container was being \
          started; whether it ran is not known, so it is not started again>",
     ]);
+}
+
+#[test]
+fn a_start_whose_connection_broke_is_repeated_when_the_same_docker_says_that_it_never_was() {
+    let mut world = new_world();
+    let unavailable = DockerError::Unavailable("closed".to_owned());
+    world.docker.errors.entry("start main".to_owned()).or_default().push_back(unavailable);
+    world.payload(vec![task("t", vec![container("main")])]);
+    world.pass(10_000);
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
 }
 
 #[test]

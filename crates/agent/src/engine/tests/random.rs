@@ -20,11 +20,12 @@ fn shapes() -> Vec<Vec<acs::Container>> {
 /// Ends every story: faults stop, everything is ordered to stop, and must have gone in the end.
 fn wind_up(world: &mut World, tasks: usize) {
     world.docker.reachable = true;
+    world.docker.killed_in_start = false;
     world.docker.errors.clear();
     world.docker.lost_answers.clear();
     world.submit_outcomes.clear();
-    let found = world.docker.found();
-    world.feed(Input::DockerReady { found });
+    let ready = world.docker.ready();
+    world.feed(ready);
     world.payload((0..tasks).map(|number| stop(&format!("t{number}"))).collect());
     world.pass(3_000_000);
     assert_eq!(world.docker.running(), 0, "a container runs on");
@@ -77,8 +78,8 @@ proptest! {
                 8 => {
                     world.docker.reachable = pick.is_multiple_of(2);
                     if world.docker.reachable {
-                        let found = world.docker.found();
-                        world.feed(Input::DockerReady { found });
+                        let ready = world.docker.ready();
+                        world.feed(ready);
                     }
                 }
                 9 => world.crash(pick.is_multiple_of(2)),
@@ -95,6 +96,7 @@ proptest! {
                     }
                 }
                 13 => world.settle(),
+                19 => world.docker.killed_in_start = true,
                 18 => {
                     let by_ms = (i64::from(number) - 32_768) * 1_000;
                     world.now = world.now.plus_millis(by_ms);

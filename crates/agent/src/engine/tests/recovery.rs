@@ -343,8 +343,8 @@ fn reasons() {
                     None => drop(world.docker.containers.remove(&name)),
                 }
             }
-            let found = world.docker.found();
-            world.feed(Input::DockerReady { found });
+            let ready = world.docker.ready();
+            world.feed(ready);
             world.settle();
         }
         let (status, _, told) = &world.control_plane["t"].containers["main"];

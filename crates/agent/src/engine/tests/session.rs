@@ -121,19 +121,7 @@ fn containers_are_taken_over_after_a_restart_and_what_happened_meanwhile_is_told
 
 #[test]
 fn a_start_that_was_meant_and_never_made_is_made_once() {
-    let mut world = new_world();
-    world.payload(vec![task("t", vec![container("main")])]);
-    // Everything up to the intention to start is done, the start is not.
-    loop {
-        match world.todo.pop_front() {
-            Some(Action::Start { .. }) => break,
-            Some(action) => world.perform(action),
-            None => {
-                let news = world.news.pop_front().unwrap();
-                world.feed(news);
-            }
-        }
-    }
+    let (mut world, _) = about_to_start();
     world.crash(false);
     world.trace.clear();
     world.expect(&["inspect main", "start main", "submit RUNNING main=RUNNING"]);
@@ -144,11 +132,41 @@ fn a_start_that_was_meant_and_never_made_is_made_once() {
     assert!(!world.trace.contains(&"create main".to_owned()));
 }
 
+/// Everything up to the intention to start is done, the start is not.
+fn about_to_start() -> (World, Action) {
+    let mut world = new_world();
+    world.payload(vec![task("t", vec![container("main")])]);
+    loop {
+        match world.todo.pop_front() {
+            Some(start @ Action::Start { .. }) => return (world, start),
+            Some(action) => world.perform(action),
+            None => {
+                let news = world.news.pop_front().unwrap();
+                world.feed(news);
+            }
+        }
+    }
+}
+
+#[test]
+fn a_start_during_which_agent_and_docker_were_killed_is_not_repeated() {
+    let (mut world, start) = about_to_start();
+    world.docker.killed_in_start = true;
+    world.perform(start);
+    world.crash(true);
+    world.trace.clear();
+    world.settle();
+    assert!(!world.trace.contains(&"start main".to_owned()), "{:?}", world.trace);
+    let (status, exit_code, reason) = &world.control_plane["t"].containers["main"];
+    assert_eq!((status.as_str(), *exit_code), ("STOPPED", None));
+    assert!(reason.as_ref().unwrap().starts_with("CannotStartContainerError: Docker went away"), "{reason:?}");
+}
+
 #[test]
 fn containers_of_unknown_tasks_are_left_alone() {
     let mut world = new_world();
     let found = FoundContainer { container: key("foreign", "main"), docker_id: "idX".to_owned(), running: true };
-    world.feed(Input::DockerReady { found: vec![found] });
+    world.feed(Input::DockerReady { docker: world.docker.life(), found: vec![found] });
     world.expect(&[]);
     assert_eq!(world.logs, ["running container idX of a task unknown to this agent is left alone"]);
 }

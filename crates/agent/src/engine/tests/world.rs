@@ -98,6 +98,9 @@ pub(super) struct Docker {
     /// Errors that the next calls of a kind answer although they were done.
     pub(super) lost_answers: BTreeMap<String, VecDeque<DockerError>>,
     pub(super) reachable: bool,
+    /// It is killed in the middle of the next start, and the next daemon knows nothing of the process that ran.
+    pub(super) killed_in_start: bool,
+    lives: u32,
     ever_started: BTreeMap<ContainerKey, String>,
     ids: u32,
 }
@@ -141,6 +144,13 @@ impl Docker {
     fn start(&mut self, key: &ContainerKey, target: &str) -> Result<(), DockerError> {
         if let Some(error) = self.refused("start", &key.name) {
             return Err(error);
+        }
+        if std::mem::take(&mut self.killed_in_start) {
+            let id = self.named(target)?.id.clone();
+            let earlier = self.ever_started.insert(key.clone(), id);
+            assert_eq!(earlier, None, "{key:?} was started twice");
+            self.lives += 1;
+            return Err(DockerError::Unavailable("connection closed".to_owned()));
         }
         let container = self.named(target)?;
         match container.state {
@@ -189,7 +199,8 @@ impl Docker {
             })
         });
         let bindings = if container.state == RunState::Running { bindings.collect() } else { Vec::new() };
-        Ok(Inspection { docker_id: container.id.clone(), state: container.state.clone(), bindings, health: None })
+        let (docker_id, state) = (container.id.clone(), container.state.clone());
+        Ok(Inspection { docker_id, state, docker: self.life(), bindings, health: None })
     }
 
     fn remove(&mut self, key: &ContainerKey, target: &str) -> Result<(), DockerError> {
@@ -205,7 +216,16 @@ impl Docker {
         Ok(())
     }
 
-    pub(super) fn found(&self) -> Vec<FoundContainer> {
+    /// It answers, and says what there is.
+    pub(super) fn ready(&self) -> Input {
+        Input::DockerReady { docker: self.life(), found: self.found() }
+    }
+
+    pub(super) fn life(&self) -> Option<DockerLife> {
+        Some(DockerLife(self.lives.to_string()))
+    }
+
+    fn found(&self) -> Vec<FoundContainer> {
         let found = self.containers.values().map(|container| FoundContainer {
             container: container.key.clone(),
             docker_id: container.id.clone(),
@@ -280,7 +300,7 @@ impl World {
             messages: 0,
             forward_only: true,
         };
-        world.feed(Input::DockerReady { found: Vec::new() });
+        world.feed(Input::DockerReady { docker: world.docker.life(), found: Vec::new() });
         world
     }
 
@@ -458,8 +478,8 @@ impl World {
         let records = self.disk.values().map(|bytes| TaskRecord::from_json(bytes).expect("a saved record reads"));
         self.engine.restore(records.collect(), self.timeline);
         if self.docker.reachable {
-            let found = self.docker.found();
-            self.feed(Input::DockerReady { found });
+            let ready = self.docker.ready();
+            self.feed(ready);
         }
     }
 
