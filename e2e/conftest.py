@@ -19,6 +19,7 @@ from support.hosts import Hosts, network
 from support.processes import BINARY, LOGS, Agent, AwsCli, Server, tail
 from support.up import Up
 from support.wire import Wire
+from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import Instance
 
@@ -53,6 +54,15 @@ def images() -> Iterator[None]:
     docker.build_images()
     yield
     docker.docker("image", "rm", "--force", docker.TOOL, docker.TOOL_USR1, check=False)
+
+
+@pytest.fixture
+def cached(images: None) -> Iterator[str]:
+    """A local image that cannot be pulled: nobody answers where its name says that it is from."""
+    name = f"127.0.0.1:1/{docker.TOOL}"
+    docker.docker("tag", docker.TOOL, name)
+    yield name
+    docker.docker("image", "rm", name, check=False)
 
 
 class Stage:
@@ -168,6 +178,19 @@ def instance(server: Server, cluster: str) -> Instance:
     instance = Instance(server.endpoint, server.key, cluster)
     instance.register()
     return instance
+
+
+@pytest.fixture
+def started(
+    ecs: Any, server: Server, cluster: str, family: str, instance: Instance
+) -> Iterator[tuple[Instance, str]]:
+    """A task that an agent has been told to run, and whose states the test reports."""
+    with Acs(instance) as acs:
+        server.wait_for_instance(cluster)
+        tasks = Tasks(ecs, cluster, family)
+        arn = tasks.run(tasks.define())
+        acs.ack(acs.payload())
+        yield instance, arn
 
 
 @pytest.fixture

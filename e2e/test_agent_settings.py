@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -13,17 +12,6 @@ from support import docker
 from support.ecs import Tasks, container
 from support.processes import Agent, Server
 from support.waiting import until
-
-# Known to Docker under this name, but its registry answers nobody.
-CACHED = f"127.0.0.1:1/{docker.TOOL}"
-
-
-@pytest.fixture
-def cached(images: None) -> Iterator[str]:
-    """A local image that cannot be pulled."""
-    docker.docker("tag", docker.TOOL, CACHED)
-    yield CACHED
-    docker.docker("image", "rm", CACHED, check=False)
 
 
 @pytest.mark.timeout(180)

@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,6 @@ import pytest
 
 from support.ecs import Tasks, container
 from support.processes import AwsCli, Server
-from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import Instance
 
@@ -238,19 +237,6 @@ def test_the_answer_of_describe_registers_again(
 
 
 # Waiters
-
-
-@pytest.fixture
-def started(
-    ecs: Any, server: Server, cluster: str, family: str, instance: Instance
-) -> Iterator[tuple[Instance, str]]:
-    """A task that an agent has been told to run, and whose states the test reports."""
-    with Acs(instance) as acs:
-        server.wait_for_instance(cluster)
-        tasks = Tasks(ecs, cluster, family)
-        arn = tasks.run(tasks.define())
-        acs.ack(acs.payload())
-        yield instance, arn
 
 
 def test_waiters_end_in_success(

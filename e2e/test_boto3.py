@@ -20,7 +20,6 @@ from support.ecs import Tasks, container
 from support.processes import REGION, Server
 from support.waiting import until
 from support.wire import Wire
-from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import Instance
 
@@ -250,19 +249,6 @@ def test_every_paginator_of_the_model_is_tried_or_refused(
 
 
 # Waiters
-
-
-@pytest.fixture
-def started(
-    ecs: Any, server: Server, cluster: str, family: str, instance: Instance
-) -> Iterator[tuple[Instance, str]]:
-    """A task that an agent has been told to run, and whose states the test reports."""
-    with Acs(instance) as acs:
-        server.wait_for_instance(cluster)
-        tasks = Tasks(ecs, cluster, family)
-        arn = tasks.run(tasks.define())
-        acs.ack(acs.payload())
-        yield instance, arn
 
 
 def test_waiters_end_when_the_tasks_are_there(

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import json
 import re
 import signal
 import subprocess
 import threading
 import uuid
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
@@ -294,56 +295,62 @@ def owner(server: Server) -> Admin:
     return Admin(server)
 
 
-def test_only_the_asked_machine_answers_and_only_once(
-    server: Server, ecs: Any, owner: Admin, cluster: str
-) -> None:
-    asked, other = Ours(server, owner, cluster), Ours(server, owner, cluster)
-    tasks = Tasks(ecs, cluster, f"f-{cluster}")
-    with Acs(asked.instance) as acs:
+Placed = tuple[Ours, Acs, str]
+
+
+@pytest.fixture
+def placed(server: Server, ecs: Any, owner: Admin, cluster: str) -> Iterator[Placed]:
+    """A connected machine, its session, and a task that is placed on it."""
+    machine = Ours(server, owner, cluster)
+    with Acs(machine.instance) as acs:
         server.wait_for_instance(cluster)
-        arn = tasks.run(tasks.define())
-        acs.payload()
-        asked.instance.submit(arn, "RUNNING", [container_change("main", "RUNNING")])
-        reader = Reader(owner, cluster=cluster, task=arn, tail=5, waitSeconds=5)
-        request = acs.receive(ASKED)
-        assert (request["taskArn"], request["containerName"]) == (arn, "main")
-        assert (request["tail"], request["wait"]) == (5, 5000)
+        tasks = Tasks(ecs, cluster, f"f-{cluster}")
+        yield machine, acs, tasks.run(tasks.define())
 
-        def refused(machine: Ours, code: str, **change: str) -> None:
-            with pytest.raises(admin.Refused) as caught:
-                machine.answer({**request, **change})
-            assert caught.value.code == code
 
-        refused(asked, "ResourceNotFoundException", messageId=str(uuid.uuid4()))
-        refused(other, "AccessDeniedException")
-        owner("RevokeInstanceIdentity", accessKeyId=other.key["accessKeyId"])
-        refused(other, "UnrecognizedClientException")
+def test_only_the_asked_machine_answers_and_only_once(
+    server: Server, owner: Admin, cluster: str, placed: Placed
+) -> None:
+    asked, acs, arn = placed
+    other = Ours(server, owner, cluster)
+    acs.payload()
+    asked.instance.submit(arn, "RUNNING", [container_change("main", "RUNNING")])
+    reader = Reader(owner, cluster=cluster, task=arn, tail=5, waitSeconds=5)
+    request = acs.receive(ASKED)
+    assert (request["taskArn"], request["containerName"]) == (arn, "main")
+    assert (request["tail"], request["wait"]) == (5, 5000)
+
+    def refused(machine: Ours, code: str, **change: str) -> None:
         with pytest.raises(admin.Refused) as caught:
-            asked.submit("GetTaskLogs", cluster=cluster, task=arn)
-        assert caught.value.code == "AccessDeniedException", "a machine reads nobody's logs"
+            machine.answer({**request, **change})
+        assert caught.value.code == code
 
-        asked.answer(request)
-        reader.join(10)
-        assert reader.page["entries"][0]["data"] == base64.b64encode(b"hello\n").decode()
-        refused(asked, "ResourceNotFoundException")
+    refused(asked, "ResourceNotFoundException", messageId=str(uuid.uuid4()))
+    refused(other, "AccessDeniedException")
+    owner("RevokeInstanceIdentity", accessKeyId=other.key["accessKeyId"])
+    refused(other, "UnrecognizedClientException")
+    with pytest.raises(admin.Refused) as caught:
+        asked.submit("GetTaskLogs", cluster=cluster, task=arn)
+    assert caught.value.code == "AccessDeniedException", "a machine reads nobody's logs"
+
+    asked.answer(request)
+    reader.join(10)
+    assert reader.page["entries"][0]["data"] == base64.b64encode(b"hello\n").decode()
+    refused(asked, "ResourceNotFoundException")
 
 
 def test_a_key_that_is_revoked_meanwhile_answers_nothing(
-    server: Server, ecs: Any, owner: Admin, cluster: str
+    server: Server, owner: Admin, cluster: str, placed: Placed
 ) -> None:
-    asked = Ours(server, owner, cluster)
-    tasks = Tasks(ecs, cluster, f"f-{cluster}")
-    with Acs(asked.instance) as acs:
-        server.wait_for_instance(cluster)
-        arn = tasks.run(tasks.define())
-        reader = Reader(owner, cluster=cluster, task=arn)
-        request = acs.receive(ASKED)
-        owner("RevokeInstanceIdentity", accessKeyId=asked.key["accessKeyId"])
-        with pytest.raises(admin.Refused) as caught:
-            asked.answer(request)
-        assert caught.value.code == "UnrecognizedClientException"
-        reader.join(20)
-        assert reader.error and reader.error.code == "TargetNotConnectedException"
+    asked, acs, arn = placed
+    reader = Reader(owner, cluster=cluster, task=arn)
+    request = acs.receive(ASKED)
+    owner("RevokeInstanceIdentity", accessKeyId=asked.key["accessKeyId"])
+    with pytest.raises(admin.Refused) as caught:
+        asked.answer(request)
+    assert caught.value.code == "UnrecognizedClientException"
+    reader.join(20)
+    assert reader.error and reader.error.code == "TargetNotConnectedException"
     until(
         lambda: "not connected" in people.complaint(server.data, "logs", arn),
         "the server to notice that the agent is gone",
@@ -351,23 +358,70 @@ def test_a_key_that_is_revoked_meanwhile_answers_nothing(
 
 
 def test_readers_are_throttled_and_others_are_served(
-    server: Server, ecs: Any, owner: Admin, cluster: str
+    server: Server, ecs: Any, cluster: str, placed: Placed
 ) -> None:
-    asked = Ours(server, owner, cluster)
-    tasks = Tasks(ecs, cluster, f"f-{cluster}")
-    with Acs(asked.instance) as acs:
-        server.wait_for_instance(cluster)
-        arn = tasks.run(tasks.define())
-        readers = [
-            Reader(Admin(server), cluster=cluster, task=arn, waitSeconds=5) for _ in range(160)
-        ]
-        requests = [acs.receive(ASKED) for _ in range(128)]
-        acs.nothing(ASKED, 1)
-        ecs.list_tasks(cluster=cluster)
+    asked, acs, arn = placed
+    readers = [Reader(Admin(server), cluster=cluster, task=arn, waitSeconds=5) for _ in range(160)]
+    requests = [acs.receive(ASKED) for _ in range(128)]
+    acs.nothing(ASKED, 1)
+    ecs.list_tasks(cluster=cluster)
+    for request in requests:
+        asked.answer(request)
+    for reader in readers:
+        reader.join(30)
+    throttled = [one for one in readers if one.error]
+    assert {one.error.code for one in throttled if one.error} == {"ThrottlingException"}
+    assert len(throttled) == 32 and sum(bool(one.page) for one in readers) == 128
+
+
+def test_a_follower_among_too_many_waits_for_its_turn(
+    server: Server, cluster: str, placed: Placed
+) -> None:
+    asked, acs, arn = placed
+    acs.payload()
+    asked.instance.submit(arn, "RUNNING", [container_change("main", "RUNNING")])
+    readers = [Reader(Admin(server), cluster=cluster, task=arn, waitSeconds=5) for _ in range(128)]
+    requests = [acs.receive(ASKED) for _ in readers]
+    with Following(server.data, arn) as following:
+        until(lambda: "ThrottlingException" in "".join(following.errors), "it to be throttled")
         for request in requests:
             asked.answer(request)
-        for reader in readers:
-            reader.join(30)
-        throttled = [one for one in readers if one.error]
-        assert {one.error.code for one in throttled if one.error} == {"ThrottlingException"}
-        assert len(throttled) == 32 and sum(bool(one.page) for one in readers) == 128
+        asked.answer(acs.receive(ASKED), "its turn\n")
+        assert following.until(1) == ["its turn"]
+        assert len(following.errors) == 1 and following.child.poll() is None, following.errors
+    for reader in readers:
+        reader.join(30)
+
+
+def test_a_reader_that_has_gone_leaves_its_place(
+    owner: Admin, cluster: str, placed: Placed
+) -> None:
+    asked, acs, arn = placed
+    request = {"cluster": cluster, "task": arn, "waitSeconds": 10}
+    readers = [owner.begin("GetTaskLogs", **request) for _ in range(128)]
+    for _ in readers:
+        acs.receive(ASKED)
+    with pytest.raises(admin.Refused, match="ThrottlingException"):
+        owner("GetTaskLogs", **request)
+    for reader in readers:
+        reader.close()
+
+    def is_taken_up() -> bool:
+        Reader(owner, **request)
+        with contextlib.suppress(AssertionError):
+            asked.answer(acs.receive(ASKED, 0.5))
+            return True
+        return False
+
+    until(is_taken_up, "a place among the readers", 3)
+
+
+def test_what_is_no_position_is_not_the_beginning(
+    owner: Admin, cluster: str, placed: Placed
+) -> None:
+    _asked, acs, arn = placed
+    for position in ("mangled", "1.0", "1.0/", "1.0/1/x"):
+        with pytest.raises(admin.Refused, match="position must be") as caught:
+            owner("GetTaskLogs", cluster=cluster, task=arn, position=position)
+        assert caught.value.code == "InvalidParameterException"
+    acs.nothing(ASKED, 1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import time
 from collections.abc import Callable
@@ -176,3 +177,25 @@ def test_ages_and_times_do_not_depend_on_the_zone(server: Server, agent: Agent, 
     arn = tasks.start()
     text = people.text(server.data, "task", arn, TZ="Asia/Tokyo")
     assert time.strftime("%Y-%m-%d %H:%M", time.gmtime(tasks.describe(arn)["createdAt"].timestamp())) in text
+
+
+##### Where it is written to
+
+
+def test_a_reader_that_has_gone_needs_no_more(server: Server, ecs: Any) -> None:
+    for command in (["status"], ["ps"], ["status", "--output", "json"], ["env"]):
+        reading, writing = os.pipe()
+        os.close(reading)
+        with open(writing, "wb") as nobody:
+            assert people.written(server.data, nobody, *command) == (0, ""), command
+
+
+def test_what_a_full_disk_does_not_take_is_an_error(server: Server, ecs: Any) -> None:
+    ecs.register_task_definition(family="full", containerDefinitions=[container()])
+    for command in (
+        ["status"], ["ps", "--output", "json"], ["token", "list"], ["instance", "list"],
+        ["token", "create"], ["why", "full"], ["env"], ["store", "check"], ["store", "dump"],
+    ):  # fmt: skip
+        with open("/dev/full", "wb") as full:
+            code, said = people.written(server.data, full, *command)
+        assert code == 1 and "cannot write to standard output" in said, (command, said)

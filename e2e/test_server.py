@@ -15,7 +15,7 @@ import pytest
 from botocore.exceptions import BotoCoreError, ClientError
 
 from support.ecs import container
-from support.processes import BINARY, LOGS, Server, clean_environment, read_json
+from support.processes import BINARY, LOGS, Server, clean_environment, read_json, refusal
 from support.waiting import until
 
 
@@ -77,32 +77,14 @@ def test_requests_in_flight_are_answered_before_the_end(stage: Any) -> None:
 
 def test_one_data_directory_has_one_server(stage: Any) -> None:
     server: Server = stage.server()
-    arguments = ["server", "--data-dir", str(server.data), "--listen", "127.0.0.1:0"]
-    second = subprocess.run(
-        [str(BINARY), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        env=clean_environment(),
-    )
-    assert second.returncode not in (0, 101), second.stderr
-    assert second.stderr.strip(), "it says what to do next"
+    assert refusal(server.data), "it says what to do next"
     assert read_json(server.data / "server.json")["pid"] == server.child.pid
     assert server.client().list_clusters()["clusterArns"]
 
 
 def test_a_taken_address_is_named(stage: Any, tmp_path: Path) -> None:
     server: Server = stage.server()
-    arguments = ["server", "--data-dir", str(tmp_path / "other"), "--listen", server.listen]
-    second = subprocess.run(
-        [str(BINARY), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-        env=clean_environment(),
-    )
-    assert second.returncode not in (0, 101)
-    assert server.listen in second.stderr
+    assert server.listen in refusal(tmp_path / "other", server.listen)
 
 
 @pytest.mark.parametrize("signal_number", [signal.SIGKILL, signal.SIGTERM])
@@ -147,17 +129,8 @@ def test_a_damaged_store_refuses_to_load_and_names_the_way_out(stage: Any) -> No
             spoiled += 1
     if not spoiled:
         pytest.skip("the store does not keep names in clear, so this test cannot aim")
-    arguments = ["server", "--data-dir", str(server.data), "--listen", "127.0.0.1:0"]
-    arguments += ["--account-id", server.account]
-    done = subprocess.run(
-        [str(BINARY), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=clean_environment(),
-    )
-    assert done.returncode not in (0, 101), done.stderr
-    assert "store check" in done.stderr or "restore" in done.stderr, done.stderr
+    said = refusal(server.data, account=server.account)
+    assert "store check" in said or "restore" in said, said
 
 
 def test_environment_variables_stand_for_flags(tmp_path: Path, account: str) -> None:

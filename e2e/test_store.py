@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from support.ecs import container
-from support.processes import BINARY, REGION, Server, clean_environment
+from support.processes import BINARY, Server, clean_environment, refusal
 from support.waiting import until
 from test_agent.engine import Engine
 from test_agent.instance import Instance
@@ -49,20 +49,6 @@ def check(data: Path, code: int = 0) -> dict[str, Any]:
 def dump(data: Path, *arguments: str) -> list[dict[str, Any]]:
     """What `store dump` prints."""
     return [json.loads(line) for line in store("dump", data, *arguments).stdout.splitlines()]
-
-
-def refusal(server: Server) -> str:
-    """What a server that refuses to start says, in one line."""
-    done = subprocess.run(
-        [str(BINARY), "server", "--data-dir", str(server.data), "--listen", "127.0.0.1:0"]
-        + ["--region", REGION, "--account-id", server.account],
-        capture_output=True,
-        text=True,
-        timeout=30,
-        env=clean_environment(),
-    )
-    assert done.returncode not in (0, 101), done.stderr
-    return " ".join(done.stderr.split())
 
 
 def files(folder: Path) -> dict[Path, bytes]:
@@ -146,7 +132,7 @@ def test_a_damaged_store_is_refused_found_and_brought_back(
     (log,) = (server.data / "store").glob("log-*")
     place = log.read_bytes().index(b"c-010")
     spoil(log, place)
-    said = refusal(server)
+    said = refusal(server.data, account=server.account)
     assert "Nothing was repaired" in said and log.name in said, said
     assert f"longshore store check --data-dir {server.data}" in said, said
     assert f"longshore store restore FILE --data-dir {server.data} --force" in said, said
@@ -191,7 +177,7 @@ def test_a_damaged_run_is_named_too(stage: Any) -> None:
     server.end(signal.SIGTERM)
     run = sorted((server.data / "store").glob("run-*"))[0]
     spoil(run, run.stat().st_size // 2)
-    said = refusal(server)
+    said = refusal(server.data, account=server.account)
     assert run.name in said and "longshore store check" in said, said
     found = check(server.data, code=1)
     assert [damage["file"] for damage in found["damage"]] == [run.name]
@@ -208,7 +194,7 @@ def test_records_that_mean_nothing_are_refused_with_the_way_out(stage: Any) -> N
     payload = struct.pack("<QIQI", number, 1, number + 1, 1)
     payload += struct.pack("<BII", 1, len(key), len(value)) + key + value
     log.write_bytes(content + frame(1, 1, len(content), payload))
-    said = refusal(server)
+    said = refusal(server.data, account=server.account)
     assert "the record codd is not readable" in said, said
     assert f"longshore store check --data-dir {server.data}" in said, said
     found = check(server.data, code=1)
@@ -346,7 +332,7 @@ def test_a_newer_format_is_refused_by_name(stage: Any, tmp_path: Path) -> None:
     manifest.write_bytes(frame(3, 0, 0, bytes(payload)))
     before = files(server.data)
     told = [store(command, server.data, code=1).stderr for command in ("check", "dump")]
-    for said in (refusal(server), *told):
+    for said in (refusal(server.data, account=server.account), *told):
         assert "format 7" in said and "newer" in said, said
     assert files(server.data) == before
 

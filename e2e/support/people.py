@@ -6,7 +6,7 @@ import json
 import subprocess
 import threading
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from support.processes import BINARY, clean_environment
 from support.waiting import until
@@ -41,6 +41,19 @@ def document(data: Path | None, *arguments: str, code: int = 0) -> Any:
 def complaint(data: Path | None, *arguments: str, code: int = 1) -> str:
     """What a command that fails says, on standard error."""
     return run(data, *arguments, code=code).stderr.decode()
+
+
+def written(data: Path, out: IO[bytes], *arguments: str) -> tuple[int, str]:
+    """Runs a command that writes there; its exit code, and what it complains of."""
+    done = subprocess.run(
+        [str(BINARY), *arguments, "--data-dir", str(data)],
+        stdout=out,
+        stderr=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        timeout=60,
+        env=clean_environment(),
+    )
+    return done.returncode, done.stderr.decode()
 
 
 class Following:

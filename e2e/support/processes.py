@@ -146,6 +146,20 @@ class Server(Process):
         return wait_for_instances(self.client(), cluster, count)
 
 
+def refusal(data: Path, listen: str = "127.0.0.1:0", account: str | None = None) -> str:
+    """What a server that refuses to start says, in one line."""
+    scope = ["--region", REGION, "--account-id", account] if account else []
+    done = subprocess.run(
+        [str(BINARY), "server", "--data-dir", str(data), "--listen", listen, *scope],
+        capture_output=True,
+        text=True,
+        timeout=30,
+        env=clean_environment(),
+    )
+    assert done.returncode not in (0, 101), done.stderr
+    return " ".join(done.stderr.split())
+
+
 def wait_for_instances(ecs: Any, cluster: str, count: int) -> list[dict[str, Any]]:
     """Waits until `count` instances are connected, and describes them."""
 

@@ -203,16 +203,19 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListAttributesRequest) -> 
     let to = InstanceKey { cluster: cluster.id, id: InstanceId(u128::MAX) };
     let in_service = view.instances.range(from..=to).filter(|(_, known)| known.status != InstanceStatus::Inactive);
     let listed = in_service.flat_map(|(key, instance)| {
-        let behind = match after {
-            Some(name) if key.id == first => Bound::Excluded(name),
-            _ => Bound::Unbounded,
+        let after = after.filter(|_| key.id == first);
+        // An instance has dozens of attributes: the one that is wanted is looked up among them.
+        let range = match wanted_name.as_deref() {
+            None => (after.map_or(Bound::Unbounded, Bound::Excluded), Bound::Unbounded),
+            Some(wanted) if after.is_some_and(|after| wanted <= after) => {
+                (Bound::Excluded(wanted), Bound::Included(wanted))
+            }
+            Some(wanted) => (Bound::Included(wanted), Bound::Included(wanted)),
         };
-        instance.attributes.range::<str, _>((behind, Bound::Unbounded)).map(|(name, value)| (key.id, name, value))
+        instance.attributes.range::<str, _>(range).map(|(name, value)| (key.id, name, value))
     });
-    let matching = listed.filter(|(_, name, value)| {
-        wanted_name.as_deref().is_none_or(|wanted| wanted == &***name)
-            && wanted_value.as_deref().is_none_or(|wanted| value.as_deref() == Some(wanted))
-    });
+    let matching =
+        listed.filter(|(_, _, value)| wanted_value.as_deref().is_none_or(|wanted| value.as_deref() == Some(wanted)));
     let Page { items, next } = page(matching, request.max_results, |(id, name, _)| format!("{id}/{name}"));
     let attributes = items.into_iter().map(|(id, name, value)| document(view, cluster, id, name, value.as_deref()));
     Ok(types::ListAttributesResponse { attributes: Some(attributes.collect()), next_token: next }.into())

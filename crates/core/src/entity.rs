@@ -16,7 +16,7 @@ use crate::instance::InstanceStatus;
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use crate::task::status::{DesiredStatus, TaskStatus};
 
-/// A cluster. Durable; written by the operations of [`crate::cluster`] alone.
+/// A cluster. Durable; written by the operations of [`crate::cluster`], its tags by `tags::operations` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Cluster {
     /// Internal identity.
@@ -25,7 +25,7 @@ pub struct Cluster {
     pub name: Arc<str>,
     /// Deleted clusters stay describable as INACTIVE until their name is used again.
     pub active: bool,
-    /// Tags given at creation.
+    /// Tags given at creation, as `tags::operations` changed them since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
     /// The setting `containerInsights`.
@@ -58,14 +58,15 @@ impl Cluster {
     }
 }
 
-/// A revision of a task definition. Durable; written by register, deregister, delete and the end of a deletion.
+/// A revision of a task definition. Durable; written by register, deregister, delete and the end of a deletion, its tags by
+/// `tags::operations` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Definition {
     /// Family and revision.
     pub key: DefinitionKey,
     /// The document as Describe answers it, with status and times.
     pub document: Arc<types::TaskDefinition>,
-    /// Tags given at registration.
+    /// Tags given at registration, as `tags::operations` changed them since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
     /// When its deletion was complete: from then on the API knows it no more. The record stays until the last stopped task
@@ -83,8 +84,8 @@ pub struct Family {
     pub last_revision: i32,
 }
 
-/// A container instance. Durable; written when it registers or its attributes, agent or status change, and never
-/// because a task was placed on it.
+/// A container instance. Durable; written when it registers or its attributes, agent or status change, its tags by
+/// `tags::operations` too, and never because a task was placed on it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Instance {
     /// Cluster and id.
@@ -99,7 +100,7 @@ pub struct Instance {
     pub reserved_ports: Vec<HostPort>,
     /// Attributes, by name; an empty value is an attribute without one.
     pub attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
-    /// Tags sent at registration.
+    /// Tags sent at the first registration, as `tags::operations` changed them since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
     /// Versions of agent and Docker, from registration or the last session.
@@ -129,7 +130,8 @@ pub struct Instance {
 /// A task. Durable; its existence, until `known` is STOPPED, is the reservation of what it needs.
 ///
 /// Writers: `desired` RunTask, StopTask and the verdict; `verdict` the cell when it gives the instance up; `known`,
-/// `containers` and the times between `created_at` and `stopped_at` the reports of the agent.
+/// `containers` and the times between `created_at` and `stopped_at` the reports of the agent; `tags` RunTask, StartTask and
+/// `tags::operations`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Task {
     /// Cluster and id.
@@ -164,7 +166,7 @@ pub struct Task {
     pub verdict: Option<Verdict>,
     /// One per container of the definition, in its order.
     pub containers: Vec<TaskContainer>,
-    /// Tags, given or propagated.
+    /// Tags, given or propagated, as `tags::operations` changed them since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
     /// When RunTask made it.
@@ -298,7 +300,7 @@ pub struct ContainerDetail {
     pub network_bindings: Vec<types::NetworkBinding>,
 }
 
-/// The remembered answer to a client token. Durable until it expires.
+/// The remembered answer to a client token. Durable until it expires, or newer ones need its room.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct Token {
     /// Which operation, in which cluster, by which token.
@@ -329,7 +331,7 @@ pub enum Made {
     Tasks {
         /// The tasks, in the order of the answer.
         tasks: Vec<TaskId>,
-        /// The failures, verbatim.
+        /// The failures, verbatim; of an old token perhaps only the first (`limits::CLIENT_TOKEN_FAILURES`).
         failures: Vec<types::Failure>,
     },
     /// The instance of RegisterContainerInstance.

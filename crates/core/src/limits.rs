@@ -8,6 +8,9 @@ pub const INSTANCES_PER_CLUSTER: usize = 100_000;
 pub const TASKS: usize = 2_000_000;
 /// Task definitions in one cell, of all families and statuses: about 5 KB each with what is derived.
 pub const DEFINITIONS: usize = 500_000;
+/// Families of task definitions in one cell. ECS documents no quota; about 200 bytes each. A family stays when its last revision
+/// is deleted, so that no revision is used twice.
+pub const FAMILIES: usize = 100_000;
 /// Revisions of one family. ECS's quota.
 pub const REVISIONS_PER_FAMILY: i32 = 1_000_000;
 /// Names or ARNs in one Describe call (DescribeTasks, DescribeClusters, DescribeContainerInstances).
@@ -31,8 +34,15 @@ pub const PLACEMENT_PROBES: usize = 32;
 pub const CLIENT_TOKEN: usize = 64;
 /// How long a client token is remembered, in milliseconds: a day.
 pub const CLIENT_TOKEN_LIFE_MS: i64 = 24 * 3_600_000;
-/// Client tokens remembered at once, about 1 KB each. Further ones are throttled until old ones expire.
+/// Client tokens of RunTask remembered at once, about 1 KB each. SDKs send one with every request; for a further one the oldest
+/// goes: at 100 requests a second after half an hour, long after anybody repeats a request.
 pub const CLIENT_TOKENS: usize = 200_000;
+/// Client tokens of RegisterContainerInstance remembered at once, about 500 bytes each: as many as there may be container
+/// instances of a cluster. They have their own room, so that no burst of RunTask makes an agent register twice.
+pub const REGISTRATION_TOKENS: usize = 100_000;
+/// Failures remembered with client tokens, beyond the first of each token; about 300 bytes each. With more, the oldest tokens
+/// keep the first of theirs alone: a hundred for every token would be 6 GB.
+pub const CLIENT_TOKEN_FAILURES: usize = 200_000;
 /// Characters of `startedBy`. ECS documents 128.
 pub const STARTED_BY: usize = 128;
 /// Characters of a `group`. ECS has no figure; the length of a family with its prefix.

@@ -7,7 +7,7 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
-use longshore_api::ecs::types::{LaunchType, TaskDefinitionStatus};
+use longshore_api::ecs::types::{LaunchType, TaskDefinitionFamilyStatus, TaskDefinitionStatus};
 use longshore_api::ecs::{self, Request, Response};
 use longshore_api::{ApiError, Timestamp};
 
@@ -34,6 +34,8 @@ pub struct ReadModel {
     pub(crate) definitions: OrdMap<DefinitionKey, KnownDefinition>,
     /// Derived: the definitions that the API knows.
     pub(crate) definitions_by_status: OrdSet<(TaskDefinitionStatus, DefinitionKey)>,
+    /// Derived: the families that have any of these, ACTIVE or INACTIVE.
+    pub(crate) families_by_status: OrdSet<(TaskDefinitionFamilyStatus, Arc<str>)>,
     pub(crate) instances: OrdMap<InstanceKey, Arc<Instance>>,
     /// Derived: the instances that each access key registered.
     pub(crate) instances_by_key: OrdSet<(Arc<str>, InstanceKey)>,
@@ -47,7 +49,7 @@ pub struct ReadModel {
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Volatile; as of the publication: the clusters whose mass-loss brake is engaged.
     pub(crate) braked: Arc<BTreeSet<ClusterId>>,
-    /// Derived; `instances` as of the publication.
+    /// Derived; `instances` as of the publication. Who counts nothing is not in it.
     pub(crate) counters: OrdMap<ClusterId, Counters>,
 }
 
@@ -116,6 +118,7 @@ impl ReadModel {
             families: OrdMap::new(),
             definitions: OrdMap::new(),
             definitions_by_status: OrdSet::new(),
+            families_by_status: OrdSet::new(),
             instances: OrdMap::new(),
             instances_by_key: OrdSet::new(),
             tasks: OrdMap::new(),
@@ -203,6 +206,20 @@ pub(crate) fn page_of<T>(
     items.truncate(size);
     let next = items.last().filter(|_| more).map(cursor);
     Page { items, next }
+}
+
+/// Several ascending sequences as one. They are few: each item looks at all of them.
+pub(crate) fn merged<T: Ord, S: Iterator<Item = T>>(sequences: impl IntoIterator<Item = S>) -> impl Iterator<Item = T> {
+    let head = |mut sequence: S| Some((sequence.next()?, sequence));
+    let mut heads: Vec<(T, S)> = sequences.into_iter().filter_map(head).collect();
+    std::iter::from_fn(move || {
+        let least = (0..heads.len()).min_by(|&one, &other| heads[one].0.cmp(&heads[other].0))?;
+        let (item, rest) = &mut heads[least];
+        match rest.next() {
+            Some(next) => Some(std::mem::replace(item, next)),
+            None => Some(heads.swap_remove(least).0),
+        }
+    })
 }
 
 /// A `nextToken` that is none of ours.

@@ -5,16 +5,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
+use longshore_api::ecs::types::TaskDefinitionFamilyStatus;
 
 use crate::config::CellConfig;
-use crate::entity::{
-    Cluster, Definition, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token, TokenKey,
-};
+use crate::entity::{Cluster, Definition, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token};
+use crate::idempotency::Tokens;
 use crate::ids::{ClusterId, InstanceKey, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::instance::health::Checks;
 use crate::placement::pool::{Pool, Slot};
-use crate::read::{KnownDefinition, ReadModel, Usage};
+use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
 use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -34,8 +34,7 @@ pub(crate) struct Tables {
     /// The persistent maps that snapshots share.
     view: ReadModel,
     pool: Pool,
-    tokens: BTreeMap<TokenKey, Arc<Token>>,
-    tokens_by_expiry: BTreeSet<(Timestamp, TokenKey)>,
+    tokens: Tokens,
     /// By [`JoinToken::ends_at`].
     join_tokens_by_end: BTreeSet<(Timestamp, Arc<str>)>,
     /// Which key a join was answered with.
@@ -56,8 +55,7 @@ impl Tables {
         Self {
             view: ReadModel::empty(config),
             pool: Pool::default(),
-            tokens: BTreeMap::new(),
-            tokens_by_expiry: BTreeSet::new(),
+            tokens: Tokens::default(),
             join_tokens_by_end: BTreeSet::new(),
             joins: BTreeMap::new(),
             abandoned_identities: BTreeSet::new(),
@@ -83,12 +81,9 @@ impl Tables {
         self.pool.slot(key).map(usage)
     }
 
-    pub(crate) fn token(&self, key: &TokenKey) -> Option<&Arc<Token>> {
-        self.tokens.get(key)
-    }
-
-    pub(crate) fn token_count(&self) -> usize {
-        self.tokens.len()
+    /// The client tokens that are remembered.
+    pub(crate) fn tokens(&self) -> &Tokens {
+        &self.tokens
     }
 
     /// Stopped tasks, longest stopped first.
@@ -109,11 +104,6 @@ impl Tables {
     /// How many changes the command under way has made.
     pub(crate) fn changes_made(&self) -> usize {
         self.changes.len()
-    }
-
-    /// Client tokens, first to expire first.
-    pub(crate) fn tokens_by_expiry(&self) -> &BTreeSet<(Timestamp, TokenKey)> {
-        &self.tokens_by_expiry
     }
 
     /// Join tokens, first to end first.
@@ -185,8 +175,8 @@ impl Tables {
             self.view.usage.insert(slot.instance.key, usage(slot));
         }
         for cluster in std::mem::take(&mut self.counters_dirty) {
-            let counters = self.view.counters.entry(cluster).or_default();
-            counters.instances = self.pool.count(cluster);
+            let instances = self.pool.count(cluster);
+            self.count(cluster, |counters| counters.instances = instances);
         }
         self.view.clone()
     }
@@ -199,7 +189,7 @@ impl Tables {
         let definitions = view.definitions.values().map(|known| Entity::Definition(known.record.clone()));
         let instances = view.instances.values().cloned().map(Entity::Instance);
         let tasks = view.tasks.values().cloned().map(Entity::Task);
-        let tokens = self.tokens.values().cloned().map(Entity::Token);
+        let tokens = self.tokens.iter().cloned().map(Entity::Token);
         let join_tokens = view.join_tokens.values().cloned().map(Entity::JoinToken);
         let identities = view.identities.values().cloned().map(Entity::Identity);
         let settings = view.settings.values().cloned().map(Entity::Setting);
@@ -234,7 +224,7 @@ impl Tables {
             },
             Some(Entity::Instance(_)) => self.index_instance(instance(old), instance(new)),
             Some(Entity::Task(_)) => self.index_task(task(old), task(new)),
-            Some(Entity::Token(_)) => self.index_token(token(old), token(new)),
+            Some(Entity::Token(_)) => self.tokens.change(token(old), token(new)),
             Some(Entity::JoinToken(_)) => self.index_join_token(join_token(old), join_token(new)),
             Some(Entity::Identity(_)) => self.index_identity(identity(old), identity(new)),
             Some(Entity::Setting(setting)) => match new {
@@ -257,11 +247,11 @@ impl Tables {
     }
 
     fn index_definition(&mut self, old: Option<&Arc<Definition>>, new: Option<&Arc<Definition>>) {
-        if let Some(entry) = old.and_then(|old| old.listed()) {
-            self.view.definitions_by_status.remove(&entry);
-        }
-        if let Some(entry) = new.and_then(|new| new.listed()) {
-            self.view.definitions_by_status.insert(entry);
+        let (before, after) = (old.and_then(|old| old.listed()), new.and_then(|new| new.listed()));
+        if before != after {
+            before.map(|entry| self.view.definitions_by_status.remove(&entry));
+            after.map(|entry| self.view.definitions_by_status.insert(entry));
+            new.or(old).into_iter().for_each(|record| self.index_family(&record.key.family));
         }
         match (old, new) {
             (_, Some(new)) => {
@@ -274,6 +264,18 @@ impl Tables {
         }
         if let Some(record) = new.or(old) {
             self.deletions.definition_changed(&record.key, new.map(Arc::as_ref));
+        }
+    }
+
+    /// Puts a family where its revisions have it.
+    fn index_family(&mut self, family: &Arc<str>) {
+        let status = self.view.family_status(family);
+        for listed in [TaskDefinitionFamilyStatus::Active, TaskDefinitionFamilyStatus::Inactive] {
+            let entry = (listed, family.clone());
+            match status == Some(listed) {
+                true => self.view.families_by_status.insert(entry),
+                false => self.view.families_by_status.remove(&entry),
+            };
         }
     }
 
@@ -305,37 +307,35 @@ impl Tables {
         }
     }
 
+    /// Changes what is counted of a cluster. Who counts nothing is forgotten, and with a cluster that is deleted its counters:
+    /// it has neither instances nor live tasks any more, and nobody will count under its id again, as ids are commit numbers.
+    /// (A family's counter is another thing: it is what keeps revisions from being used twice, and stays.)
+    fn count(&mut self, cluster: ClusterId, change: impl FnOnce(&mut Counters)) {
+        let counters = self.view.counters.entry(cluster).or_default();
+        change(counters);
+        if *counters == Counters::default() {
+            self.view.counters.remove(&cluster);
+        }
+    }
+
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.view.task_index.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.deletions.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
-        if let Some(old) = old {
-            self.view.counters.entry(old.key.cluster).or_default().remove(old);
-            if let Some(at) = old.over_since() {
-                self.stopped.remove(&(at, old.key));
-            }
+        if let Some(task) = new.or(old) {
+            self.count(task.key.cluster, |counters| {
+                old.into_iter().for_each(|old| counters.remove(old));
+                new.into_iter().for_each(|new| counters.add(new));
+            });
         }
-        if let Some(new) = new {
-            self.view.counters.entry(new.key.cluster).or_default().add(new);
-            if let Some(at) = new.over_since() {
-                self.stopped.insert((at, new.key));
-            }
+        if let Some((at, key)) = old.and_then(|old| Some((old.over_since()?, old.key))) {
+            self.stopped.remove(&(at, key));
         }
+        self.stopped.extend(new.and_then(|new| Some((new.over_since()?, new.key))));
         match (old, new) {
             (_, Some(new)) => drop(self.view.tasks.insert(new.key, new.clone())),
             (Some(old), None) => drop(self.view.tasks.remove(&old.key)),
             (None, None) => {}
-        }
-    }
-
-    fn index_token(&mut self, old: Option<&Arc<Token>>, new: Option<&Arc<Token>>) {
-        if let Some(old) = old {
-            self.tokens.remove(&old.key);
-            self.tokens_by_expiry.remove(&(old.expires_at, old.key.clone()));
-        }
-        if let Some(new) = new {
-            self.tokens.insert(new.key.clone(), new.clone());
-            self.tokens_by_expiry.insert((new.expires_at, new.key.clone()));
         }
     }
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::data_dir::{AccessKey, DataDir, ServerFacts};
 use crate::error::CliError;
+use crate::output;
 
 /// A listening server on this machine takes a connection at once.
 const CONNECT_TAKES_AT_MOST: Duration = Duration::from_secs(2);
@@ -19,8 +20,7 @@ pub(crate) fn print(data_dir: &DataDir, program: &str) -> Result<(), CliError> {
     if !listens(&server) {
         return Err(not_running());
     }
-    print!("{}", lines(&server, &key));
-    Ok(())
+    output::print(&lines(&server, &key))
 }
 
 fn listens(server: &ServerFacts) -> bool {

@@ -27,7 +27,6 @@ async fn list(args: ListInstancesArgs, program: &str) -> Result<(), CliError> {
         Format::Json => print_json(&serde_json::json!({ "instanceIdentities": rows })),
         Format::Table => output::print(&table(&rows, longshore_client::now())),
     }
-    Ok(())
 }
 
 async fn revoke(args: RevokeInstanceArgs, program: &str) -> Result<(), CliError> {

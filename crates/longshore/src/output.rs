@@ -3,11 +3,13 @@
 use std::borrow::Cow;
 use std::fmt::Display;
 use std::io::{self, IsTerminal, Write};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 use longshore_api::Timestamp;
 
 use crate::cli::duration_text;
+use crate::error::CliError;
 
 /// Writes to standard output, and remembers when the current step began.
 #[derive(Debug)]
@@ -93,15 +95,34 @@ pub(crate) fn wants_colour(terminal: bool) -> bool {
     terminal && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// What a command was asked for, on standard output; a reader that has gone needs no more of it.
-pub(crate) fn print(text: &str) {
-    let _ = io::stdout().write_all(text.as_bytes());
+/// What a command was asked for, on standard output.
+///
+/// # Errors
+/// Of [`written`].
+pub(crate) fn print(text: &str) -> Result<(), CliError> {
+    let mut out = io::stdout();
+    written(out.write_all(text.as_bytes()).and_then(|()| out.flush()))
 }
 
 /// The same for programs.
-pub(crate) fn print_json(value: &impl serde::Serialize) {
+///
+/// # Errors
+/// Of [`written`].
+pub(crate) fn print_json(value: &impl serde::Serialize) -> Result<(), CliError> {
     // Answers of the API have string keys and finite numbers: nothing in them is not JSON.
-    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()));
+    print(&format!("{}\n", serde_json::to_string_pretty(value).unwrap_or_default()))
+}
+
+/// What it means for a command how its writing to standard output ended: a reader that has gone (`longshore ps | head`) needs
+/// no more of it.
+///
+/// # Errors
+/// When what was asked for got lost: the disk is full, say.
+pub(crate) fn written(result: io::Result<()>) -> Result<(), CliError> {
+    match result {
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
+        result => result.map_err(CliError::file("write to", Path::new("standard output"))),
+    }
 }
 
 /// A point in time, in UTC, to the second.
@@ -136,6 +157,14 @@ mod tests {
     fn what_others_wrote_moves_no_cursor_and_begins_no_line() {
         assert_eq!(harmless("exit 1: größer"), "exit 1: größer");
         assert_eq!(harmless("a\x1b[2Jb\nc\u{9b}d"), "a\\u{1b}[2Jb\\nc\\u{9b}d");
+    }
+
+    #[test]
+    fn a_reader_that_has_gone_is_no_failure_and_a_full_disk_is_one() {
+        assert!(written(Ok(())).is_ok());
+        assert!(written(Err(io::ErrorKind::BrokenPipe.into())).is_ok());
+        let error = written(Err(io::ErrorKind::StorageFull.into())).unwrap_err().with_causes();
+        assert!(error.starts_with("cannot write to standard output: "), "{error}");
     }
 
     #[test]

@@ -28,7 +28,6 @@ pub(crate) async fn ps(args: &PsArgs, program: &str) -> Result<(), CliError> {
         Format::Json => print_json(&serde_json::json!({ "tasks": tasks })),
         Format::Table => output::print(&table(&tasks, longshore_client::now())),
     }
-    Ok(())
 }
 
 /// The clusters to look at. An instance is in one.

@@ -13,7 +13,7 @@ use crate::output::{self, Output, harmless, print_json};
 use crate::reach::Reach;
 use crate::table::Table;
 use problems::problems;
-use report::{Amount, ClusterReport, InstanceReport, Report, ServerReport};
+use report::{Amount, ClusterReport, InstanceReport, Problem, Report, ServerReport};
 
 /// Runs the command.
 pub(crate) async fn status(args: &StatusArgs, program: &str) -> Result<(), CliError> {
@@ -23,7 +23,7 @@ pub(crate) async fn status(args: &StatusArgs, program: &str) -> Result<(), CliEr
         Ok(report) => report,
         Err(CliError::Call(error)) if error.code().is_empty() && error.is_passing() => {
             if args.output.output == Format::Json {
-                print_json(&Report::of_nobody(&reached.endpoint));
+                print_json(&Report::of_nobody(&reached.endpoint))?;
             }
             return Err(CliError::Unreachable {
                 endpoint: reached.endpoint,
@@ -38,19 +38,18 @@ pub(crate) async fn status(args: &StatusArgs, program: &str) -> Result<(), CliEr
     };
     match args.output.output {
         Format::Json => print_json(&report),
-        Format::Table => {
-            let output = Output::new();
-            output::print(&text(&report));
-            for problem in &report.problems {
-                output.line(format_args!("{} {}", output.red("✘"), harmless(&problem.problem)));
-                output.line(format_args!("  {}", harmless(&problem.next_step)));
-            }
-            if report.problems.is_empty() {
-                output.line(format_args!("{} nothing is wrong", output.green("✔")));
-            }
-        }
+        Format::Table => output::print(&(text(&report) + &verdict(&report, &Output::new()))),
     }
-    Ok(())
+}
+
+/// What is wrong, and what to do about it.
+fn verdict(report: &Report, output: &Output) -> String {
+    if report.problems.is_empty() {
+        return format!("{} nothing is wrong\n", output.green("✔"));
+    }
+    let cross = output.red("✘");
+    let line = |it: &Problem| format!("{cross} {}\n  {}\n", harmless(&it.problem), harmless(&it.next_step));
+    report.problems.iter().map(line).collect()
 }
 
 /// Asks for everything there is to know.

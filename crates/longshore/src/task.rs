@@ -34,12 +34,9 @@ pub(crate) async fn task(args: &TaskArgs, program: &str) -> Result<(), CliError>
     let (task, instance) = described(&client, &found).await?;
     let steps = life(&task);
     match args.output.output {
-        Format::Json => {
-            print_json(&Document { task: &task, container_instance: instance.as_ref(), life: &steps });
-        }
+        Format::Json => print_json(&Document { task: &task, container_instance: instance.as_ref(), life: &steps }),
         Format::Table => output::print(&text(&task, instance.as_ref(), &steps)),
     }
-    Ok(())
 }
 
 /// The task, and the instance it is on as far as that is remembered.

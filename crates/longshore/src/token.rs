@@ -32,12 +32,10 @@ async fn create(args: CreateTokenArgs, program: &str) -> Result<(), CliError> {
     };
     let answer = client.create_join_token(&request).await?;
     if args.output.output == Format::Json {
-        print_json(&answer);
-        return Ok(());
+        return print_json(&answer);
     }
     let invitation = Invitation::new(&facts, args.server, &answer);
-    output::print(&invitation.text(&args.cluster, &duration_text(args.expires)));
-    Ok(())
+    output::print(&invitation.text(&args.cluster, &duration_text(args.expires)))
 }
 
 async fn list(args: ListTokensArgs, program: &str) -> Result<(), CliError> {
@@ -47,7 +45,6 @@ async fn list(args: ListTokensArgs, program: &str) -> Result<(), CliError> {
         Format::Json => print_json(&serde_json::json!({ "joinTokens": tokens })),
         Format::Table => output::print(&table(&tokens, longshore_client::now())),
     }
-    Ok(())
 }
 
 async fn revoke(args: RevokeTokenArgs, program: &str) -> Result<(), CliError> {

@@ -25,8 +25,8 @@ pub(crate) async fn why(args: &WhyArgs, program: &str) -> Result<(), CliError> {
     };
     let answer = client.explain_placement(&request).await?;
     match args.output.output {
-        Format::Json => print_json(&answer),
-        Format::Table => output::print(&text(&answer, longshore_client::now())),
+        Format::Json => print_json(&answer)?,
+        Format::Table => output::print(&text(&answer, longshore_client::now()))?,
     }
     match answer.placeable >= answer.count {
         true => Ok(()),

@@ -22,6 +22,7 @@ pub mod runner;
 mod scope;
 mod server;
 pub mod sessions;
+mod socket;
 mod tls;
 
 pub use auth::Authenticator;

@@ -131,7 +131,8 @@ pub(crate) const COUNTED_ANSWER_BYTES: usize = 32 * 1024;
 /// millisecond; shared by so many evictions, a flood of new connections costs some microseconds each.
 pub(crate) const EVICTION_CANDIDATES: usize = 64;
 
-/// From asking a connection to leave for another one to its end: time to tell an HTTP/2 peer.
+/// What began or ended on a connection so shortly before it must leave for another one has this long to arrive or to be read.
+/// One that has been quiet for longer goes at once, so that silent connections make room as fast as others come.
 pub(crate) const EVICTION_GRACE: Duration = Duration::from_millis(200);
 
 /// Descriptors that are neither connections nor sessions: the store with its files and folds, certificates, logs, the runtime.
@@ -159,6 +160,17 @@ pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;
 
 /// The largest TCS frame: agents send at most 1 MiB of metrics, before which stands the header block.
 pub(crate) const MAX_TCS_FRAME_BYTES: usize = 1024 * 1024 + 16 * 1024;
+
+/// From telling the cell how an instance is to telling it again, for each session. Agents measure it after a heartbeat; ten
+/// thousand that said something new all the time would leave the cell no time for anything else.
+pub(crate) const STATUS_INTERVAL: Duration = Duration::from_secs(1);
+
+/// What the cell was told so long ago it is told again: it forgets how an instance is when the agent's ACS session ends.
+pub(crate) const STATUS_REPEATED_AFTER: Duration = Duration::from_secs(60);
+
+/// The largest instance status that is passed on, of which a session keeps two: some hundred bytes for each of a handful of
+/// checks, and why they failed.
+pub(crate) const MAX_INSTANCE_STATUS_BYTES: usize = 16 * 1024;
 
 /// Readers of logs that wait for an agent at once. Each may be answered with half a mebibyte, which is held two or three times
 /// on its way; beyond the bound readers are throttled.

@@ -56,13 +56,21 @@ impl LogRelay {
     /// Asks the agent and waits for its answer.
     ///
     /// # Errors
-    /// When too many wait already, when the agent is not there or does not answer in time, and when it has no logs.
+    /// When the position is none, when too many wait already, when the agent is not there or does not answer in time, and when
+    /// it has no logs.
     pub(crate) async fn get(
         &self,
         sessions: &Sessions,
         source: LogSource,
         request: GetTaskLogsRequest,
     ) -> Result<GetTaskLogsResponse, ApiError> {
+        if let Some(position) = request.position.as_deref().filter(|position| !is_position(position)) {
+            let message = format!(
+                "position must be one that GetTaskLogs answered, but was '{}'; leave it out to read from the beginning.",
+                position.escape_default()
+            );
+            return Err(ApiError::invalid_parameter(message));
+        }
         let wait = Duration::from_secs(u64::try_from(request.wait_seconds.unwrap_or(0)).unwrap_or(0));
         let mut place = self.place(&source)?;
         let message = ReadTaskLogsMessage {
@@ -143,6 +151,19 @@ impl Drop for Place<'_> {
     fn drop(&mut self) {
         self.relay.waiting().remove(&self.id);
     }
+}
+
+/// Whether an agent may have made this: a time, how much was read since then, and maybe the latest time of it.
+fn is_position(text: &str) -> bool {
+    let is_time = |text: &str| {
+        let is_nanoseconds = |text: &str| text.parse::<u32>().is_ok_and(|nanoseconds| nanoseconds < 1_000_000_000);
+        text.split_once('.').is_some_and(|(seconds, rest)| seconds.parse::<i64>().is_ok() && is_nanoseconds(rest))
+    };
+    let mut parts = text.split('/');
+    parts.next().is_some_and(is_time)
+        && parts.next().is_some_and(|read| read.parse::<u64>().is_ok())
+        && parts.next().is_none_or(is_time)
+        && parts.next().is_none()
 }
 
 fn nobody_waits() -> ApiError {
@@ -293,6 +314,22 @@ mod tests {
         let (relay, sessions) = (LogRelay::default(), Sessions::new(SessionLimits::default()));
         let nobody = relay.get(&sessions, source(), GetTaskLogsRequest::default()).await;
         assert_eq!(code(nobody), "TargetNotConnectedException");
+    }
+
+    #[tokio::test]
+    async fn what_is_no_position_is_refused_by_name_and_nobody_is_asked() {
+        let (relay, sessions) = (LogRelay::default(), Sessions::new(SessionLimits::default()));
+        let mut agent = sessions.agent_of(INSTANCE);
+        for bad in ["x", "7", "7/1", "1.5/", "1.5/x", "1.5/-1", "x.5/1", "1.1000000000/1", "1.5/1/", "1.5/1/2.5/3"] {
+            let request = GetTaskLogsRequest { position: Some(bad.to_owned()), ..Default::default() };
+            let error = relay.get(&sessions, source(), request).await.unwrap_err();
+            assert_eq!(error.code.name, "InvalidParameterException");
+            assert!(error.message.starts_with("position must be") && error.message.contains(bad), "{error}");
+        }
+        assert!(agent.heard().now_or_never().flatten().is_none());
+        for good in ["1.5/1", "-1.500000000/0", "1700000000.000000005/18446744073709551615/1700000001.000000000"] {
+            assert!(is_position(good), "{good}");
+        }
     }
 
     #[test]

@@ -6,9 +6,6 @@ mod support;
 
 use std::time::{Duration, Instant};
 
-use aws_credential_types::Credentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign};
-use aws_sigv4::sign::v4;
 use http::HeaderValue;
 use http_body_util::Full;
 use serde_json::json;
@@ -89,30 +86,10 @@ async fn skew_is_named_with_both_times() {
 #[tokio::test]
 async fn a_presigned_call_is_answered() {
     let served = serve().await;
-    let uri = format!("http://{}/", served.addr);
-    let identity = Credentials::new(support::KEY_ID, support::SECRET, None, None, "test").into();
-    let mut settings = SigningSettings::default();
-    settings.signature_location = SignatureLocation::QueryParams;
-    settings.expires_in = Some(Duration::from_secs(60));
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region("us-east-1")
-        .name("ecs")
-        .time(std::time::SystemTime::now())
-        .settings(settings)
-        .build()
-        .unwrap()
-        .into();
-    let (host, target) = (served.addr.to_string(), "AmazonEC2ContainerServiceV20141113.CreateCluster");
-    let headers = [("host", host.as_str()), ("x-amz-target", target)];
-    let signable = SignableRequest::new("POST", &uri, headers.into_iter(), SignableBody::Bytes(b"{}")).unwrap();
-    let (instructions, _) = sign(signable, &parameters).unwrap().into_parts();
-    let mut request = http::Request::post(&uri).body(Full::from("{}")).unwrap();
-    for (name, value) in headers {
-        request.headers_mut().insert(name, HeaderValue::try_from(value).unwrap());
-    }
-    request.headers_mut().insert("content-type", HeaderValue::from_static("application/x-amz-json-1.1"));
-    instructions.apply_to_request_http1x(&mut request);
+    let (uri, host) = (format!("http://{}/", served.addr), served.addr.to_string());
+    let target = ("x-amz-target", "AmazonEC2ContainerServiceV20141113.CreateCluster");
+    let content_type = ("content-type", "application/x-amz-json-1.1");
+    let request = support::presigned("ecs", "POST", &uri, &[("host", &host), target, content_type], "{}");
     let answer = send(served.addr, request).await;
     assert_eq!(answer.status, 200, "{}", answer.body);
 }
@@ -127,7 +104,7 @@ async fn oversize_bodies_are_refused_in_json() {
     // Without a length, the body shows its size only as it comes.
     let mut stream = TcpStream::connect(served.addr).await.unwrap();
     stream
-        .write_all(head(&call("CreateCluster", b""), served.addr, "transfer-encoding: chunked").as_bytes())
+        .write_all(call("CreateCluster", b"").head(served.addr, "transfer-encoding: chunked").as_bytes())
         .await
         .unwrap();
     for _ in 0..20 {
@@ -313,7 +290,7 @@ async fn bodies_of_all_connections_together_are_bounded_and_count_as_they_arrive
     assert_eq!(send(served.addr, full()).await.status, 200);
     // Who announces much and sends little takes only what he sent.
     let mut stranger = TcpStream::connect(served.addr).await.unwrap();
-    stranger.write_all(head(&call("CreateCluster", b""), served.addr, "content-length: 900").as_bytes()).await.unwrap();
+    stranger.write_all(call("CreateCluster", b"").head(served.addr, "content-length: 900").as_bytes()).await.unwrap();
     stranger.write_all(&[b' '; 600]).await.unwrap();
     let throttled = async {
         while send(served.addr, call("CreateCluster", [b' '; 500]).request(served.addr)).await.status == 200 {
@@ -336,13 +313,6 @@ async fn bodies_of_all_connections_together_are_bounded_and_count_as_they_arrive
     assert_eq!(timeout(SOON, waiting).await.unwrap().unwrap(), 200);
 }
 
-/// The head of a signed call whose body is still to come.
-fn head(call: &support::Call, addr: std::net::SocketAddr, body: &str) -> String {
-    let request = call.request(addr);
-    let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
-    format!("POST / HTTP/1.1\r\n{}{body}\r\n\r\n", headers.collect::<String>())
-}
-
 #[tokio::test]
 async fn who_claims_no_known_key_takes_no_room_and_is_answered_before_the_body_is_there() {
     let served = serve_with(|limits| limits.max_body_bytes_in_flight = 1000).await;
@@ -352,8 +322,8 @@ async fn who_claims_no_known_key_takes_no_room_and_is_answered_before_the_body_i
     old.at = old.at.plus_millis(-600_000);
     let unsigned = "POST / HTTP/1.1\r\nhost: h\r\ncontent-length: 900\r\n\r\n".to_owned();
     for (head, code) in [
-        (head(&unknown, served.addr, "content-length: 900"), "UnrecognizedClientException"),
-        (head(&old, served.addr, "content-length: 900"), "InvalidSignatureException"),
+        (unknown.head(served.addr, "content-length: 900"), "UnrecognizedClientException"),
+        (old.head(served.addr, "content-length: 900"), "InvalidSignatureException"),
         (unsigned, "MissingAuthenticationTokenException"),
     ] {
         let mut stranger = TcpStream::connect(served.addr).await.unwrap();

@@ -12,7 +12,7 @@ use futures_util::future::join_all;
 use longshore_server::{Server, ServerConfig};
 use serde_json::json;
 use support::door::{Door, root};
-use support::{Call, Served, call, http1, http2, send, serve, serve_with};
+use support::{Served, call, http1, http2, send, serve, serve_with};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::time::timeout;
@@ -20,16 +20,9 @@ use tokio::time::timeout;
 /// Longer than anything here takes, shorter than a patient person.
 const SOON: Duration = Duration::from_secs(20);
 
-/// The head of a signed call, with more headers; its body is still to come.
-fn head(call: &Call, addr: SocketAddr, more: &str) -> String {
-    let request = call.request(addr);
-    let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
-    format!("POST / HTTP/1.1\r\n{}{more}\r\n\r\n", headers.collect::<String>())
-}
-
 /// The head and the body of a signed call.
 fn whole(body: &str, addr: SocketAddr) -> String {
-    head(&call("CreateCluster", body), addr, &format!("content-length: {}", body.len())) + body
+    call("CreateCluster", body).head(addr, &format!("content-length: {}", body.len())) + body
 }
 
 async fn connect(addr: SocketAddr) -> TcpStream {
@@ -75,7 +68,7 @@ async fn who_has_said_all_he_has_to_say_still_hears_the_answer() {
 
     // Half a body and no more to come is the end of it.
     let mut stream = connect(served.addr).await;
-    stream.write_all(head(&call("CreateCluster", "{}"), served.addr, "content-length: 2").as_bytes()).await.unwrap();
+    stream.write_all(call("CreateCluster", "{}").head(served.addr, "content-length: 2").as_bytes()).await.unwrap();
     stream.write_all(b"{").await.unwrap();
     stream.shutdown().await.unwrap();
     let answer = rest(&mut stream).await;
@@ -109,7 +102,7 @@ async fn a_slow_but_honest_call_is_answered_and_one_that_never_ends_is_not() {
     let served = serve_with(|limits| limits.request_timeout = Duration::from_millis(300)).await;
     let mut stream = connect(served.addr).await;
     let began = Instant::now();
-    stream.write_all(head(&call("CreateCluster", ""), served.addr, "content-length: 100000").as_bytes()).await.unwrap();
+    stream.write_all(call("CreateCluster", "").head(served.addr, "content-length: 100000").as_bytes()).await.unwrap();
     let (mut reading, mut writing) = stream.into_split();
     let trickle = tokio::spawn(async move {
         while writing.write_all(b" ").await.is_ok() {
@@ -130,7 +123,7 @@ async fn who_asks_before_sending_is_told() {
     let served = serve().await;
     let mut stream = connect(served.addr).await;
     let expecting = "content-length: 2\r\nexpect: 100-continue";
-    stream.write_all(head(&call("CreateCluster", "{}"), served.addr, expecting).as_bytes()).await.unwrap();
+    stream.write_all(call("CreateCluster", "{}").head(served.addr, expecting).as_bytes()).await.unwrap();
     assert_eq!(until(&mut stream, "\r\n\r\n").await, "HTTP/1.1 100 Continue\r\n\r\n");
     stream.write_all(b"{}").await.unwrap();
     assert!(until(&mut stream, "{}").await.starts_with("HTTP/1.1 200"));
@@ -139,7 +132,7 @@ async fn who_asks_before_sending_is_told() {
     let mut unknown = call("CreateCluster", "{}");
     unknown.key_id = "LSIASTRANGER".to_owned();
     let mut stream = connect(served.addr).await;
-    stream.write_all(head(&unknown, served.addr, expecting).as_bytes()).await.unwrap();
+    stream.write_all(unknown.head(served.addr, expecting).as_bytes()).await.unwrap();
     let answer = until(&mut stream, "}").await;
     assert!(answer.starts_with("HTTP/1.1 400") && answer.contains("UnrecognizedClientException"), "{answer}");
 }
@@ -172,7 +165,7 @@ async fn odd_heads_are_refused_and_smuggle_nothing() {
     let hidden = "GET /ping HTTP/1.1\r\nhost: h\r\n\r\n";
     let body = format!("0\r\n\r\n{hidden}");
     let both = format!("transfer-encoding: chunked\r\ncontent-length: {}", body.len());
-    stream.write_all((head(&call("CreateCluster", ""), served.addr, &both) + &body).as_bytes()).await.unwrap();
+    stream.write_all((call("CreateCluster", "").head(served.addr, &both) + &body).as_bytes()).await.unwrap();
     stream.shutdown().await.unwrap();
     assert!(statuses(&rest(&mut stream).await).len() <= 1);
     is_served(&served).await;
@@ -211,7 +204,7 @@ async fn a_silent_connection_makes_room_and_one_that_is_answered_does_not() {
 async fn a_body_that_trickles_keeps_no_place() {
     let served = serve_with(|limits| limits.max_connections = 1).await;
     let mut slow = connect(served.addr).await;
-    slow.write_all(head(&call("CreateCluster", ""), served.addr, "content-length: 1000").as_bytes()).await.unwrap();
+    slow.write_all(call("CreateCluster", "").head(served.addr, "content-length: 1000").as_bytes()).await.unwrap();
     slow.write_all(b" ").await.unwrap();
     is_served(&served).await;
     rest(&mut slow).await;
@@ -231,7 +224,7 @@ async fn one_address_takes_a_part_of_the_room_for_bodies_and_no_more() {
     // He names a key that he does not have.
     let mut claimed = call("CreateCluster", "");
     claimed.secret = "guessed".to_owned();
-    stranger.write_all(head(&claimed, served.addr, "content-length: 5000").as_bytes()).await.unwrap();
+    stranger.write_all(claimed.head(served.addr, "content-length: 5000").as_bytes()).await.unwrap();
     stranger.write_all(&[b' '; 1000]).await.unwrap();
     stranger.write_all(&[b' '; 1000]).await.unwrap();
     assert!(until(&mut stranger, "}").await.contains("ThrottlingException"));
@@ -243,8 +236,14 @@ async fn one_address_takes_a_part_of_the_room_for_bodies_and_no_more() {
 
 #[tokio::test]
 async fn answers_that_nobody_reads_are_bounded() {
+    for operation in ["ListTaskDefinitionFamilies", "Longshore.DescribeServer"] {
+        unread_answers_are_bounded(operation).await;
+    }
+}
+
+async fn unread_answers_are_bounded(operation: &str) {
     let served = serve_with(|limits| limits.max_answer_bytes_in_flight = support::LARGE_ANSWER_BYTES * 5 / 2).await;
-    let large = || whole_of("ListTaskDefinitionFamilies", served.addr);
+    let large = || whole_of(operation, served.addr);
     let mut unread = Vec::new();
     let mut throttled = false;
     for _ in 0..10 {
@@ -263,7 +262,7 @@ async fn answers_that_nobody_reads_are_bounded() {
     is_served(&served).await;
     drop(unread);
     let again = async {
-        while send(served.addr, call("ListTaskDefinitionFamilies", "{}").request(served.addr)).await.status != 200 {
+        while send(served.addr, call(operation, "{}").request(served.addr)).await.status != 200 {
             tokio::task::yield_now().await;
         }
     };
@@ -271,7 +270,7 @@ async fn answers_that_nobody_reads_are_bounded() {
 }
 
 fn whole_of(operation: &str, addr: SocketAddr) -> String {
-    head(&call(operation, "{}"), addr, "content-length: 2") + "{}"
+    call(operation, "{}").head(addr, "content-length: 2") + "{}"
 }
 
 /// A frame of HTTP/2.
@@ -417,4 +416,83 @@ async fn a_hundred_clients_at_once_are_throttled_and_nothing_breaks() {
     let kinds: Vec<(u16, &str)> = seen.keys().map(|(status, code)| (*status, code.as_str())).collect();
     assert_eq!(kinds, [(200, ""), (400, "ThrottlingException")], "{seen:?}");
     timeout(SOON, server.shutdown()).await.unwrap();
+}
+
+/// Headers in HPACK, each spelled out.
+fn hpack(headers: &http::HeaderMap) -> Vec<u8> {
+    let text = |text: &[u8]| {
+        let mut coded = match text.len() {
+            short @ ..127 => vec![u8::try_from(short).unwrap()],
+            // A full prefix, then what is over it, seven bits a byte.
+            long => {
+                vec![127, u8::try_from((long - 127) % 128).unwrap() | 128, u8::try_from((long - 127) / 128).unwrap()]
+            }
+        };
+        coded.extend_from_slice(text);
+        coded
+    };
+    let one = |(name, value): (&http::HeaderName, &http::HeaderValue)| {
+        [vec![0], text(name.as_str().as_bytes()), text(value.as_bytes())].concat()
+    };
+    headers.iter().flat_map(one).collect()
+}
+
+/// Whoever has been quiet for longer than this is not waited for.
+const NO_GRACE: Duration = Duration::from_millis(300);
+
+#[tokio::test]
+async fn peers_that_answer_nothing_make_room_at_once_and_are_told() {
+    const SEATS: usize = 24;
+    let served = serve_with(|limits| limits.max_connections = SEATS).await;
+    let mut silent = Vec::new();
+    for _ in 0..SEATS {
+        let mut stream = raw_http2(served.addr).await;
+        assert_eq!(next_frame(&mut stream).await.unwrap().0, SETTINGS);
+        silent.push(stream);
+    }
+    tokio::time::sleep(NO_GRACE).await;
+    let (began, mut kept) = (Instant::now(), Vec::new());
+    for _ in 0..SEATS {
+        let mut connection = http1(served.addr).await;
+        let answer = timeout(SOON, connection.send_request(call("CreateCluster", b"{}").request(served.addr))).await;
+        assert_eq!(answer.unwrap().unwrap().status(), 200);
+        kept.push(connection);
+    }
+    assert!(began.elapsed() < Duration::from_secs(2), "{SEATS} were served in {:?}", began.elapsed());
+    for mut stream in silent {
+        const NO_ERROR: u32 = 0;
+        assert_eq!(goaway(&mut stream).await, NO_ERROR);
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_is_carried_out_is_answered_though_its_connection_must_leave() {
+    let served = serve_with(|limits| limits.max_connections = 1).await;
+    let mut leaving = raw_http2(served.addr).await;
+    let body = r#"{"clusterName":"slow"}"#;
+    let mut signed = call("CreateCluster", body).request(served.addr);
+    signed.headers_mut().remove("host");
+    let authority = served.addr.to_string();
+    let length = u8::try_from(authority.len()).unwrap();
+    let head = [&b"\x83\x86\x84\x01"[..], &[length], authority.as_bytes(), &hpack(signed.headers())].concat();
+    leaving.write_all(&frame(HEADERS, END_HEADERS, 1, &head)).await.unwrap();
+    // Somebody else wants the only seat.
+    let addr = served.addr;
+    let other = tokio::spawn(async move { send(addr, call("CreateCluster", b"{}").request(addr)).await.status });
+    goaway(&mut leaving).await;
+    const DATA: u8 = 0;
+    leaving.write_all(&frame(DATA, END_STREAM, 1, body.as_bytes())).await.unwrap();
+    timeout(SOON, served.fake.began.notified()).await.expect("it is carried out");
+    tokio::time::sleep(2 * NO_GRACE).await;
+    assert!(!other.is_finished());
+    served.fake.go_on.notify_one();
+    let answer = loop {
+        let (kind, payload) = next_frame(&mut leaving).await.expect("the answer comes");
+        if kind == HEADERS {
+            break payload;
+        }
+    };
+    const STATUS_200: u8 = 0x88;
+    assert_eq!(answer[0], STATUS_200);
+    assert_eq!(timeout(SOON, other).await.expect("then it leaves").unwrap(), 200);
 }

@@ -4,7 +4,7 @@
 
 mod support;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use futures_util::{SinkExt as _, StreamExt as _};
 use http::header::{HeaderName, HeaderValue};
@@ -356,6 +356,47 @@ async fn telemetry_is_verified_counted_and_acknowledged() {
     socket.send(Message::text("no frame at all")).await.unwrap();
     socket.send(Message::text(tcs::AgentMessage::Health(Default::default()).encode())).await.unwrap();
     assert!(text(&mut socket).await.contains("AckPublishHealth"));
+}
+
+/// Publishes how an instance is, and waits until that is acknowledged.
+async fn publish(socket: &mut WebSocketStream<TcpStream>, status: &str, reason: String) {
+    let status = tcs::InstanceStatus {
+        check_type: "ContainerRuntime".to_owned(),
+        status: status.to_owned(),
+        status_reason: Some(reason),
+        ..Default::default()
+    };
+    let message = tcs::PublishInstanceStatusRequest { statuses: vec![status], ..Default::default() };
+    socket.send(Message::text(tcs::AgentMessage::InstanceStatus(message).encode())).await.unwrap();
+    assert!(text(socket).await.contains("AckPublishInstanceStatus"));
+}
+
+#[tokio::test]
+async fn the_cell_is_told_the_latest_status_now_and_then_and_nothing_twice() {
+    let mut served = serve().await;
+    let mut socket = open(&served, &tcs_target()).await;
+    let began = Instant::now();
+    for number in 0..200 {
+        publish(&mut socket, "IMPAIRED", number.to_string()).await;
+    }
+    publish(&mut socket, "IMPAIRED", "x".repeat(100_000)).await;
+    publish(&mut socket, "OK", String::new()).await;
+    let mut told = 0;
+    loop {
+        let Command::InstanceStatus { statuses, .. } = command(&mut served).await else { panic!("not a status") };
+        assert!(statuses[0].status_reason.as_ref().is_some_and(|reason| reason.len() < 10), "too large");
+        told += 1;
+        if statuses[0].status == "OK" {
+            break;
+        }
+    }
+    assert!(told <= 1 + began.elapsed().as_secs(), "{told} in {:?}", began.elapsed());
+    for _ in 0..20 {
+        publish(&mut socket, "OK", String::new()).await;
+    }
+    publish(&mut socket, "IMPAIRED", "at last".to_owned()).await;
+    let Command::InstanceStatus { statuses, .. } = command(&mut served).await else { panic!("not a status") };
+    assert_eq!(statuses[0].status, "IMPAIRED", "what was known is not told again");
 }
 
 #[tokio::test]

@@ -6,11 +6,8 @@
 mod support;
 
 use std::net::SocketAddr;
-use std::time::{Duration, SystemTime};
+use std::time::Duration;
 
-use aws_credential_types::Credentials as AwsCredentials;
-use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign as aws_sign};
-use aws_sigv4::sign::v4;
 use bytes::Bytes;
 use http::header::{HeaderMap, HeaderValue};
 use http_body_util::{BodyExt as _, Full};
@@ -123,27 +120,8 @@ async fn the_caller_learns_who_he_is_by_form_and_by_query() {
 async fn the_presigned_form_is_answered_too() {
     let served = serve().await;
     let uri = format!("http://{}/?{ASK}", served.addr);
-    let identity = AwsCredentials::new(support::KEY_ID, support::SECRET, None, None, "test").into();
-    let mut settings = SigningSettings::default();
-    settings.signature_location = SignatureLocation::QueryParams;
-    settings.expires_in = Some(Duration::from_secs(60));
-    let parameters = v4::SigningParams::builder()
-        .identity(&identity)
-        .region("us-east-1")
-        .name("sts")
-        .time(SystemTime::now())
-        .settings(settings)
-        .build()
-        .unwrap()
-        .into();
     let host = served.addr.to_string();
-    let headers = [("host", host.as_str())];
-    let signable = SignableRequest::new("GET", &uri, headers.into_iter(), SignableBody::Bytes(b"")).unwrap();
-    let (instructions, _) = aws_sign(signable, &parameters).unwrap().into_parts();
-    let mut request = http::Request::get(&uri).header("host", &host).body(Full::default()).unwrap();
-    instructions.apply_to_request_http1x(&mut request);
-    let target = request.uri().path_and_query().unwrap().as_str().parse().unwrap();
-    *request.uri_mut() = target;
+    let request = support::presigned("sts", "GET", &uri, &[("host", &host)], "");
     let answer = send(served.addr, request).await;
     assert_eq!((answer.status, answer.text("Arn")), (200, "arn:aws:iam::000000000000:root"), "{}", answer.text);
 }

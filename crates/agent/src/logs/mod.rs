@@ -26,7 +26,7 @@ use tracing::debug;
 
 use crate::engine::docker::{Docker, DockerError, LABEL_CONTAINER, LABEL_INSTANCE, LABEL_TASK, LogQuery};
 use crate::shell::Shared;
-use position::Position;
+use position::{InvalidPosition, Position};
 use stream::Entry;
 use tail::{Page, Tail};
 
@@ -117,6 +117,7 @@ impl<D: Docker> Reader<D> {
 
     /// The page that is asked for, and where it ends.
     async fn read(&self, request: &ReadTaskLogsMessage) -> Result<(Page, String), LogFailure> {
+        let from = request.position.as_deref().map(str::parse).transpose().map_err(no_position)?;
         let wait = Duration::from_millis(u64::try_from(request.wait).unwrap_or(0)).min(WAIT_AT_MOST);
         let follow = !wait.is_zero();
         let container_id = self.find(request).await?;
@@ -124,7 +125,7 @@ impl<D: Docker> Reader<D> {
         let place = Place { container_id: container_id.clone(), position, follow };
         let mut tail = match self.take(&place) {
             Some(tail) => tail,
-            None => self.open(&container_id, request, follow).await.map_err(failure)?,
+            None => self.open(&container_id, request, from, follow).await.map_err(failure)?,
         };
         let patience = if follow { wait } else { LOOK_FOR };
         let page = tail.read(PAGE_BYTES, Instant::now() + patience).await.map_err(failure)?;
@@ -148,9 +149,15 @@ impl<D: Docker> Reader<D> {
         newest.map(|container| container.id).ok_or_else(missing)
     }
 
-    async fn open(&self, id: &str, request: &ReadTaskLogsMessage, follow: bool) -> Result<Tail, DockerError> {
-        let position = request.position.as_deref().and_then(|text| text.parse().ok());
-        let (position, tail) = match position {
+    /// A stream that begins where the last page ended, if there was one, or else where the request says.
+    async fn open(
+        &self,
+        id: &str,
+        request: &ReadTaskLogsMessage,
+        from: Option<Position>,
+        follow: bool,
+    ) -> Result<Tail, DockerError> {
+        let (position, tail) = match from {
             Some(position) => (position, None),
             // What is printed from here on is the next page's.
             None if request.tail == Some(0) => (Position::at_millis(now().as_millis()), Some(0)),
@@ -188,6 +195,11 @@ impl<D: Docker> Reader<D> {
     fn kept(&self) -> MutexGuard<'_, Vec<Kept>> {
         self.kept.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// To begin anew would repeat to the reader what it has.
+fn no_position(_: InvalidPosition) -> LogFailure {
+    LogFailure { message: "the position is none that an agent gave".to_owned(), reason: LogFailureReason::Engine }
 }
 
 /// Docker's error in the words of the protocol.

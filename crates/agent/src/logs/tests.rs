@@ -137,6 +137,17 @@ async fn only_containers_of_this_instance_are_read() {
     assert_eq!(world.answer().await["failure"]["reason"], "ENGINE");
 }
 
+#[tokio::test]
+async fn a_position_that_is_none_is_not_the_beginning() {
+    let mut world = World::start().await;
+    world.prints(1, "one\n");
+    world.ask("t", Some("mangled"), 0).await;
+    let answer = world.answer().await;
+    assert_eq!((&answer["failure"]["reason"], &answer["entries"]), (&json!("ENGINE"), &json!([])));
+    assert!(answer["failure"]["message"].as_str().unwrap().contains("position"), "{answer}");
+    assert_eq!(world.shared.docker.streams_opened(), 0);
+}
+
 #[test]
 fn a_driver_that_only_writes_is_told_from_an_engine_that_fails() {
     let refused = |message: &str| DockerError::Refused { status: 501, message: message.into() };

@@ -203,6 +203,13 @@ fn listings_are_filtered_and_paged_without_a_loss() {
         let request = json!({"targetType": "container-instance", "nextToken": token});
         assert_eq!(lab.refused(0, ListAttributes, &request).0, "InvalidParameterException");
     }
+    // A token of another filter begins behind what it names.
+    let id = arns[0].rsplit('/').next().expect("an id");
+    for (name, left) in [("a", 3), ("stack", 2), ("zebra", 2)] {
+        let token = format!("{id}/{name}");
+        let listed = list(&mut lab, json!({"attributeName": "stack", "nextToken": token}));
+        assert_eq!(listed.len(), left, "{name}");
+    }
     lab.ok(0, DeregisterContainerInstance, &json!({"containerInstance": arns[0]}));
     assert_eq!(list(&mut lab, json!({"attributeName": "stack"})).len(), 2, "an INACTIVE instance has none");
 }

@@ -55,13 +55,19 @@ impl Cell {
             // How many instances there are is counted at the next publication.
             let expected = Counters { instances: known.instances, ..counters.remove(cluster).unwrap_or_default() };
             ensure(*known == expected, || format!("{cluster:?} counts {known:?}, a recount gives {expected:?}"))?;
+            ensure(*known != Counters::default(), || format!("{cluster:?} counts nothing and is remembered"))?;
         }
+        // Who counts nothing is left out.
+        counters.retain(|_, counters| *counters != Counters::default());
         ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
         self.check_indexes()?;
         self.check_clusters()?;
         self.check_pool(&held)?;
         self.check_instances()?;
-        self.check_identities()
+        self.check_identities()?;
+        ensure(self.tables.tokens().is_consistent(), || {
+            "what is known of client tokens differs from a recount".to_owned()
+        })
     }
 
     /// A default strategy goes by capacity providers of its own cluster.
@@ -83,15 +89,19 @@ impl Cell {
             let defined = view.definitions.contains_key(&task.definition);
             ensure(defined, || format!("{:?} has no definition any more", task.key))?;
         }
-        let mut listed = BTreeSet::new();
+        let (mut listed, mut families) = (BTreeSet::new(), BTreeSet::new());
         for known in view.definitions.values() {
             deletions.definition_changed(&known.record.key, Some(&known.record));
             listed.extend(known.record.listed());
+            let family = &known.record.key.family;
+            families.extend(view.family_status(family).map(|status| (status, family.clone())));
         }
         let tasks = view.tasks.values().map(Arc::as_ref);
         ensure(view.task_index.holds_exactly(tasks), || "the index of tasks differs from a recount".to_owned())?;
         let same = listed.iter().eq(view.definitions_by_status.iter());
         ensure(same, || "the index of definitions differs from a recount".to_owned())?;
+        let same = families.iter().eq(view.families_by_status.iter());
+        ensure(same, || "the index of families differs from a recount".to_owned())?;
         ensure(deletions == *self.tables.deletions(), || "deletions under way differ from a recount".to_owned())
     }
 

@@ -1,8 +1,9 @@
 //! What clusters keep, refuse and show.
 
 use longshore_api::ecs::Operation::{
-    self, CreateCluster, DeleteCluster, DescribeClusters, PutAccountSettingDefault, PutClusterCapacityProviders,
-    RegisterTaskDefinition, RunTask, UpdateCluster, UpdateClusterSettings,
+    self, CreateCluster, DeleteCluster, DeregisterContainerInstance, DescribeClusters, PutAccountSettingDefault,
+    PutClusterCapacityProviders, RegisterTaskDefinition, RunTask, SubmitTaskStateChange, UpdateCluster,
+    UpdateClusterSettings,
 };
 use serde_json::{Value, json};
 
@@ -66,6 +67,29 @@ fn inactive_clusters_make_room_for_new_ones_and_active_ones_do_not() {
     assert_eq!(crowded_out(&clusters, "second", 3), Ok(None), "a name that is known takes no more room");
     let active = clusters.into_iter().filter(|(_, cluster)| cluster.active).collect();
     assert!(crowded_out(&active, "third", 1).is_err());
+}
+
+#[test]
+fn nothing_is_counted_of_a_cluster_that_is_gone() {
+    let mut lab = Lab::new();
+    let before = lab.cell.snapshot().counters.len();
+    for _ in 0..3 {
+        lab.ok(0, CreateCluster, &json!({"clusterName": "brief"}));
+        let mut machine = offer("host", 100, 100);
+        machine["cluster"] = json!("brief");
+        let arn = lab.register(1, &machine);
+        lab.connect(1, &arn);
+        lab.ok(0, RegisterTaskDefinition, &definition("web", 10, 10, &[]));
+        let task = lab.ok(0, RunTask, &json!({"cluster": "brief", "taskDefinition": "web"}))["tasks"][0].clone();
+        let stopped = json!({"cluster": "brief", "task": task["taskArn"], "status": "STOPPED"});
+        lab.ok(1, SubmitTaskStateChange, &stopped);
+        assert_eq!(lab.cell.snapshot().counters.len(), before + 1);
+        lab.ok(0, DeregisterContainerInstance, &json!({"cluster": "brief", "containerInstance": arn}));
+        lab.ok(0, DeleteCluster, &json!({"cluster": "brief"}));
+        assert_eq!(lab.cell.snapshot().counters.len(), before, "though the stopped task is still described");
+    }
+    lab.pass(3_600_000);
+    assert_eq!(lab.cell.snapshot().counters.len(), before, "nor when it is forgotten");
 }
 
 #[test]

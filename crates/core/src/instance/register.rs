@@ -9,7 +9,7 @@ use longshore_api::ecs::{Response, error, types};
 use crate::attributes::is_built_in;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, Instance, Made};
-use crate::idempotency::{self, Seen};
+use crate::idempotency::{self, Scope, Seen};
 use crate::identity;
 use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::InstanceStatus;
@@ -25,6 +25,8 @@ use crate::tags;
 /// The attribute that an instance has in any case.
 const ZONE: &str = "ecs.availability-zone";
 
+const TOKENS: Scope = Scope { operation: "RegisterContainerInstance", most: limits::REGISTRATION_TOKENS };
+
 /// RegisterContainerInstance. With an ARN it updates that instance in place; its tasks stay.
 pub(crate) fn register(
     turn: &mut Turn<'_>,
@@ -38,7 +40,7 @@ pub(crate) fn register(
     // A token names one start of one agent: what it sends along may have changed by a retry, and does not matter. Who names
     // its instance repeats itself anyway; remembered, such tokens would be many, and fill the room of everybody's.
     let token = request.client_token.as_deref().filter(|_| arn.is_none());
-    let seen = idempotency::look_up(turn, "RegisterContainerInstance", cluster.id, token, Vec::new)?;
+    let seen = idempotency::look_up(turn, TOKENS, cluster.id, token, Vec::new);
     let known = match (arn, &seen) {
         (Some(arn), _) => Some(returning(turn, principal, &cluster, arn)?),
         (None, Seen::Repeated(Made::Instance(id))) => {

@@ -190,7 +190,7 @@ fn needs(need: &Need<'_>) -> TaskNeeds {
 struct TakenPorts(BTreeMap<(Arc<str>, HostPort), Option<String>>);
 
 impl TakenPorts {
-    /// Looks at every task only if one of the ports is taken by some.
+    /// Looks at tasks only where one of the ports is taken by some.
     fn of(view: &ReadModel, wanted: &[HostPort]) -> Self {
         let mut taken = BTreeMap::new();
         if wanted.is_empty() {
@@ -206,11 +206,9 @@ impl TakenPorts {
                 holders.insert(instance.key);
             }
         }
-        if holders.is_empty() {
-            return Self(taken);
-        }
-        for task in view.tasks.values() {
-            if task.known == TaskStatus::Stopped || !holders.contains(&task.home()) {
+        let held = holders.iter().flat_map(|instance| view.task_index.held_on(*instance));
+        for task in held.filter_map(|key| view.tasks.get(&key)) {
+            if task.known == TaskStatus::Stopped {
                 continue;
             }
             let Some(instance) = view.instances.get(&task.home()) else { continue };

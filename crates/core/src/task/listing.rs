@@ -8,19 +8,20 @@ use longshore_api::ecs::{Response, error};
 use crate::entity::{Cluster, Task};
 use crate::ids::{ClusterId, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::names;
-use crate::read::{Page, ReadModel, bad_token, page};
-use crate::task::status::DesiredStatus;
+use crate::read::{Page, ReadModel, bad_token, merged, page};
+use crate::task::status::{DesiredStatus, TaskStatus};
 
-/// What tasks of a cluster can have in common and a caller can look for. None of it changes in the life of a task.
+/// What tasks of a cluster can have in common and a caller can look for. None of it changes in the life of a task, but for the
+/// last.
 #[derive(Clone, Copy, Debug)]
 enum Facet<'a> {
-    /// Every task has it.
-    Any,
+    /// Every task has one: those of all launch types together are all.
+    LaunchType(LaunchType),
     Family(&'a str),
     StartedBy(&'a str),
     Instance(InstanceId),
-    /// Any but EC2, which nearly every task has.
-    LaunchType(LaunchType),
+    /// On this instance, and not wanted any more, while its agent has not said STOPPED.
+    Ending(InstanceId),
 }
 
 /// A facet of one cluster and one desired status, as a number: small, and copied without counting references. Should two be
@@ -32,14 +33,17 @@ impl Facet<'_> {
     fn key(self, cluster: ClusterId, desired: DesiredStatus) -> FacetKey {
         let id;
         let (kind, value): (u8, &[u8]) = match self {
-            Facet::Any => (0, &[]),
+            Facet::LaunchType(launch_type) => (0, launch_type.as_str().as_bytes()),
             Facet::Family(family) => (1, family.as_bytes()),
             Facet::StartedBy(mark) => (2, mark.as_bytes()),
             Facet::Instance(instance) => {
                 id = instance.0.to_be_bytes();
                 (3, &id)
             }
-            Facet::LaunchType(launch_type) => (4, launch_type.as_str().as_bytes()),
+            Facet::Ending(instance) => {
+                id = instance.0.to_be_bytes();
+                (4, &id)
+            }
         };
         let head = [kind, desired as u8];
         FacetKey(hash(head.iter().chain(&cluster.0.to_be_bytes()).chain(value)))
@@ -51,44 +55,57 @@ fn hash<'a>(bytes: impl Iterator<Item = &'a u8>) -> u64 {
     bytes.fold(0xcbf2_9ce4_8422_2325, |hash, &byte| (hash ^ u64::from(byte)).wrapping_mul(0x0100_0000_01b3))
 }
 
-/// The tasks of every facet, in the order of their creation. Derived. A placement costs three to five entries, the end of a
-/// task as many again; what agents report in between costs none.
+/// The tasks of every facet, in the order of their creation. Derived. A placement costs three or four entries, the end of a
+/// task as many again, and one more if it was ordered; what agents report in between costs none.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct TaskIndex {
-    entries: OrdSet<(FacetKey, TaskId)>,
+    entries: OrdSet<Entry>,
 }
+
+type Entry = (FacetKey, TaskId);
 
 impl TaskIndex {
     /// A task came, changed, or went.
     pub(crate) fn change(&mut self, old: Option<&Task>, new: Option<&Task>) {
         let desired = |task: Option<&Task>| task.map(Task::desired_status);
-        if desired(old) == desired(new) {
-            return;
+        if desired(old) != desired(new) {
+            for entry in old.into_iter().flat_map(lasting) {
+                self.entries.remove(&entry);
+            }
+            self.entries.extend(new.into_iter().flat_map(lasting));
         }
-        for (task, key) in old.into_iter().flat_map(facets) {
-            self.entries.remove(&(key, task));
-        }
-        for (task, key) in new.into_iter().flat_map(facets) {
-            self.entries.insert((key, task));
+        let (before, after) = (old.and_then(ending), new.and_then(ending));
+        if before != after {
+            before.map(|entry| self.entries.remove(&entry));
+            self.entries.extend(after);
         }
     }
 
     /// Whether it is what a recount of these tasks gives. Each is looked up: that is quicker than counting anew.
     pub(crate) fn holds_exactly<'a>(&self, tasks: impl Iterator<Item = &'a Task>) -> bool {
         let mut expected = 0;
-        let held = tasks.flat_map(facets).all(|(task, key)| {
+        let held = tasks.flat_map(|task| lasting(task).chain(ending(task))).all(|entry| {
             expected += 1;
-            self.entries.contains(&(key, task))
+            self.entries.contains(&entry)
         });
         held && expected == self.entries.len()
     }
 
-    /// The tasks of an instance, wanted or not; now and then one of another instance.
-    pub(crate) fn on(&self, instance: InstanceKey) -> impl Iterator<Item = TaskKey> {
-        let both = [DesiredStatus::Running, DesiredStatus::Stopped].into_iter();
-        let facets = both.map(move |desired| Facet::Instance(instance.id).key(instance.cluster, desired));
-        let ids = facets.flat_map(|facet| self.after(facet, TaskId(0)));
+    /// The tasks that hold something on an instance, in no order: those whose agent has not said STOPPED. Now and then one of
+    /// another instance.
+    pub(crate) fn held_on(&self, instance: InstanceKey) -> impl Iterator<Item = TaskKey> {
+        let wanted = Facet::Instance(instance.id).key(instance.cluster, DesiredStatus::Running);
+        let ending = Facet::Ending(instance.id).key(instance.cluster, DesiredStatus::Stopped);
+        let ids = [wanted, ending].into_iter().flat_map(|facet| self.after(facet, TaskId(0)));
         ids.map(move |id| TaskKey { cluster: instance.cluster, id })
+    }
+
+    /// The tasks that have each of these facets and were created after another one. Now and then one that has not.
+    fn having(&self, facets: &[FacetKey], after: TaskId) -> Box<dyn Iterator<Item = TaskId> + '_> {
+        match facets {
+            [facet] => Box::new(self.after(*facet, after)),
+            facets => Box::new(self.common(facets.to_vec(), after)),
+        }
     }
 
     /// The tasks of a facet that were created after another one.
@@ -96,14 +113,38 @@ impl TaskIndex {
         let first = TaskId(task.0.saturating_add(1));
         self.entries.range((facet, first)..=(facet, TaskId(u128::MAX))).map(|(_, id)| *id)
     }
+
+    /// What several facets have in common. Each names its next task that is not before the one named last, until all name the
+    /// same: what is rare in one facet is not searched for among the many of another.
+    fn common(&self, facets: Vec<FacetKey>, mut last: TaskId) -> impl Iterator<Item = TaskId> {
+        std::iter::from_fn(move || {
+            let mut next = TaskId(last.0.saturating_add(1));
+            loop {
+                let not_before = |id: TaskId, facet| self.after(facet, TaskId(id.0.saturating_sub(1))).next();
+                let agreed = facets.iter().copied().try_fold(next, not_before)?;
+                if agreed == next {
+                    last = next;
+                    return Some(next);
+                }
+                next = agreed;
+            }
+        })
+    }
 }
 
-fn facets(task: &Task) -> impl Iterator<Item = (TaskId, FacetKey)> {
+/// The entries of a task that change with what is wanted of it alone.
+fn lasting(task: &Task) -> impl Iterator<Item = Entry> {
     let (TaskKey { cluster, id }, desired) = (task.key, task.desired_status());
-    let launch_type = (task.launch_type != LaunchType::Ec2).then_some(Facet::LaunchType(task.launch_type));
-    let always = [Facet::Any, Facet::Family(&task.definition.family), Facet::Instance(task.instance)];
-    let sometimes = [task.started_by.as_deref().map(Facet::StartedBy), launch_type];
-    always.into_iter().chain(sometimes.into_iter().flatten()).map(move |facet| (id, facet.key(cluster, desired)))
+    let always =
+        [Facet::LaunchType(task.launch_type), Facet::Family(&task.definition.family), Facet::Instance(task.instance)];
+    let facets = always.into_iter().chain(task.started_by.as_deref().map(Facet::StartedBy));
+    facets.map(move |facet| (facet.key(cluster, desired), id))
+}
+
+/// The entry of a task that is to stop, or is over for the API, while its agent has not said so.
+fn ending(task: &Task) -> Option<Entry> {
+    let ending = task.desired_status() == DesiredStatus::Stopped && task.known != TaskStatus::Stopped;
+    ending.then(|| (Facet::Ending(task.instance).key(task.key.cluster, DesiredStatus::Stopped), task.key.id))
 }
 
 /// ListTasks, in the order of creation.
@@ -115,7 +156,7 @@ pub(crate) fn list(view: &ReadModel, request: &types::ListTasksRequest) -> Resul
         Some(token) => token.parse().map_err(|_| bad_token())?,
     };
     let listed = filter.into_iter().flat_map(move |filter| {
-        let candidates = view.task_index.after(filter.facet().key(cluster.id, filter.desired), after);
+        let candidates = filter.candidates(view, cluster.id, after);
         let task = |id| view.tasks.get(&TaskKey { cluster: cluster.id, id });
         candidates.filter_map(task).filter(move |task| filter.matches(task))
     });
@@ -180,16 +221,21 @@ impl<'a> Filter<'a> {
         }))
     }
 
-    /// The most selective facet that the filters name.
-    fn facet(&self) -> Facet<'a> {
-        let launch_type = self.launch_type.filter(|launch_type| *launch_type != LaunchType::Ec2);
-        match (self.started_by, self.instance, self.family, launch_type) {
-            (Some(mark), ..) => Facet::StartedBy(mark),
-            (None, Some(id), ..) => Facet::Instance(id),
-            (None, None, Some(family), _) => Facet::Family(family),
-            (None, None, None, Some(launch_type)) => Facet::LaunchType(launch_type),
-            (None, None, None, None) => Facet::Any,
-        }
+    /// What may match, created after another task. Where nothing is filtered all do.
+    fn candidates(self, view: &ReadModel, cluster: ClusterId, after: TaskId) -> impl Iterator<Item = TaskId> {
+        let facets = [
+            self.started_by.map(Facet::StartedBy),
+            self.instance.map(Facet::Instance),
+            self.family.map(Facet::Family),
+            self.launch_type.map(Facet::LaunchType),
+        ];
+        let key = |facet: Facet<'_>| facet.key(cluster, self.desired);
+        let facets: Vec<FacetKey> = facets.into_iter().flatten().map(key).collect();
+        let sequences = match facets.is_empty() {
+            true => LaunchType::ALL.iter().map(|launch_type| vec![key(Facet::LaunchType(*launch_type))]).collect(),
+            false => vec![facets],
+        };
+        merged(sequences.into_iter().map(move |facets| view.task_index.having(&facets, after)))
     }
 
     fn matches(&self, task: &Task) -> bool {
@@ -200,3 +246,6 @@ impl<'a> Filter<'a> {
             && self.launch_type.is_none_or(|launch_type| launch_type == task.launch_type)
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -17,7 +17,7 @@ pub(crate) fn expire(turn: &mut Turn<'_>) {
         }
     }
     for _ in 0..limits::EXPIRED_PER_TICK {
-        match turn.tables.tokens_by_expiry().first().cloned() {
+        match turn.tables.tokens().next_to_expire().cloned() {
             Some((due, key)) if due <= turn.now && turn.has_room() => turn.tables.remove(&EntityKey::Token(key)),
             _ => break,
         }
@@ -26,7 +26,7 @@ pub(crate) fn expire(turn: &mut Turn<'_>) {
 
 /// When something is to be forgotten next.
 pub(crate) fn next_due(tables: &Tables, retention: Retention) -> Option<Timestamp> {
-    let token = tables.tokens_by_expiry().first().map(|(due, _)| *due);
+    let token = tables.tokens().next_to_expire().map(|(due, _)| *due);
     let task = task_due(tables, retention).map(|(due, _)| due);
     token.into_iter().chain(task).min()
 }

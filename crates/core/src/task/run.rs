@@ -7,7 +7,7 @@ use crate::cell::Turn;
 use crate::cluster::capacity::refuse_default_strategy;
 use crate::cluster::missing;
 use crate::entity::{Cluster, Made};
-use crate::idempotency::{self, Seen};
+use crate::idempotency::{self, Scope, Seen};
 use crate::ids::TaskKey;
 use crate::limits;
 use crate::placement::Refusal;
@@ -16,6 +16,8 @@ use crate::task::describe::document;
 use crate::task::launch::{Copy, Launch, failure};
 use crate::unsupported::{filled, refuse};
 
+const TOKENS: Scope = Scope { operation: "RunTask", most: limits::CLIENT_TOKENS };
+
 /// RunTask. What cannot be placed comes back in `failures`; what was placed is durable before the answer.
 pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Result<Response, ApiError> {
     let launch = launch(request);
@@ -23,7 +25,7 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     let count = check(request)?;
     let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
     let rendered = || request.to_json();
-    let fresh = match idempotency::look_up(turn, "RunTask", cluster.id, request.client_token.as_deref(), rendered)? {
+    let fresh = match idempotency::look_up(turn, TOKENS, cluster.id, request.client_token.as_deref(), rendered) {
         Seen::Repeated(made) => return Ok(answer(turn.tables.view(), &cluster, &made)),
         Seen::Conflict(made) => return Err(conflict(turn, &cluster, &made)),
         Seen::Fresh(fresh) => Some(fresh),

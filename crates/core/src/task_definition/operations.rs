@@ -15,7 +15,7 @@ use crate::ids::DefinitionKey;
 use crate::limits;
 use crate::names::{self, DefinitionName};
 use crate::principal::Principal;
-use crate::read::{KnownDefinition, Page, ReadModel, bad_token, page};
+use crate::read::{KnownDefinition, Page, ReadModel, bad_token, merged, page};
 use crate::tags;
 
 /// RegisterTaskDefinition: the next revision of its family.
@@ -27,6 +27,7 @@ pub(crate) fn register(
     let tags = tags::check(request.tags.as_deref())?;
     let name: Arc<str> = request.family.as_str().into();
     let last = turn.tables.view().families.get(&name).map_or(0, |family| family.last_revision);
+    check_room(turn.tables.view(), &name)?;
     if last >= limits::REVISIONS_PER_FAMILY {
         let message = format!("The family {name} has reached its limit of {} revisions.", limits::REVISIONS_PER_FAMILY);
         return Err(ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message));
@@ -48,6 +49,21 @@ pub(crate) fn register(
     turn.tables.put(Entity::Definition(Arc::new(definition)));
     let task_definition = Some(types::TaskDefinition::clone(&document));
     Ok(types::RegisterTaskDefinitionResponse { task_definition, tags: Some(tags) }.into())
+}
+
+/// Whether there is room for another family, if this is one. Only a name that was used before takes none.
+fn check_room(view: &ReadModel, family: &str) -> Result<(), ApiError> {
+    match view.families.len() < limits::FAMILIES || view.families.contains_key(family) {
+        true => Ok(()),
+        false => Err(ApiError::new(
+            error::LIMIT_EXCEEDED_EXCEPTION,
+            format!(
+                "The number of task definition families has reached its limit of {}, those without a revision included: \
+                 register a further revision of one that there was.",
+                limits::FAMILIES
+            ),
+        )),
+    }
 }
 
 /// DeregisterTaskDefinition: running tasks go on, new ones are refused. Repeating it changes nothing.
@@ -133,19 +149,20 @@ pub(crate) fn list_families(
         Some(after) if after >= prefix => Bound::Excluded(Arc::<str>::from(after)),
         _ => Bound::Included(Arc::<str>::from(prefix)),
     };
-    let status = request.status.unwrap_or(TaskDefinitionFamilyStatus::All);
-    let wanted = |name: &&Arc<str>| {
-        let has = |status| view.latest(status, name).is_some();
-        let active = has(TaskDefinitionStatus::Active);
-        let inactive = || has(TaskDefinitionStatus::Inactive) || has(TaskDefinitionStatus::DeleteInProgress);
-        match status {
-            TaskDefinitionFamilyStatus::All => active || inactive(),
-            TaskDefinitionFamilyStatus::Active => active,
-            TaskDefinitionFamilyStatus::Inactive => !active && inactive(),
+    let statuses = match request.status.unwrap_or(TaskDefinitionFamilyStatus::All) {
+        TaskDefinitionFamilyStatus::All => {
+            &[TaskDefinitionFamilyStatus::Active, TaskDefinitionFamilyStatus::Inactive][..]
         }
+        TaskDefinitionFamilyStatus::Active => &[TaskDefinitionFamilyStatus::Active],
+        TaskDefinitionFamilyStatus::Inactive => &[TaskDefinitionFamilyStatus::Inactive],
     };
-    let families = view.families.range((from, Bound::Unbounded)).map(|(name, _)| name);
-    let families = families.take_while(|name| name.starts_with(prefix)).filter(wanted);
+    let of = |status: &TaskDefinitionFamilyStatus| {
+        let status = *status;
+        let listed = view.families_by_status.range((from.clone().map(|name| (status, name)), Bound::Unbounded));
+        let listed = listed.take_while(move |(known, name)| *known == status && name.starts_with(prefix));
+        listed.map(|(_, name)| name)
+    };
+    let families = merged(statuses.iter().map(of));
     let Page { items, next } = page(families, request.max_results, |name| name.to_string());
     let families = items.into_iter().map(|name| name.to_string()).collect();
     Ok(types::ListTaskDefinitionFamiliesResponse { families: Some(families), next_token: next }.into())
@@ -180,6 +197,16 @@ impl ReadModel {
             None => self.definitions.get(self.latest(TaskDefinitionStatus::Active, &family)?),
         };
         known.filter(|known| known.record.deleted_at.is_none())
+    }
+
+    /// A family is ACTIVE while it has an ACTIVE revision, and INACTIVE while it has others only; else it is a name.
+    pub(crate) fn family_status(&self, family: &str) -> Option<TaskDefinitionFamilyStatus> {
+        let has = |status| self.latest(status, family).is_some();
+        if has(TaskDefinitionStatus::Active) {
+            return Some(TaskDefinitionFamilyStatus::Active);
+        }
+        let listed = has(TaskDefinitionStatus::Inactive) || has(TaskDefinitionStatus::DeleteInProgress);
+        listed.then_some(TaskDefinitionFamilyStatus::Inactive)
     }
 
     /// The latest revision of a family that has a status.

@@ -145,7 +145,7 @@ pub(crate) enum Format {
     /// Columns for people
     #[default]
     Table,
-    /// The API's own answer, for programs
+    /// JSON, for programs
     Json,
 }
 

@@ -8,9 +8,10 @@ use base64::engine::general_purpose::STANDARD;
 use longshore_api::admin::error::CONTAINER_NOT_CREATED;
 use longshore_api::admin::{GetTaskLogsRequest, GetTaskLogsResponse, LogEntry, WAIT_SECONDS};
 use longshore_api::ecs::error::TARGET_NOT_CONNECTED_EXCEPTION;
+use longshore_api::error::THROTTLING_EXCEPTION;
 use longshore_client::CallError;
 use tokio::sync::mpsc;
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 
 use super::print::Line;
 use crate::client::EcsClient;
@@ -23,6 +24,9 @@ const LOOK_AGAIN: Duration = Duration::from_millis(500);
 /// The pause after a server or agent was found to be away: short, then longer.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 const LONGEST_PAUSE: Duration = Duration::from_secs(5);
+/// Who follows waits for a turn as long as it takes; who only wants to see what there is, so long: the place of a reader that
+/// has gone is free again before.
+const TURN_COMES_WITHIN: Duration = Duration::from_secs(30);
 
 /// What a lane tells; it has ended when it tells no more.
 pub(super) enum News {
@@ -107,7 +111,7 @@ impl Lane {
 
     async fn page(&mut self, wait_seconds: i32) -> Result<GetTaskLogsResponse, CliError> {
         self.request.wait_seconds = Some(wait_seconds);
-        let mut pause = FIRST_PAUSE;
+        let (mut pause, began) = (FIRST_PAUSE, Instant::now());
         loop {
             let error = match self.client.get_task_logs(&self.request).await {
                 Ok(page) => {
@@ -118,7 +122,7 @@ impl Lane {
                 Err(CliError::Call(error)) => error,
                 Err(error) => return Err(error),
             };
-            match self.patience(&error) {
+            match self.patience(&error, began.elapsed()) {
                 Patience::None => return Err(CliError::Call(error)),
                 Patience::NotYet => sleep(LOOK_AGAIN).await,
                 Patience::Away => {
@@ -140,9 +144,12 @@ impl Lane {
         }
     }
 
-    fn patience(&self, error: &CallError) -> Patience {
+    /// What to do about an error, having waited so long already.
+    fn patience(&self, error: &CallError, waited: Duration) -> Patience {
         let away = error.is_passing() || error.code() == TARGET_NOT_CONNECTED_EXCEPTION.name;
         match self.follow {
+            // There are too many readers: it is nobody's turn for ever.
+            _ if is_throttled(error) && (self.follow || waited < TURN_COMES_WITHIN) => Patience::Away,
             true if error.code() == CONTAINER_NOT_CREATED.name => Patience::NotYet,
             true if self.answered && away => Patience::Away,
             true | false => Patience::None,
@@ -155,7 +162,9 @@ impl Lane {
         let described = match self.client.describe_task(cluster, &self.request.task).await {
             Ok(described) => described,
             // The logs are asked for next, and whoever asks for them knows how to wait.
-            Err(CliError::Call(error)) if self.answered && error.is_passing() => return Ok(false),
+            Err(CliError::Call(error)) if is_throttled(&error) || self.answered && error.is_passing() => {
+                return Ok(false);
+            }
             Err(error) => return Err(error),
         };
         let Some(task) = described else { return Ok(true) };
@@ -172,12 +181,50 @@ enum Patience {
     None,
     /// Nothing is wrong; look again.
     NotYet,
-    /// Somebody is away; wait for them.
+    /// Somebody is away, or has too much to do; wait for them.
     Away,
+}
+
+fn is_throttled(error: &CallError) -> bool {
+    error.code() == THROTTLING_EXCEPTION.name
 }
 
 fn line(entry: LogEntry) -> Line {
     // Bytes that are not base64 were not written by any agent of ours; shown as they are they do no harm.
     let data = STANDARD.decode(&entry.data).unwrap_or_else(|_| entry.data.into_bytes());
     Line { time: entry.time, stream: entry.stream, data }
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_client::ClientConfig;
+    use longshore_wire::sigv4::{Credentials, Secret};
+
+    use super::*;
+    use crate::cli::ReachArgs;
+
+    fn lane(follow: bool, answered: bool) -> Lane {
+        let endpoint = "http://127.0.0.1:1";
+        let credentials =
+            Credentials { access_key_id: "k".to_owned(), secret: Secret::new("s".to_owned()), session_token: None };
+        let client = EcsClient::with(ClientConfig::new(endpoint, "r".to_owned(), credentials)).unwrap();
+        let reach = Reach::new(&ReachArgs { data_dir: None, endpoint: Some(endpoint.to_owned()) }, "longshore");
+        Lane { answered, ..Lane::new(reach, client, GetTaskLogsRequest::default(), follow) }
+    }
+
+    fn error(code: &str) -> CallError {
+        CallError::Api { operation: "GetTaskLogs", status: 400, code: code.to_owned(), message: String::new() }
+    }
+
+    #[test]
+    fn a_reader_among_too_many_waits_for_its_turn() {
+        let is_away = |lane: Lane, code: &str, waited| matches!(lane.patience(&error(code), waited), Patience::Away);
+        for (follow, answered) in [(true, true), (true, false), (false, true), (false, false)] {
+            assert!(is_away(lane(follow, answered), "ThrottlingException", Duration::ZERO), "{follow} {answered}");
+            // Who follows does so for as long as it takes.
+            assert_eq!(is_away(lane(follow, answered), "ThrottlingException", TURN_COMES_WITHIN), follow);
+            let gone = is_away(lane(follow, answered), "TargetNotConnectedException", Duration::ZERO);
+            assert_eq!(gone, follow && answered);
+        }
+    }
 }

@@ -7,7 +7,6 @@ mod lane;
 mod print;
 
 use std::io;
-use std::path::Path;
 use std::time::Duration;
 
 use futures_util::future::select_all;
@@ -64,9 +63,7 @@ async fn show(args: LogsArgs, reach: Reach) -> Result<(), CliError> {
     });
     match merge(lanes.map(Strand::new).collect(), &mut printer).await {
         Ok(failure) => failure.map_or(Ok(()), Err),
-        // Who read along has gone, and needs no more.
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        Err(error) => Err(CliError::file("write to", Path::new("standard output"))(error)),
+        Err(error) => output::written(Err(error)),
     }
 }
 

@@ -29,8 +29,8 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     });
     let problems: Vec<String> = damage.chain(findings.problems().cloned()).collect();
     match args.output.output {
-        Format::Json => print_json(&in_json(&report, &findings, &store)),
-        Format::Table => tell(&output, &report, &store),
+        Format::Json => print_json(&in_json(&report, &findings, &store))?,
+        Format::Table => tell(&output, &report, &store)?,
     }
     if !problems.is_empty() {
         let data_dir = data_dir.path().to_owned();
@@ -42,12 +42,12 @@ pub(super) fn check(args: &CheckArgs) -> Result<(), CliError> {
     Ok(())
 }
 
-fn tell(output: &Output, report: &Report, store: &Path) {
+fn tell(output: &Output, report: &Report, store: &Path) -> Result<(), CliError> {
     let mut table = Table::new(["FILE", "BYTES", "RECORDS"]);
     for file in &report.files {
         table.row([short(&file.file, store), file.bytes.to_string(), file.records.to_string()]);
     }
-    output::print(&table.text());
+    output::print(&table.text())?;
     if let Some(format) = report.format {
         output.note(format_args!("format {format}, {} entities in {} bytes", report.entities, report.bytes));
     }
@@ -70,6 +70,7 @@ fn tell(output: &Output, report: &Report, store: &Path) {
             short(leftover, store)
         ));
     }
+    Ok(())
 }
 
 fn in_json(report: &Report, findings: &Findings, store: &Path) -> serde_json::Value {

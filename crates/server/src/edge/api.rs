@@ -32,9 +32,18 @@ enum Asked {
 }
 
 impl Call {
+    /// Whether it changes nothing and waits for something to happen, for as long as the caller is there.
+    pub(super) fn waits(&self) -> bool {
+        matches!(&self.asked, Asked::Admin(admin::Request::GetTaskLogs(_)))
+    }
+
     /// Whether it changes nothing, so that it may be asked again.
     pub(super) fn is_readonly(&self) -> bool {
-        matches!(&self.asked, Asked::Ecs(request) if request.operation().facts().readonly)
+        match &self.asked {
+            Asked::Ecs(request) => Operation::Ecs(request.operation()),
+            Asked::Admin(request) => Operation::Admin(request.operation()),
+        }
+        .is_readonly()
     }
 }
 
@@ -146,10 +155,49 @@ impl Operation {
         }
     }
 
+    fn is_readonly(self) -> bool {
+        use admin::Operation as Admin;
+        match self {
+            Self::Ecs(operation) => operation.facts().readonly,
+            Self::Admin(
+                Admin::ListJoinTokens
+                | Admin::ListInstanceIdentities
+                | Admin::DescribeServer
+                | Admin::FindTasks
+                | Admin::ExplainPlacement
+                | Admin::GetTaskLogs,
+            ) => true,
+            Self::Admin(
+                Admin::CreateJoinToken
+                | Admin::RevokeJoinToken
+                | Admin::JoinContainerInstance
+                | Admin::RevokeInstanceIdentity
+                | Admin::ReleaseMassLossBrake
+                | Admin::SubmitTaskLogs,
+            ) => false,
+        }
+    }
+
     fn input(self) -> &'static Shape {
         match self {
             Self::Ecs(operation) => operation.facts().input,
             Self::Admin(operation) => operation.input(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_asked_for_by_such_a_name_changes_nothing() {
+        let ecs = ecs::Operation::ALL.iter().map(|operation| Operation::Ecs(*operation));
+        let admin = admin::Operation::ALL.iter().map(|operation| Operation::Admin(*operation));
+        for operation in ecs.chain(admin) {
+            let reads = ["Describe", "Explain", "Find", "Get", "List"];
+            let reads = reads.iter().any(|verb| operation.name().starts_with(verb));
+            assert_eq!(operation.is_readonly(), reads, "{}", operation.name());
         }
     }
 }

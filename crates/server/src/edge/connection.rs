@@ -6,6 +6,7 @@ use std::net::IpAddr;
 use std::pin::pin;
 use std::sync::Arc;
 
+use futures_util::FutureExt as _;
 use hyper::body::Incoming;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
@@ -16,14 +17,14 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-use super::crowd::{Activity, Crowd, Seat};
+use super::crowd::{Activity, Crowd, Leaving, Seat};
 use super::{Edge, request};
 use crate::descriptors;
 use crate::limits::{
-    ACCEPT_PAUSE, EVICTION_GRACE, EdgeLimits, HTTP1_BUFFER_BYTES, HTTP2_CONNECTION_WINDOW_BYTES,
-    HTTP2_STREAM_WINDOW_BYTES, MAX_HTTP2_ERROR_RESETS, MAX_HTTP2_HEADER_BYTES, MAX_HTTP2_PENDING_RESETS,
-    MAX_HTTP2_STREAMS,
+    ACCEPT_PAUSE, EdgeLimits, HTTP1_BUFFER_BYTES, HTTP2_CONNECTION_WINDOW_BYTES, HTTP2_STREAM_WINDOW_BYTES,
+    MAX_HTTP2_ERROR_RESETS, MAX_HTTP2_HEADER_BYTES, MAX_HTTP2_PENDING_RESETS, MAX_HTTP2_STREAMS,
 };
+use crate::socket::{FarEnd, Socket};
 
 /// See [`Edge::serve`].
 pub(super) async fn serve(edge: Arc<Edge>, listener: TcpListener, stop: CancellationToken) {
@@ -118,31 +119,38 @@ impl Connection {
         let _ = stream.set_nodelay(true);
         // The handshake is part of what must come before a first request.
         let deadline = Instant::now() + self.edge.limits.header_timeout;
-        let Some(tls) = &self.edge.tls else { return self.serve(stream, builder, deadline).await };
+        let (stream, far_end) = Socket::new(stream);
+        let Some(tls) = &self.edge.tls else { return self.serve(stream, far_end, builder, deadline).await };
         let accepted = tokio::select! {
             accepted = timeout_at(deadline, tls.accept(stream)) => accepted,
             () = self.stop.cancelled() => return,
             () = self.seat.activity.evicted() => return,
         };
         match accepted {
-            Ok(Ok(stream)) => self.serve(stream, builder, deadline).await,
+            Ok(Ok(stream)) => self.serve(stream, far_end, builder, deadline).await,
             Ok(Err(error)) => tracing::debug!(%error, "a TLS handshake failed"),
             Err(_elapsed) => tracing::debug!("a TLS handshake took too long"),
         }
     }
 
-    async fn serve<S>(&self, stream: S, builder: Arc<auto::Builder<TokioExecutor>>, mut deadline: Instant)
-    where
+    async fn serve<S>(
+        &self,
+        stream: S,
+        far_end: FarEnd,
+        builder: Arc<auto::Builder<TokioExecutor>>,
+        mut deadline: Instant,
+    ) where
         S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let activity = &self.seat.activity;
         let service = service_fn(|head: http::Request<Incoming>| {
             let (edge, peer, mut busy) = (Arc::clone(&self.edge), self.peer, Activity::begin(activity));
-            async move { Ok::<_, Infallible>(request::answer(&edge, head, peer, &mut busy).await) }
+            let far_end = far_end.clone();
+            async move { Ok::<_, Infallible>(request::answer(&edge, head, peer, &far_end, &mut busy).await) }
         });
         let mut connection = pin!(builder.serve_connection_with_upgrades(TokioIo::new(stream), service));
         let limits = &self.edge.limits;
-        let mut closing = false;
+        let mut phase = Phase::Open;
         loop {
             tokio::select! {
                 result = connection.as_mut() => {
@@ -152,32 +160,61 @@ impl Connection {
                     return;
                 }
                 () = self.abandon.cancelled() => return,
-                () = self.stop.cancelled(), if !closing => {
+                () = self.stop.cancelled(), if phase.is_open() => {
                     connection.as_mut().graceful_shutdown();
-                    closing = true;
+                    phase = Phase::Closing;
                     deadline = Instant::now() + limits.shutdown_grace;
                 }
                 () = activity.evicted() => {
                     connection.as_mut().graceful_shutdown();
-                    closing = true;
-                    deadline = Instant::now() + EVICTION_GRACE;
+                    // It may be over at once: what there is to say is said, and what came in is seen, before that.
+                    if connection.as_mut().now_or_never().is_some() {
+                        return;
+                    }
+                    deadline = Instant::now();
+                    phase = Phase::Leaving(Leaving::since(deadline));
                 }
                 () = sleep_until(deadline) => {
-                    let quiet_until = activity.quiet_since() + activity.allowance(limits);
-                    // Who never finished a request's headers has had all its time.
-                    let hopeless = !activity.began() && quiet_until <= Instant::now();
-                    if closing || hopeless {
-                        return;
-                    } else if activity.is_busy() || quiet_until > Instant::now() {
-                        deadline = quiet_until.max(Instant::now() + limits.header_timeout);
-                    } else {
-                        // Said politely first: HTTP/2 peers are told which requests were taken.
-                        connection.as_mut().graceful_shutdown();
-                        closing = true;
-                        deadline = Instant::now() + limits.header_timeout;
-                    }
+                    let now = Instant::now();
+                    deadline = match &mut phase {
+                        Phase::Closing => return,
+                        Phase::Leaving(leaving) => match leaving.stays_until(activity, limits, now) {
+                            None => return,
+                            Some(until) => until,
+                        },
+                        Phase::Open => {
+                            let quiet_until = activity.quiet_since() + activity.allowance(limits);
+                            if activity.is_busy() || quiet_until > now {
+                                quiet_until.max(now + limits.header_timeout)
+                            } else if !activity.began() {
+                                // Who never finished a request's headers has had all its time.
+                                return;
+                            } else {
+                                // Said politely first: HTTP/2 peers are told which requests were taken.
+                                connection.as_mut().graceful_shutdown();
+                                phase = Phase::Closing;
+                                now + limits.header_timeout
+                            }
+                        }
+                    };
                 }
             }
         }
+    }
+}
+
+/// Where a connection is in its life, and with it what its deadline means.
+enum Phase {
+    /// Requests are taken; it is looked whether any come.
+    Open,
+    /// No more are taken, and it ends at the deadline.
+    Closing,
+    /// The same for the sake of another one, which does not wait longer than it must.
+    Leaving(Leaving),
+}
+
+impl Phase {
+    fn is_open(&self) -> bool {
+        matches!(self, Self::Open)
     }
 }

@@ -7,9 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::Notify;
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout};
 
-use crate::limits::{EVICTION_CANDIDATES, EdgeLimits};
+use crate::limits::{EVICTION_CANDIDATES, EVICTION_GRACE, EdgeLimits};
 
 /// The open connections.
 #[derive(Debug, Default)]
@@ -38,7 +38,7 @@ pub(super) struct Seat {
 
 impl Crowd {
     /// A seat for a new connection, once fewer than `capacity` are taken: the quietest one is asked to leave for it. While all
-    /// of them are being answered it waits for the first that ends.
+    /// of them are being answered it waits for the first that ends, or has nothing more to do.
     pub(super) async fn admit(self: &Arc<Self>, capacity: impl Fn() -> usize) -> Seat {
         loop {
             let left = self.left.notified();
@@ -49,7 +49,8 @@ impl Crowd {
                 }
                 seats.evict_one();
             }
-            left.await;
+            // Whoever was asked may have got a call meanwhile, and stays for its answer: then another one goes.
+            let _ = timeout(EVICTION_GRACE, left).await;
         }
     }
 
@@ -161,10 +162,14 @@ impl Activity {
         self.leave.notified().await;
     }
 
-    /// Whether nothing is being answered on it: what arrives slowly may be sent again, what was carried out may not.
+    /// Whether a request is here as a whole and has no answer yet: what arrives slowly may be sent again, what was carried out
+    /// may not.
+    fn is_answering(&self) -> bool {
+        self.requests.load(Ordering::Relaxed) != self.arriving.load(Ordering::Relaxed)
+    }
+
     fn may_go(&self) -> bool {
-        self.requests.load(Ordering::Relaxed) == self.arriving.load(Ordering::Relaxed)
-            && !self.evicted.load(Ordering::Relaxed)
+        !self.is_answering() && !self.evicted.load(Ordering::Relaxed)
     }
 
     fn evict(&self) {
@@ -174,6 +179,33 @@ impl Activity {
 
     fn touch(&self) {
         *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
+    }
+}
+
+/// A connection that was asked to leave. It does not stay for anything that its peer would have to do.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Leaving {
+    asked_at: Instant,
+    /// It was being answered when we last looked.
+    answering: bool,
+}
+
+impl Leaving {
+    pub(super) fn since(asked_at: Instant) -> Self {
+        Self { asked_at, answering: false }
+    }
+
+    /// When to look again; nothing if it goes now. What is being answered is answered and passed on, within the time that a
+    /// request may take; what began or ended just before it was asked gets a moment.
+    pub(super) fn stays_until(&mut self, activity: &Activity, limits: &EdgeLimits, now: Instant) -> Option<Instant> {
+        let was_answering = std::mem::replace(&mut self.answering, activity.is_answering());
+        let until = match (self.answering, was_answering) {
+            (true, _) => self.asked_at + limits.request_timeout,
+            (false, true) => now + EVICTION_GRACE,
+            // A peer that begins something only when it is asked to leave gains no more than that moment.
+            (false, false) => activity.quiet_since().min(self.asked_at) + EVICTION_GRACE,
+        };
+        (until > now).then(|| until.min(now + EVICTION_GRACE))
     }
 }
 
@@ -212,6 +244,8 @@ mod tests {
 
     use super::*;
 
+    const SOON: Duration = Duration::from_secs(20);
+
     fn asked(seat: &Seat) -> bool {
         seat.activity.evicted().now_or_never().is_some()
     }
@@ -247,6 +281,65 @@ mod tests {
         assert!(asked(&seat));
         drop((slow, seat));
         assert!(crowd.admit(|| 1).now_or_never().is_some());
+    }
+
+    #[tokio::test]
+    async fn whoever_stays_for_an_answer_is_not_waited_for() {
+        let crowd = Arc::new(Crowd::default());
+        let seats = [crowd.admit(|| 2).await, crowd.admit(|| 2).await];
+        let waits = tokio::spawn({
+            let crowd = Arc::clone(&crowd);
+            async move { crowd.admit(|| 2).await }
+        });
+        timeout(SOON, seats[0].activity.evicted()).await.expect("the quietest one is asked");
+        let mut busy = Activity::begin(&seats[0].activity);
+        busy.arrived();
+        timeout(SOON, seats[1].activity.evicted()).await.expect("the other one is asked in its place");
+        let [first, second] = seats;
+        drop(second);
+        timeout(SOON, waits).await.expect("there is room").unwrap();
+        drop((busy, first));
+    }
+
+    #[tokio::test]
+    async fn who_has_nothing_to_do_any_more_makes_room_for_one_that_waits() {
+        let crowd = Arc::new(Crowd::default());
+        let seat = crowd.admit(|| 1).await;
+        let mut busy = Activity::begin(&seat.activity);
+        busy.arrived();
+        let waits = tokio::spawn({
+            let crowd = Arc::clone(&crowd);
+            async move { crowd.admit(|| 1).await }
+        });
+        tokio::task::yield_now().await;
+        drop(busy);
+        timeout(SOON, seat.activity.evicted()).await.expect("it is asked once it was answered");
+        drop(seat);
+        timeout(SOON, waits).await.expect("there is room").unwrap();
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_waited_for_and_silence_is_not() {
+        let activity = Arc::new(Activity::new());
+        let (limits, moment) = (EdgeLimits::default(), Duration::from_millis(1));
+        let asked_at = activity.quiet_since() + EVICTION_GRACE;
+        let mut leaving = Leaving::since(asked_at);
+        assert_eq!(leaving.stays_until(&activity, &limits, asked_at), None, "it was quiet for long enough");
+        let just_accepted = Leaving::since(activity.quiet_since()).stays_until(&activity, &limits, asked_at - moment);
+        assert_eq!(just_accepted, Some(asked_at));
+
+        let mut busy = Activity::begin(&activity);
+        busy.arrived();
+        let end = asked_at + limits.request_timeout;
+        assert_eq!(leaving.stays_until(&activity, &limits, end - moment), Some(end));
+        let mut beyond = leaving;
+        assert_eq!(beyond.stays_until(&activity, &limits, end), None, "no longer than a request may take");
+        drop(busy);
+        let answered_at = end - moment;
+        let passed_on = answered_at + EVICTION_GRACE;
+        assert_eq!(leaving.stays_until(&activity, &limits, answered_at), Some(passed_on), "it must get there");
+        let _slow = Activity::begin(&activity);
+        assert_eq!(leaving.stays_until(&activity, &limits, passed_on), None, "what arrives is not waited for");
     }
 
     #[tokio::test]

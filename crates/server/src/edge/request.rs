@@ -24,12 +24,16 @@ use super::body_room::Share;
 use super::crowd::Busy;
 use super::route::{Route, Service, not_served};
 use super::{Edge, api, sts, upgrade};
+use crate::socket::FarEnd;
 
 /// The body did not arrive: not a code of AWS's JSON services, but one that names what happened.
 const BODY_NOT_READ: ErrorCode = ErrorCode::new("RequestAbortedException", 400);
 
 /// The same, for want of time.
 const BODY_TOO_SLOW: ErrorCode = ErrorCode::new("RequestTimeoutException", 408);
+
+/// Who asked did not wait for the answer.
+const CALLER_GONE: ErrorCode = ErrorCode::new("RequestAbandonedException", 400);
 
 /// What is left unread of a refused body is read for at most this long: a client that is still sending would otherwise see
 /// a reset connection in place of the answer.
@@ -57,6 +61,7 @@ struct Visit<'a> {
     edge: &'a Edge,
     /// Where it comes from.
     peer: IpAddr,
+    far_end: &'a FarEnd,
     id: RequestId,
     /// How errors are told to its sender.
     protocol: Protocol,
@@ -67,13 +72,14 @@ pub(super) async fn answer(
     edge: &Edge,
     request: Request<Incoming>,
     peer: IpAddr,
+    far_end: &FarEnd,
     busy: &mut Busy,
 ) -> Response<Full<Bytes>> {
     let (started, mut trace) = (Instant::now(), Trace::default());
     let has_connection_header = request.version() < Version::HTTP_2;
     let (head, body) = request.into_parts();
     let route = Route::of(&head);
-    let visit = Visit { edge, peer, id: RequestId::random(), protocol: route.protocol() };
+    let visit = Visit { edge, peer, far_end, id: RequestId::random(), protocol: route.protocol() };
     let mut response = {
         // A handler that panics must not take the connection's other requests with it. What it was changing is the
         // orchestrator's, behind a queue; nothing here outlives the request.
@@ -162,8 +168,11 @@ impl Visit<'_> {
             }
             api::read(edge, &head, claimed, &body.bytes, trace)?
         };
-        let readonly = call.is_readonly();
-        let answer = api::answer(edge, &head, call).await?;
+        let (readonly, waits) = (call.is_readonly(), call.waits());
+        let answer = tokio::select! {
+            answer = api::answer(edge, &head, call) => answer?,
+            () = self.far_end.hung_up(), if waits => return Err(gone()),
+        };
         let answer = if readonly { edge.answer_room.admit(answer)? } else { answer.into() };
         Ok(aws_json::response(answer, &self.id))
     }
@@ -217,6 +226,11 @@ fn too_large(limit: usize) -> ApiError {
 fn too_many() -> ApiError {
     let message = "Rate exceeded: too many requests are arriving at once. Try again with growing pauses.";
     ApiError::new(THROTTLING_EXCEPTION, message)
+}
+
+/// Nobody reads this: it is for the log.
+fn gone() -> ApiError {
+    ApiError::new(CALLER_GONE, "Who asked has hung up: a call that waits is answered to those who stay.")
 }
 
 fn not_whole(error: hyper::Error) -> ApiError {

@@ -7,6 +7,7 @@
 
 mod acs;
 mod socket;
+mod status;
 mod tcs;
 mod telemetry;
 

@@ -6,8 +6,8 @@ use http::header::{HeaderMap, HeaderName, HeaderValue};
 use hyper::upgrade::OnUpgrade;
 use longshore_agent_protocol::frame::Frame;
 use longshore_agent_protocol::tcs::{
-    AckPublishHealth, AckPublishInstanceStatus, AckPublishMetric, AgentMessage, HeartbeatMessage,
-    PublishInstanceStatusRequest, ServerMessage,
+    AckPublishHealth, AckPublishInstanceStatus, AckPublishMetric, AgentMessage, HeartbeatMessage, InstanceStatus,
+    ServerMessage,
 };
 use longshore_core::Principal;
 use longshore_core::cell::Command;
@@ -17,10 +17,11 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, sleep_until};
 
 use super::acs::check_cluster;
 use super::socket::{self, Close, End, Heard, Reader, Writer};
+use super::status::StatusNews;
 use super::{Handshake, Refusal, Sessions};
 use crate::auth::Authenticator;
 use crate::clock;
-use crate::limits::MAX_TCS_FRAME_BYTES;
+use crate::limits::{MAX_INSTANCE_STATUS_BYTES, MAX_TCS_FRAME_BYTES};
 use crate::orchestrator::Orchestrator;
 
 /// The text of an acknowledgement. Agents read nothing but the type.
@@ -77,14 +78,22 @@ impl Session {
         let mut heartbeat = interval_at(Instant::now() + limits.heartbeat_every, limits.heartbeat_every);
         heartbeat.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut silent_from = Instant::now();
+        let mut news = StatusNews::default();
         loop {
             let step = tokio::select! {
                 biased;
                 () = self.sessions.stop.cancelled() => Err(End::Ours(Close::STOPPING)),
+                // Before anything more is heard: an agent that never pauses is told of all the same.
+                () = news.due() => {
+                    if let Some(statuses) = news.take(Instant::now()) {
+                        self.tell(statuses).await;
+                    }
+                    Ok(())
+                }
                 heard = reader.next() => match heard {
                     Ok(heard) => {
                         silent_from = Instant::now();
-                        self.hear(heard, writer).await
+                        self.hear(heard, &mut news, writer).await
                     }
                     Err(end) => Err(end),
                 },
@@ -106,7 +115,7 @@ impl Session {
         self.orchestrator.admit(&self.principal, &self.instance_arn).map_err(|_| End::Ours(Close::NOT_ADMITTED))
     }
 
-    async fn hear(&self, heard: Heard, writer: &mut Writer) -> Result<(), End> {
+    async fn hear(&self, heard: Heard, news: &mut StatusNews, writer: &mut Writer) -> Result<(), End> {
         let Heard::Text(text) = heard else { return Ok(()) };
         self.may_stay()?;
         let frame = match Frame::decode(&text) {
@@ -122,10 +131,11 @@ impl Session {
         }
         match AgentMessage::decode(&frame.body) {
             Ok(Some(message)) => {
-                if let AgentMessage::InstanceStatus(status) = &message {
-                    self.tell(status).await;
+                let acknowledgement = self.take(&message);
+                if let AgentMessage::InstanceStatus(status) = message {
+                    self.note(status.statuses, frame.body.len(), news);
                 }
-                writer.text(self.take(&message).encode()).await
+                writer.text(acknowledgement.encode()).await
             }
             Ok(None) => Ok(()),
             Err(error) => {
@@ -159,10 +169,19 @@ impl Session {
         self.authenticator.principal(&request).is_ok_and(|principal| principal == self.principal)
     }
 
+    /// Notes how the instance is, unless it is told at such length that it cannot be kept.
+    fn note(&self, statuses: Vec<InstanceStatus>, bytes: usize, news: &mut StatusNews) {
+        match bytes <= MAX_INSTANCE_STATUS_BYTES {
+            true => news.heard(statuses, Instant::now()),
+            false => {
+                tracing::warn!(instance = ?self.instance_arn, bytes, "agent sent an instance status that is too large")
+            }
+        }
+    }
+
     /// Hands on how the instance is.
-    async fn tell(&self, status: &PublishInstanceStatusRequest) {
+    async fn tell(&self, statuses: Vec<InstanceStatus>) {
         let (instance_arn, principal) = (self.instance_arn.clone(), self.principal.clone());
-        let statuses = status.statuses.clone();
         self.orchestrator.command(Command::InstanceStatus { instance_arn, principal, statuses }).await;
     }
 

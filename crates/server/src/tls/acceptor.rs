@@ -7,13 +7,13 @@ use std::time::Duration;
 use rustls::ServerConfig;
 use rustls::server::ResolvesServerCert;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 use tokio::time::timeout;
 use tokio_rustls::TlsAcceptor;
 use tokio_rustls::server::TlsStream;
 
 use super::provider;
 use crate::error::ServerError;
+use crate::socket::Socket;
 
 /// The first byte of every TLS connection: a handshake record. No HTTP method begins with it.
 const HANDSHAKE: u8 = 0x16;
@@ -46,7 +46,7 @@ impl Acceptor {
     ///
     /// # Errors
     /// What the peer did not do; it was told, also when it spoke plain HTTP.
-    pub(crate) async fn accept(&self, mut stream: TcpStream) -> io::Result<TlsStream<TcpStream>> {
+    pub(crate) async fn accept(&self, mut stream: Socket) -> io::Result<TlsStream<Socket>> {
         let mut first = [0; 1];
         match (stream.peek(&mut first).await?, first) {
             (0, _) => Err(io::Error::new(io::ErrorKind::UnexpectedEof, "the peer sent nothing")),
@@ -59,7 +59,7 @@ impl Acceptor {
     }
 }
 
-async fn refuse_plain(stream: &mut TcpStream) -> io::Result<()> {
+async fn refuse_plain(stream: &mut Socket) -> io::Result<()> {
     let answer = format!(
         "HTTP/1.1 400 Bad Request\r\ncontent-type: text/plain\r\ncontent-length: {}\r\nconnection: close\r\n\r\n{SPEAK_TLS}",
         SPEAK_TLS.len()

@@ -6,8 +6,11 @@ pub mod door;
 
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
+use aws_credential_types::Credentials as AwsCredentials;
+use aws_sigv4::http_request::{SignableBody, SignableRequest, SignatureLocation, SigningSettings, sign as presign};
+use aws_sigv4::sign::v4;
 use futures_util::FutureExt as _;
 use futures_util::future::BoxFuture;
 use http::header::{HeaderMap, HeaderName, HeaderValue};
@@ -57,8 +60,8 @@ impl AccessKeys for OneKey {
     }
 }
 
-/// Answers CreateCluster by its name, ListClusters by its cursor and ListTaskDefinitionFamilies at length; hands on what
-/// sessions command.
+/// Answers CreateCluster by its name, ListClusters by its cursor, ListTaskDefinitionFamilies and DescribeServer at length;
+/// hands on what sessions command.
 pub struct Fake {
     /// "slow" waits for this.
     pub go_on: Arc<Notify>,
@@ -106,8 +109,15 @@ impl Orchestrator for Fake {
         _principal: Principal,
         request: admin::Request,
     ) -> BoxFuture<'static, Result<identity::Answer, ApiError>> {
-        let name = request.operation().name();
-        std::future::ready(Err(ApiError::server(format!("the fake does not know {name}")))).boxed()
+        let answer = match request {
+            admin::Request::DescribeServer(_) => {
+                let long =
+                    admin::DescribeServerResponse { version: "v".repeat(LARGE_ANSWER_BYTES), ..Default::default() };
+                Ok(identity::Answer::Complete(long.into()))
+            }
+            other => Err(ApiError::server(format!("the fake does not know {}", other.operation().name()))),
+        };
+        std::future::ready(answer).boxed()
     }
 
     fn authorise(&self, _principal: &Principal, _request: &Request) -> Result<(), ApiError> {
@@ -193,6 +203,40 @@ pub fn signed_get(addr: SocketAddr, target: &str, body: &str) -> Vec<(HeaderName
     sign(&credentials(), "us-east-1", "ecs", now(), "GET", target, &headers, body.as_bytes()).unwrap()
 }
 
+/// A call whose signature is in its URL, made as AWS's own SDK does; its headers are covered.
+pub fn presigned(
+    service: &str,
+    method: &str,
+    uri: &str,
+    headers: &[(&'static str, &str)],
+    body: &'static str,
+) -> http::Request<Full<bytes::Bytes>> {
+    let identity = AwsCredentials::new(KEY_ID, SECRET, None, None, "test").into();
+    let mut settings = SigningSettings::default();
+    settings.signature_location = SignatureLocation::QueryParams;
+    settings.expires_in = Some(Duration::from_secs(60));
+    let parameters = v4::SigningParams::builder()
+        .identity(&identity)
+        .region("us-east-1")
+        .name(service)
+        .time(SystemTime::now())
+        .settings(settings)
+        .build()
+        .unwrap()
+        .into();
+    let covered = headers.iter().copied();
+    let signable = SignableRequest::new(method, uri, covered, SignableBody::Bytes(body.as_bytes())).unwrap();
+    let (instructions, _) = presign(signable, &parameters).unwrap().into_parts();
+    let mut request = http::Request::builder().method(method).uri(uri).body(Full::from(body)).unwrap();
+    for (name, value) in headers {
+        request.headers_mut().insert(*name, HeaderValue::try_from(*value).unwrap());
+    }
+    instructions.apply_to_request_http1x(&mut request);
+    // HTTP/1.1 sends no more than this of a URL.
+    *request.uri_mut() = request.uri().path_and_query().unwrap().as_str().parse().unwrap();
+    request
+}
+
 /// A call, to be spoilt before it is sent.
 pub struct Call {
     pub operation: String,
@@ -237,6 +281,13 @@ impl Call {
         let mut request = http::Request::post("/").body(Full::from(self.body.clone())).unwrap();
         *request.headers_mut() = headers;
         request
+    }
+
+    /// Its head as HTTP/1.1 has it, with more headers; the body is still to come.
+    pub fn head(&self, addr: SocketAddr, more: &str) -> String {
+        let request = self.request(addr);
+        let headers = request.headers().iter().map(|(name, value)| format!("{name}: {}\r\n", value.to_str().unwrap()));
+        format!("POST / HTTP/1.1\r\n{}{more}\r\n\r\n", headers.collect::<String>())
     }
 }
 

@@ -253,19 +253,12 @@ fn seconds(text: &str) -> Option<Value> {
 
 #[cfg(test)]
 mod tests {
-    use longshore_api::shape::{Limits, Pattern};
+    use longshore_api::shape::Pattern;
     use proptest::prelude::*;
     use serde_json::json;
 
+    use super::super::fixture::{member, shape};
     use super::*;
-
-    const fn shape(kind: Kind) -> Shape {
-        Shape { name: "S", kind, limits: Limits::NONE, sensitive: false }
-    }
-
-    const fn member(name: &'static str, shape: &'static Shape) -> Member {
-        Member { name, location_name: None, shape, required: false, limits: Limits::NONE }
-    }
 
     static STRING: Shape = shape(Kind::String(Pattern::Any));
     static INTEGER: Shape = shape(Kind::Integer);

@@ -3,6 +3,8 @@
 //! [`Form`] makes of a request the one value that every protocol ends in (`longshore_api::shape`), so that a service which
 //! speaks this protocol is decoded and checked like any other; [`response`] writes an answer by the same tables.
 
+#[cfg(test)]
+mod fixture;
 mod form;
 mod xml;
 

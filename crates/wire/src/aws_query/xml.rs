@@ -112,18 +112,11 @@ fn date_time(seconds: f64) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use longshore_api::shape::{Limits, Member, Pattern};
+    use longshore_api::shape::{Member, Pattern};
     use serde_json::json;
 
+    use super::super::fixture::{member, shape};
     use super::*;
-
-    const fn shape(kind: Kind) -> Shape {
-        Shape { name: "S", kind, limits: Limits::NONE, sensitive: false }
-    }
-
-    const fn member(name: &'static str, shape: &'static Shape) -> Member {
-        Member { name, location_name: None, shape, required: false, limits: Limits::NONE }
-    }
 
     static STRING: Shape = shape(Kind::String(Pattern::Any));
     static LIST: Shape = shape(Kind::List { item: &STRING, item_name: None, flattened: false });

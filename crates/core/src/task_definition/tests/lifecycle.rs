@@ -1,5 +1,7 @@
 //! ACTIVE → INACTIVE → DELETE_IN_PROGRESS → gone, as clients see it and as the store keeps it.
 
+use std::sync::Arc;
+
 use longshore_api::ecs::Operation::{
     DeleteTaskDefinitions, DeregisterTaskDefinition, DescribeTaskDefinition, ListTaskDefinitionFamilies,
     ListTaskDefinitions, RegisterTaskDefinition, RunTask, StopTask,
@@ -7,7 +9,7 @@ use longshore_api::ecs::Operation::{
 use serde_json::{Value, json};
 
 use crate::cell::{Cell, Command};
-use crate::entity::Entity;
+use crate::entity::{Entity, Family};
 use crate::fixture::{Lab, config, definition};
 use crate::limits;
 
@@ -163,6 +165,48 @@ fn deregistering_needs_a_revision_and_can_be_repeated() {
     }
     assert_eq!(lab.refused(0, DescribeTaskDefinition, &json!({"taskDefinition": "web"})).0, "ClientException");
     assert_eq!(status(&mut lab, "web:1").as_deref(), Some("INACTIVE"));
+}
+
+#[test]
+fn there_is_a_limit_of_families_and_those_that_there_are_go_on() {
+    let mut lab = Lab::new();
+    register(&mut lab, "web");
+    for n in 1..limits::FAMILIES {
+        let family = Family { name: format!("family-{n}").into(), last_revision: 1 };
+        lab.cell.load(Entity::Family(Arc::new(family)));
+    }
+    let (code, message) = lab.refused(0, RegisterTaskDefinition, &definition("one-more", 1, 6, &[]));
+    assert_eq!(code, "LimitExceededException");
+    assert!(message.contains("families has reached its limit of 100000"), "{message}");
+    register(&mut lab, "web");
+    register(&mut lab, "family-1");
+    assert_eq!(listed(&mut lab, "ACTIVE"), ["family-1:2", "web:1", "web:2"]);
+}
+
+#[test]
+fn a_family_moves_with_the_status_of_its_revisions() {
+    let mut lab = Lab::new();
+    let indexed = |lab: &mut Lab| -> Vec<String> {
+        let index = lab.cell.snapshot().families_by_status;
+        index.iter().map(|(status, name)| format!("{name} {}", status.as_str())).collect()
+    };
+    register(&mut lab, "web");
+    register(&mut lab, "web");
+    deregister(&mut lab, "web:2");
+    assert_eq!(indexed(&mut lab), ["web ACTIVE"]);
+    deregister(&mut lab, "web:1");
+    assert_eq!(indexed(&mut lab), ["web INACTIVE"]);
+    delete(&mut lab, &["web:1", "web:2"]);
+    assert_eq!(indexed(&mut lab), ["web INACTIVE"]);
+    lab.pass(3_600_000);
+    assert_eq!(indexed(&mut lab), Vec::<String>::new(), "only its counter is left, and no listing reads it");
+    register(&mut lab, "web");
+    assert_eq!(
+        (indexed(&mut lab), listed(&mut lab, "ACTIVE")),
+        (vec!["web ACTIVE".to_owned()], vec!["web:3".to_owned()])
+    );
+    restart(&mut lab);
+    assert_eq!(indexed(&mut lab), ["web ACTIVE"]);
 }
 
 #[test]
