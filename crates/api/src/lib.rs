@@ -5,8 +5,9 @@
 //! what a request *is*, never what it *does*.
 //!
 //! Where to begin: [`ecs`] for the service itself (`ecs::Request::decode` is the way in from the
-//! wire), [`admin`] for what Longshore adds to it, [`sts`] for the one other service of AWS that is
-//! served, [`shape`] for how untrusted values are checked, [`arn`] for names. The files under
+//! wire), [`admin`] for what Longshore adds to it, [`sts`], [`ssm`] and [`secrets_manager`] for the
+//! other services of AWS as far as they are served, [`shape`] for how untrusted values are checked,
+//! [`arn`] for names. The files under
 //! `ecs/generated` come from `models/` by `cargo run -p xtask -- codegen`.
 //!
 //! JSON passes through non-generic functions here (`from_json`, `to_json`, `from_value`), so that
@@ -18,8 +19,11 @@ pub mod ecs;
 pub mod error;
 mod json;
 pub mod operation;
+pub mod secrets_manager;
 mod sensitive;
+mod service;
 pub mod shape;
+pub mod ssm;
 pub mod sts;
 mod timestamp;
 

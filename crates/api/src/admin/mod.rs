@@ -13,9 +13,8 @@ mod shapes;
 mod tests;
 mod types;
 
-use serde_json::Value;
-
-use crate::shape::{self, Shape, Violation, ViolationKind};
+use crate::ecs::error::INVALID_PARAMETER_EXCEPTION;
+use crate::service::operations;
 
 use logs::{GET_TASK_LOGS, SUBMIT_TASK_LOGS};
 pub use logs::{
@@ -45,88 +44,8 @@ pub use types::{
 /// The service in `X-Amz-Target`, before the dot.
 pub const TARGET_PREFIX: &str = "Longshore";
 
-/// The operations: name, request, answer. One table, so that nothing is decoded that has no operation.
-macro_rules! operations {
-    ($($(#[$doc:meta])* $name:ident($request:ident => $response:ident, $shape:ident),)+) => {
-        /// An operation of the administration.
-        #[derive(Clone, Copy, Debug, Eq, Hash, Ord, PartialEq, PartialOrd)]
-        pub enum Operation { $($(#[$doc])* $name,)+ }
-
-        /// A request, typed.
-        #[derive(Clone, Debug, PartialEq)]
-        pub enum Request { $($(#[$doc])* $name($request),)+ }
-
-        /// An answer, typed.
-        #[derive(Clone, Debug, PartialEq)]
-        pub enum Response { $($(#[$doc])* $name($response),)+ }
-
-        impl Operation {
-            /// Every operation.
-            pub const ALL: &'static [Self] = &[$(Self::$name,)+];
-
-            /// The name on the wire.
-            pub fn name(self) -> &'static str {
-                match self { $(Self::$name => stringify!($name),)+ }
-            }
-
-            /// The operation of a name; spelled exactly so.
-            pub fn from_name(name: &str) -> Option<Self> {
-                Self::ALL.iter().copied().find(|operation| operation.name() == name)
-            }
-
-            /// The shape of its request.
-            pub fn input(self) -> &'static Shape {
-                match self { $(Self::$name => &$shape,)+ }
-            }
-        }
-
-        impl Request {
-            /// What it asks for.
-            pub fn operation(&self) -> Operation {
-                match self { $(Self::$name(_) => Operation::$name,)+ }
-            }
-
-            /// The body that asks for it.
-            pub fn to_json(&self) -> Vec<u8> {
-                match self { $(Self::$name(request) => request.to_json(),)+ }
-            }
-
-            /// Checks `value` against the operation's shape and types it.
-            ///
-            /// # Errors
-            /// `SerializationException` for a wrong JSON type, `InvalidParameterException` for a missing member or one
-            /// beyond its limits; both name the member.
-            pub fn decode(operation: Operation, value: &Value) -> Result<Self, Violation> {
-                shape::check(operation.input(), value)?;
-                let unreadable = |cause: crate::JsonError| Violation::new(ViolationKind::Unreadable(cause.to_string()));
-                match operation {
-                    $(Operation::$name => $request::from_value(value).map(Self::$name).map_err(unreadable),)+
-                }
-            }
-        }
-
-        impl Response {
-            /// The answer's body.
-            pub fn to_json(&self) -> Vec<u8> {
-                match self { $(Self::$name(response) => response.to_json(),)+ }
-            }
-        }
-
-        $(impl From<$request> for Request {
-            fn from(request: $request) -> Self {
-                Self::$name(request)
-            }
-        }
-
-        impl From<$response> for Response {
-            fn from(response: $response) -> Self {
-                Self::$name(response)
-            }
-        })+
-    };
-}
-
 operations! {
+    refused with INVALID_PARAMETER_EXCEPTION;
     /// Makes a token with which machines join a cluster.
     CreateJoinToken(CreateJoinTokenRequest => CreateJoinTokenResponse, CREATE_JOIN_TOKEN),
     /// Lists the tokens, also those that run out or were revoked less than a day ago.
