@@ -8,6 +8,7 @@ mod credentials;
 mod image_cleanup;
 mod log;
 mod registry_auth;
+mod secrets;
 pub(crate) mod server;
 mod sizes;
 pub(crate) mod source;
@@ -32,6 +33,7 @@ pub use credentials::Credentials;
 pub use image_cleanup::ImageCleanupConfig;
 pub use log::{LogConfig, LogFormat, LogLevel, LogRollover};
 pub use registry_auth::{RegistryAuth, RegistryLogin};
+pub use secrets::SecretEndpoints;
 pub use sizes::{PerInstance, Sizes};
 pub use unsupported::Unsupported;
 
@@ -131,6 +133,8 @@ pub struct AgentConfig {
     pub region: String,
     /// Keys for signatures.
     pub credentials: Credentials,
+    /// Where secrets are to be had.
+    pub secrets: SecretEndpoints,
     /// Where state is kept.
     pub data_dir: PathBuf,
     /// Whether state is kept at all.
@@ -230,10 +234,12 @@ impl AgentConfig {
         let identity = identity.as_ref();
         let (cluster, cluster_is_set) = server::cluster(s, identity)?;
         let instances = instances(s, identity)?;
+        let backend_host = server::backend_host(s, identity)?;
         let mut config = Self {
             cluster,
             cluster_is_set,
-            backend_host: server::backend_host(s, identity)?,
+            secrets: SecretEndpoints::read(s, &backend_host)?,
+            backend_host,
             trust: trust(s, identity),
             proxies: server::proxies(s)?,
             region: server::region(s, identity),

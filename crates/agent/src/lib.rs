@@ -19,6 +19,7 @@ mod identity;
 mod join;
 mod logs;
 mod register;
+mod roles;
 mod session;
 mod shell;
 mod state;
@@ -51,6 +52,7 @@ use engine::image::CleanupRules;
 use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
 use facts::AgentFacts;
 use register::Host;
+use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
@@ -172,6 +174,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         warn!("{warning}");
     }
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
+    let secrets = config.secret_stores(&api)?;
     let shared = Arc::new(Shared {
         docker,
         state: state.clone(),
@@ -179,6 +182,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         submits: Semaphore::new(CONCURRENT_SUBMITS),
         images: Images::new(state.clone(), &loaded.images),
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
+        roles: ExecutionRoles::default(),
+        secrets,
         look_every: watcher::LOOK_EVERY,
         docker_lost: Notify::new(),
     });

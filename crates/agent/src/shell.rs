@@ -19,7 +19,7 @@
 mod clock;
 mod convert;
 pub(crate) mod images;
-mod resource;
+pub(crate) mod resource;
 mod submit;
 pub(crate) mod watcher;
 
@@ -36,10 +36,12 @@ use tracing::{error, info, warn};
 
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
 use crate::engine::{Action, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
+use crate::roles::ExecutionRoles;
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
 use images::{Images, Question};
+use resource::secret::SecretStores;
 use submit::submit;
 
 /// State changes under way at once, for the whole process.
@@ -55,6 +57,10 @@ pub(crate) struct Shared<D> {
     pub(crate) submits: Semaphore,
     pub(crate) images: Images,
     pub(crate) pull_limits: PullLimits,
+    /// The credentials with which tasks are prepared.
+    pub(crate) roles: ExecutionRoles,
+    /// Where secrets are to be had.
+    pub(crate) secrets: SecretStores,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
@@ -157,7 +163,17 @@ impl<D: Docker> Instance<D> {
             // It waited in our queue while its session ended: nobody stands behind it any more.
             acs::Event::Message { session, .. } if !self.current_session.is(session) => None,
             acs::Event::Message { message, .. } => match *message {
-                ServerMessage::Payload(payload) => Some(Input::Payload(payload)),
+                ServerMessage::Payload(mut payload) => {
+                    let taken = self.shared.roles.take(&mut payload);
+                    taken.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
+                    Some(Input::Payload(payload))
+                }
+                ServerMessage::IamRoleCredentials(message) => {
+                    let known = self.engine.tasks().any(|task| is_live(task) && task.arn() == message.task_arn);
+                    let renewed = known.then(|| self.shared.roles.renew(&message)).flatten();
+                    renewed.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
+                    None
+                }
                 ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
                 ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
                 // Requests for logs do not come this way.
@@ -187,6 +203,7 @@ impl<D: Docker> Performer<D> {
         match action {
             Action::Save { record, durable } => self.save(&record, durable),
             Action::Forget { task_arn } => {
+                self.shared.roles.forget(&task_arn);
                 self.write(Change::DropTask { identity: self.index, arn: task_arn });
             }
             Action::SaveTimeline(timeline) => {

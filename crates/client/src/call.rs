@@ -11,7 +11,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use longshore_api::{admin, ecs};
+use longshore_api::{admin, ecs, secrets_manager, ssm};
 use longshore_wire::aws_json::{ECS_TARGET_PREFIX, ERROR_TYPE, TARGET};
 use longshore_wire::sigv4;
 use serde::Deserialize;
@@ -86,6 +86,8 @@ pub enum ClientError {
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Operation {
     service: &'static str,
+    /// What the service is called in signatures.
+    signing: &'static str,
     name: &'static str,
 }
 
@@ -98,13 +100,26 @@ impl Operation {
 
 impl From<ecs::Operation> for Operation {
     fn from(operation: ecs::Operation) -> Self {
-        Self { service: ECS_TARGET_PREFIX, name: operation.name() }
+        Self { service: ECS_TARGET_PREFIX, signing: ecs::SIGNING_NAME, name: operation.name() }
     }
 }
 
 impl From<admin::Operation> for Operation {
     fn from(operation: admin::Operation) -> Self {
-        Self { service: admin::TARGET_PREFIX, name: operation.name() }
+        Self { service: admin::TARGET_PREFIX, signing: ecs::SIGNING_NAME, name: operation.name() }
+    }
+}
+
+impl From<ssm::Operation> for Operation {
+    fn from(operation: ssm::Operation) -> Self {
+        Self { service: ssm::TARGET_PREFIX, signing: ssm::SIGNING_NAME, name: operation.name() }
+    }
+}
+
+impl From<secrets_manager::Operation> for Operation {
+    fn from(operation: secrets_manager::Operation) -> Self {
+        let (service, signing) = (secrets_manager::TARGET_PREFIX, secrets_manager::SIGNING_NAME);
+        Self { service, signing, name: operation.name() }
     }
 }
 
@@ -242,6 +257,12 @@ impl Client {
         })
     }
 
+    /// The same server, over the same connections, called by somebody else.
+    #[must_use]
+    pub fn signing_as(&self, credentials: sigv4::Credentials, region: &str) -> Self {
+        Self { signer: Arc::new(Signer::new(credentials, region)), ..self.clone() }
+    }
+
     /// What signs the calls.
     pub fn signer(&self) -> &Arc<Signer> {
         &self.signer
@@ -307,7 +328,7 @@ impl Client {
         headers.insert(HOST, value(self.origin.authority())?);
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/x-amz-json-1.1"));
         headers.insert(TARGET, value(&operation.to_string())?);
-        headers.extend(self.signer.sign("POST", "/", &headers, &body)?);
+        headers.extend(self.signer.sign_for(operation.signing, "POST", "/", &headers, &body)?);
         headers.insert(USER_AGENT, self.user_agent.clone());
         headers.extend(self.transport.forward_auth(&self.origin).map(|auth| (PROXY_AUTHORIZATION, auth)));
         let mut request = Request::new(Full::new(body));
@@ -368,6 +389,8 @@ mod tests {
         let target = |operation: Operation| operation.to_string();
         assert_eq!(target(ecs::Operation::RunTask.into()), "AmazonEC2ContainerServiceV20141113.RunTask");
         assert_eq!(target(admin::Operation::CreateJoinToken.into()), "Longshore.CreateJoinToken");
+        assert_eq!(target(ssm::Operation::GetParameters.into()), "AmazonSSM.GetParameters");
+        assert_eq!(target(secrets_manager::Operation::GetSecretValue.into()), "secretsmanager.GetSecretValue");
     }
 
     #[test]

@@ -8,7 +8,7 @@ use longshore_api::Timestamp;
 use longshore_wire::sigv4;
 use tracing::warn;
 
-/// The service in every credential scope: administration comes in by the same door.
+/// The service that is signed for unless another one is named: administration comes in by the same door.
 const SERVICE: &str = "ecs";
 /// Clocks that differ by less than this are the network's delay, not skew; servers accept five minutes.
 const SKEW_WORTH_CORRECTING_MS: i64 = 60_000;
@@ -39,8 +39,23 @@ impl Signer {
         headers: &HeaderMap,
         body: &[u8],
     ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
+        self.sign_for(SERVICE, method, target, headers, body)
+    }
+
+    /// The same for a service of AWS's other than ECS.
+    ///
+    /// # Errors
+    /// As [`Signer::sign`].
+    pub fn sign_for(
+        &self,
+        service: &str,
+        method: &str,
+        target: &str,
+        headers: &HeaderMap,
+        body: &[u8],
+    ) -> Result<Vec<(HeaderName, HeaderValue)>, String> {
         let at = now().plus_millis(self.skew_ms.load(Ordering::Relaxed));
-        sigv4::sign(&self.credentials, &self.region, SERVICE, at, method, target, headers, body)
+        sigv4::sign(&self.credentials, &self.region, service, at, method, target, headers, body)
             .map_err(|error| error.to_string())
     }
 

@@ -20,7 +20,7 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{attributes, cluster, identity, instance, limits, settings, tags, task, task_definition};
+use crate::{attributes, cluster, identity, instance, limits, secret, settings, tags, task, task_definition};
 
 mod check;
 #[cfg(test)]
@@ -44,6 +44,13 @@ pub enum Command {
         principal: Principal,
         /// What it asks.
         request: admin::Request,
+    },
+    /// A request about parameters and secrets, verified and typed by the edge, its values encrypted.
+    Secrets {
+        /// Who signed it.
+        principal: Principal,
+        /// What it asks.
+        request: secret::Request,
     },
     /// An agent opened a session.
     SessionOpened {
@@ -112,6 +119,8 @@ pub enum Reply {
     Api(Result<Response, ApiError>),
     /// To a request of the administration.
     Admin(Result<identity::Answer, ApiError>),
+    /// To a request about parameters and secrets.
+    Secrets(Result<secret::Answer, ApiError>),
     /// To a session that was opened.
     Session(Result<InstanceKey, SessionRefusal>),
     /// To everything else.
@@ -351,14 +360,19 @@ impl Cell {
             // The first command starts the clocks; if nobody else comes, a tick is the first.
             false => Some(Timestamp::from_millis(0)),
         };
-        let all = [forgotten, retired, deleted, loss, identity::next_due(&self.tables)];
+        let ended = secret::next_due(&self.tables);
+        let all = [forgotten, retired, deleted, loss, ended, identity::next_due(&self.tables)];
         all.into_iter().flatten().min()
     }
 
     /// Whether a command could change durable state; one that could not is safe while the store cannot be written.
     pub fn may_write(command: &Command) -> bool {
         match command {
-            Command::Api { .. } | Command::Admin { .. } | Command::SessionOpened { .. } | Command::Tick => true,
+            Command::Api { .. }
+            | Command::Admin { .. }
+            | Command::Secrets { .. }
+            | Command::SessionOpened { .. }
+            | Command::Tick => true,
             Command::SessionClosed { .. }
             | Command::InstanceStatus { .. }
             | Command::StopCandidates { .. }
@@ -391,7 +405,7 @@ impl Cell {
         let changes = self.tables.take_changes();
         debug_assert!(changes.len() <= limits::CHANGES_PER_GROUP, "{} changes in one group", changes.len());
         // A handler that refuses has changed nothing; should one have, it is as if it had not.
-        if let Reply::Api(Err(_)) | Reply::Admin(Err(_)) = reply {
+        if let Reply::Api(Err(_)) | Reply::Admin(Err(_)) | Reply::Secrets(Err(_)) = reply {
             changes.iter().rev().for_each(|change| self.tables.revert(change));
             self.sequence = before;
             return Outcome { reply, group: None, effects: Vec::new() };
@@ -430,6 +444,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
     match command {
         Command::Api { principal, request } => Reply::Api(request_of(turn, &principal, &request)),
         Command::Admin { principal, request } => Reply::Admin(administer(turn, &principal, &request)),
+        Command::Secrets { principal, request } => Reply::Secrets(secret::perform(turn, &principal, &request)),
         Command::SessionOpened { instance_arn, session, principal, agent } => {
             Reply::Session(session::opened(turn, &principal, &instance_arn, session, &agent))
         }
@@ -453,6 +468,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             task_definition::deletion::expire(turn);
             instance::deregister::expire(turn);
             identity::expire(turn);
+            secret::expire(turn);
             Reply::None
         }
     }

@@ -14,6 +14,7 @@ use crate::cluster::ContainerInsights;
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
+use crate::secret::{Parameter, StoredSecret};
 use crate::task::status::{DesiredStatus, TaskStatus};
 
 /// A cluster. Durable; written by the operations of [`crate::cluster`], its tags by `tags::operations` too.
@@ -435,6 +436,10 @@ pub enum EntityKey {
     Identity(Arc<str>),
     /// By principal and name.
     Setting(SettingKey),
+    /// By name.
+    Parameter(Arc<str>),
+    /// By name.
+    Secret(Arc<str>),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -458,6 +463,10 @@ pub enum Entity {
     Identity(Arc<Identity>),
     /// An account setting.
     Setting(Arc<AccountSetting>),
+    /// A parameter of SSM.
+    Parameter(Arc<Parameter>),
+    /// A secret of Secrets Manager.
+    Secret(Arc<StoredSecret>),
 }
 
 impl Entity {
@@ -473,6 +482,8 @@ impl Entity {
             Self::JoinToken(token) => EntityKey::JoinToken(token.id.clone()),
             Self::Identity(identity) => EntityKey::Identity(identity.access_key_id.clone()),
             Self::Setting(setting) => EntityKey::Setting(setting.key.clone()),
+            Self::Parameter(parameter) => EntityKey::Parameter(parameter.name.clone()),
+            Self::Secret(secret) => EntityKey::Secret(secret.name.clone()),
         }
     }
 
@@ -488,6 +499,8 @@ impl Entity {
             Self::JoinToken(entity) => serde_json::to_vec(entity),
             Self::Identity(entity) => serde_json::to_vec(entity),
             Self::Setting(entity) => serde_json::to_vec(entity),
+            Self::Parameter(entity) => serde_json::to_vec(entity),
+            Self::Secret(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -507,6 +520,8 @@ impl Entity {
             b'j' => Self::JoinToken(Arc::new(parse(key, value)?)),
             b'a' => Self::Identity(Arc::new(parse(key, value)?)),
             b's' => Self::Setting(Arc::new(parse(key, value)?)),
+            b'p' => Self::Parameter(Arc::new(parse(key, value)?)),
+            b'v' => Self::Secret(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -535,6 +550,8 @@ impl EntityKey {
             Self::Setting(SettingKey { principal, name }) => {
                 put(&mut key, b's', &[principal.as_bytes(), b"\0", name.as_str().as_bytes()]);
             }
+            Self::Parameter(name) => put(&mut key, b'p', &[name.as_bytes()]),
+            Self::Secret(name) => put(&mut key, b'v', &[name.as_bytes()]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

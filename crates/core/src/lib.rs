@@ -38,6 +38,7 @@ mod principal;
 pub mod query;
 pub mod read;
 pub mod resources;
+pub mod secret;
 pub mod settings;
 mod tables;
 mod tags;
@@ -47,4 +48,4 @@ mod unsupported;
 
 pub use config::{CellConfig, LossPolicy};
 pub use decision::{Decision, Released};
-pub use principal::{Principal, Role};
+pub use principal::{Principal, Role, TaskRole};

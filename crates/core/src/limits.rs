@@ -100,6 +100,29 @@ pub const ACCOUNT_SETTINGS: usize = 55_000;
 pub const SETTINGS_PAGE: usize = 10;
 /// Characters of a principal's ARN. IAM allows paths of 512 and names of 64 characters; twice that is none.
 pub const PRINCIPAL_ARN: usize = 1_024;
+/// Parameters in one cell. SSM's quota for its standard tier.
+pub const PARAMETERS: usize = 10_000;
+/// Versions of a parameter that are kept: of the largest ones 110 KB. SSM keeps 100.
+pub const PARAMETER_VERSIONS: usize = 10;
+/// Characters of a parameter's name: as many as SSM leaves of 2,048.
+pub const PARAMETER_NAME: usize = 1_011;
+/// Levels of a parameter's path. SSM's limit.
+pub const PARAMETER_LEVELS: usize = 15;
+/// Bytes of a parameter's value in the standard tier. SSM's limit.
+pub const STANDARD_PARAMETER_BYTES: usize = 4 * 1_024;
+/// Bytes of a parameter's value in the advanced tier. SSM's limit.
+pub const ADVANCED_PARAMETER_BYTES: usize = 8 * 1_024;
+/// Secrets in one cell. Secrets Manager's quota is 500,000; a cell holds them all in memory, up to 700 KB each.
+pub const SECRETS: usize = 10_000;
+/// Bytes of a secret's value. Secrets Manager's limit.
+pub const SECRET_BYTES: usize = 64 * 1_024;
+/// Versions of a secret: of the largest ones 700 KB, which with its key and the rest fit the mebibyte of a group. Secrets
+/// Manager keeps about 100.
+pub const SECRET_VERSIONS: usize = 8;
+/// Staging labels on all versions of a secret. Secrets Manager's quota.
+pub const SECRET_STAGES: usize = 20;
+/// Characters behind a secret's name in its ARN, as Secrets Manager has it.
+pub const SECRET_SUFFIX: usize = 6;
 /// Groups in one batch: bounds the latency that the last of them sees.
 pub const GROUPS_PER_BATCH: usize = 2_048;
 /// Changes in one group (DESIGN §2.3: the smallest engine's transaction has 128 operations).

@@ -119,7 +119,7 @@ impl ReadModel {
             task_definition::merge(&known.record.document, &known.resolved, task.overrides.as_deref()).ok()?;
         let container_arns: Vec<String> =
             (0..effective.containers.len()).map(|index| self.config.container_arn(cluster, key.id, index)).collect();
-        Some(payload::start(&TaskFacts {
+        let order = payload::start(&TaskFacts {
             task_arn: &task_arn,
             cluster_arn: &self.config.cluster_arn(cluster),
             definition: &known.record.document,
@@ -128,7 +128,12 @@ impl ReadModel {
             group: Some(&task.group),
             launch_type: task.launch_type,
             log_driver_mode: self.default_log_driver_mode(),
-        }))
+        });
+        // Which role it is; its credentials are made at the edge, and known to nobody here.
+        let role = self
+            .execution_role(task)
+            .map(|role| acs::IamRoleCredentials { role_arn: role.to_owned(), ..Default::default() });
+        Some(acs::Task { execution_role_credentials: role, ..order })
     }
 
     fn arn_of(&self, key: TaskKey) -> Option<String> {

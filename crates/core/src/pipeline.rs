@@ -261,6 +261,7 @@ fn refusal(command: &Command) -> Reply {
     match command {
         Command::Api { .. } => Reply::Api(Err(not_written())),
         Command::Admin { .. } => Reply::Admin(Err(not_written())),
+        Command::Secrets { .. } => Reply::Secrets(Err(not_written())),
         Command::SessionOpened { .. } => Reply::Session(Err(SessionRefusal::Unavailable)),
         Command::SessionClosed { .. }
         | Command::InstanceStatus { .. }
@@ -274,6 +275,7 @@ fn unavailable(reply: &Reply, error: fn() -> ApiError) -> Reply {
     match reply {
         Reply::Api(_) => Reply::Api(Err(error())),
         Reply::Admin(_) => Reply::Admin(Err(error())),
+        Reply::Secrets(_) => Reply::Secrets(Err(error())),
         Reply::Session(_) => Reply::Session(Err(SessionRefusal::Unavailable)),
         Reply::None => Reply::None,
     }

@@ -12,6 +12,17 @@ pub struct Principal {
     pub arn: Arc<str>,
     /// What kind of key it is.
     pub role: Role,
+    /// Whose credentials these are, where a task was given them.
+    pub task_role: Option<Arc<TaskRole>>,
+}
+
+/// A role that a task was given credentials of, as its session token says.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct TaskRole {
+    /// The task.
+    pub task_arn: Arc<str>,
+    /// The role.
+    pub role_arn: Arc<str>,
 }
 
 /// The kinds of access keys.
@@ -23,6 +34,8 @@ pub enum Role {
     Instance,
     /// A join token: may join.
     JoinToken,
+    /// The credentials of a task's execution role: may read what the task's definition refers to.
+    TaskExecution,
 }
 
 impl Principal {
@@ -32,8 +45,17 @@ impl Principal {
             Role::Owner => "root".to_owned(),
             Role::Instance => format!("instance/{access_key_id}"),
             Role::JoinToken => format!("join-token/{access_key_id}"),
+            Role::TaskExecution => format!("task-execution/{access_key_id}"),
         };
         let arn = format!("arn:aws:iam::{account_id}:{resource}").into();
-        Self { access_key_id: access_key_id.into(), arn, role }
+        Self { access_key_id: access_key_id.into(), arn, role, task_role: None }
+    }
+
+    /// The principal behind the credentials of a task's execution role, named as AWS names a session of a role.
+    pub fn of_task_execution(access_key_id: &str, account_id: &str, held: TaskRole) -> Self {
+        let last = |arn: &str| arn.rsplit('/').next().unwrap_or_default().to_owned();
+        let arn =
+            format!("arn:aws:sts::{account_id}:assumed-role/{}/{}", last(&held.role_arn), last(&held.task_arn)).into();
+        Self { access_key_id: access_key_id.into(), arn, role: Role::TaskExecution, task_role: Some(Arc::new(held)) }
     }
 }

@@ -18,6 +18,7 @@ use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::instance::health::Checks;
 use crate::resources::HostPort;
+use crate::secret::{Parameter, StoredSecret};
 use crate::task::listing::TaskIndex;
 use crate::task::status::TaskStatus;
 use crate::task_definition::Resolved;
@@ -45,6 +46,8 @@ pub struct ReadModel {
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
+    pub(crate) parameters: OrdMap<Arc<str>, Arc<Parameter>>,
+    pub(crate) secrets: OrdMap<Arc<str>, Arc<StoredSecret>>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Volatile; as of the publication: the clusters whose mass-loss brake is engaged.
@@ -126,6 +129,8 @@ impl ReadModel {
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),
+            parameters: OrdMap::new(),
+            secrets: OrdMap::new(),
             usage: OrdMap::new(),
             braked: Arc::default(),
             counters: OrdMap::new(),

@@ -15,6 +15,7 @@ use crate::instance::InstanceStatus;
 use crate::instance::health::Checks;
 use crate::placement::pool::{Pool, Slot};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
+use crate::secret::StoredSecret;
 use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -45,6 +46,8 @@ pub(crate) struct Tables {
     /// Which definitions are in use, and which deletions go on.
     deletions: Deletions,
     inactive: BTreeSet<(Timestamp, InstanceKey)>,
+    /// Deleted secrets, by when they are removed.
+    secrets_ending: BTreeSet<(Timestamp, Arc<str>)>,
     counters_dirty: BTreeSet<ClusterId>,
     /// Changes of the command under way.
     changes: Vec<Change>,
@@ -62,6 +65,7 @@ impl Tables {
             stopped: BTreeSet::new(),
             deletions: Deletions::default(),
             inactive: BTreeSet::new(),
+            secrets_ending: BTreeSet::new(),
             counters_dirty: BTreeSet::new(),
             changes: Vec::new(),
         }
@@ -99,6 +103,11 @@ impl Tables {
     /// INACTIVE instances, longest INACTIVE first.
     pub(crate) fn inactive(&self) -> &BTreeSet<(Timestamp, InstanceKey)> {
         &self.inactive
+    }
+
+    /// Deleted secrets whose names are still held, first to be removed first.
+    pub(crate) fn secrets_ending(&self) -> &BTreeSet<(Timestamp, Arc<str>)> {
+        &self.secrets_ending
     }
 
     /// How many changes the command under way has made.
@@ -193,8 +202,10 @@ impl Tables {
         let join_tokens = view.join_tokens.values().cloned().map(Entity::JoinToken);
         let identities = view.identities.values().cloned().map(Entity::Identity);
         let settings = view.settings.values().cloned().map(Entity::Setting);
+        let parameters = view.parameters.values().cloned().map(Entity::Parameter);
+        let secrets = view.secrets.values().cloned().map(Entity::Secret);
         let placed = clusters.chain(families).chain(definitions).chain(instances).chain(tasks);
-        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings)
+        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(parameters).chain(secrets)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -210,6 +221,8 @@ impl Tables {
             EntityKey::JoinToken(id) => self.view.join_tokens.get(id).cloned().map(Entity::JoinToken),
             EntityKey::Identity(key) => self.view.identities.get(key).cloned().map(Entity::Identity),
             EntityKey::Setting(key) => self.view.settings.get(key).cloned().map(Entity::Setting),
+            EntityKey::Parameter(name) => self.view.parameters.get(name).cloned().map(Entity::Parameter),
+            EntityKey::Secret(name) => self.view.secrets.get(name).cloned().map(Entity::Secret),
         }
     }
 
@@ -231,6 +244,11 @@ impl Tables {
                 Some(_) => drop(self.view.settings.insert(setting.key.clone(), setting.clone())),
                 None => drop(self.view.settings.remove(&setting.key)),
             },
+            Some(Entity::Parameter(parameter)) => match new {
+                Some(_) => drop(self.view.parameters.insert(parameter.name.clone(), parameter.clone())),
+                None => drop(self.view.parameters.remove(&parameter.name)),
+            },
+            Some(Entity::Secret(_)) => self.index_secret(secret(old), secret(new)),
             None => {}
         }
     }
@@ -352,6 +370,17 @@ impl Tables {
         }
     }
 
+    fn index_secret(&mut self, old: Option<&Arc<StoredSecret>>, new: Option<&Arc<StoredSecret>>) {
+        if let Some(old) = old {
+            self.view.secrets.remove(&old.name);
+            old.ends_at.map(|at| self.secrets_ending.remove(&(at, old.name.clone())));
+        }
+        if let Some(new) = new {
+            self.view.secrets.insert(new.name.clone(), new.clone());
+            self.secrets_ending.extend(new.ends_at.map(|at| (at, new.name.clone())));
+        }
+    }
+
     fn index_identity(&mut self, old: Option<&Arc<Identity>>, new: Option<&Arc<Identity>>) {
         if let Some(old) = old {
             self.view.identities.remove(&old.access_key_id);
@@ -445,6 +474,13 @@ fn join_token(entity: Option<&Entity>) -> Option<&Arc<JoinToken>> {
 fn identity(entity: Option<&Entity>) -> Option<&Arc<Identity>> {
     match entity {
         Some(Entity::Identity(identity)) => Some(identity),
+        _ => None,
+    }
+}
+
+fn secret(entity: Option<&Entity>) -> Option<&Arc<StoredSecret>> {
+    match entity {
+        Some(Entity::Secret(secret)) => Some(secret),
         _ => None,
     }
 }

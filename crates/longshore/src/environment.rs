@@ -37,6 +37,8 @@ fn lines(server: &ServerFacts, key: &AccessKey) -> String {
     for (name, value) in [
         ("AWS_ENDPOINT_URL_ECS", &server.endpoint),
         ("AWS_ENDPOINT_URL_STS", &server.endpoint),
+        ("AWS_ENDPOINT_URL_SSM", &server.endpoint),
+        ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &server.endpoint),
         ("AWS_ACCESS_KEY_ID", &key.access_key_id),
         ("AWS_SECRET_ACCESS_KEY", &key.secret_access_key),
         ("AWS_DEFAULT_REGION", &server.region),
@@ -83,6 +85,8 @@ mod tests {
             lines(&server, &key),
             "export AWS_ENDPOINT_URL_ECS=http://127.0.0.1:8470\n\
              export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8470\n\
+             export AWS_ENDPOINT_URL_SSM=http://127.0.0.1:8470\n\
+             export AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:8470\n\
              export AWS_ACCESS_KEY_ID=AKIA\n\
              export AWS_SECRET_ACCESS_KEY='a+b/c='\n\
              export AWS_DEFAULT_REGION=eu-west-9\n\

@@ -21,6 +21,7 @@ pub(crate) async fn server(args: ServerArgs) -> Result<(), CliError> {
 fn server_config(args: ServerArgs) -> Result<ServerConfig, CliError> {
     let data_dir = DataDir::new(&args.data_dir.data_dir)?;
     let mut config = ServerConfig::new(data_dir.path());
+    config.secrets_key = args.secrets_key;
     config.listen = args.listen;
     config.zone = args.zone.unwrap_or_else(|| format!("{}a", args.region));
     config.region = args.region;

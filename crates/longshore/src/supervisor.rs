@@ -39,13 +39,15 @@ const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(1);
 
 /// What a shell may have for other purposes: other keys, another region, and a proxy, of which there is none on the way to
 /// a server on the same machine.
-const FOREIGN_TO_THE_AGENT: [&str; 12] = [
+const FOREIGN_TO_THE_AGENT: [&str; 14] = [
     "AWS_ACCESS_KEY_ID",
     "AWS_SECRET_ACCESS_KEY",
     "AWS_SESSION_TOKEN",
     "AWS_PROFILE",
     "AWS_SHARED_CREDENTIALS_FILE",
     "AWS_REGION",
+    "AWS_ENDPOINT_URL_SSM",
+    "AWS_ENDPOINT_URL_SECRETS_MANAGER",
     "LONGSHORE_CA_FILE",
     "LONGSHORE_AGENT_CONFIG",
     "HTTP_PROXY",

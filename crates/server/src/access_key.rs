@@ -119,7 +119,7 @@ impl ServerKey {
                 Err(_) => Err(ServerError::DamagedFile { path, problem: "not 64 hexadecimal digits".to_owned() }),
             };
         }
-        SystemRandom::new().fill(key.as_mut()).map_err(|_| ServerError::Randomness)?;
+        key = random_key()?;
         files::replace(&path, Zeroizing::new(hex::encode(key.as_ref())).as_bytes(), files::SECRET_MODE)?;
         Ok(Self(key))
     }
@@ -178,6 +178,8 @@ impl<K: Fn(&str) -> Option<Role> + Send + Sync + 'static> AccessKeys for KeyRing
             Role::Owner => self.root.secret.clone(),
             Role::Instance => derived_secret(&self.instances, access_key_id),
             Role::JoinToken => derived_secret(&self.join_tokens, access_key_id),
+            // It follows from a session token, not from the id: `task_roles` knows it. This one opens nothing.
+            Role::TaskExecution => derived_secret(&self.instances, access_key_id),
         }
     }
 }
@@ -186,6 +188,13 @@ impl<K: Fn(&str) -> Option<Role> + Send + Sync + 'static> AccessKeys for KeyRing
 fn derived_secret(key: &[u8; 32], access_key_id: &str) -> Secret {
     let mac = hmac::sign(&hmac::Key::new(hmac::HMAC_SHA256, key), access_key_id.as_bytes());
     Secret::new(STANDARD.encode(&mac.as_ref()[..SECRET_CHARS / 4 * 3]))
+}
+
+/// A new key of 256 bits.
+pub(crate) fn random_key() -> Result<Zeroizing<[u8; 32]>, ServerError> {
+    let mut key = Zeroizing::new([0; 32]);
+    SystemRandom::new().fill(key.as_mut()).map_err(|_| ServerError::Randomness)?;
+    Ok(key)
 }
 
 /// Random characters of an alphabet whose size divides 256, so that each is equally likely.

@@ -1,20 +1,26 @@
 //! Who is calling: from a signature to a [`Principal`]. The only place where one is made.
 
 use std::fmt;
+use std::sync::Arc;
 
-use longshore_api::{ecs, sts};
+use longshore_api::{ecs, secrets_manager, ssm, sts};
 use longshore_core::{Principal, Role};
 use longshore_wire::sigv4::{Claim, Request, Secret, SignatureError, Verifier};
 
 use crate::access_key::AccessKeys;
 use crate::clock;
+use crate::task_roles::TaskRoles;
 
 /// Verifies signatures of requests, websocket handshakes and telemetry frames.
 pub struct Authenticator {
     ecs: Verifier,
     sts: Verifier,
+    ssm: Verifier,
+    secrets_manager: Verifier,
     account_id: String,
     keys: Box<dyn AccessKeys>,
+    /// Who is behind a session token; nothing where none is issued.
+    task_roles: Option<Arc<TaskRoles>>,
 }
 
 /// The service that a request must be signed for.
@@ -24,6 +30,10 @@ pub(crate) enum Signing {
     Ecs,
     /// The Security Token Service, in our region or at its global endpoint.
     Sts,
+    /// The Parameter Store.
+    Ssm,
+    /// Secrets Manager.
+    SecretsManager,
 }
 
 /// A request whose head claims to be signed by a key that is known. Its body is still to be seen.
@@ -40,9 +50,18 @@ impl Authenticator {
         Self {
             ecs: Verifier::new(region, ecs::SIGNING_NAME),
             sts: Verifier::new(region, sts::SIGNING_NAME).or_global(),
+            ssm: Verifier::new(region, ssm::SIGNING_NAME),
+            secrets_manager: Verifier::new(region, secrets_manager::SIGNING_NAME),
             account_id: account_id.to_owned(),
             keys: Box::new(keys),
+            task_roles: None,
         }
+    }
+
+    /// The same, and it accepts the credentials that tasks are given.
+    #[must_use]
+    pub(crate) fn with_task_roles(self, task_roles: Arc<TaskRoles>) -> Self {
+        Self { task_roles: Some(task_roles), ..self }
     }
 
     /// The account that all keys belong to.
@@ -61,12 +80,24 @@ impl Authenticator {
         let verifier = match signing {
             Signing::Ecs => &self.ecs,
             Signing::Sts => &self.sts,
+            Signing::Ssm => &self.ssm,
+            Signing::SecretsManager => &self.secrets_manager,
         };
-        let claim = verifier.claim(request, clock::now())?;
-        // No key of ours was issued together with a session token, and AWS too refuses one that comes with such a key.
-        let known = claim.session_token().is_none().then(|| self.keys.find(claim.access_key_id())).flatten();
-        let (secret, role) = known.ok_or(SignatureError::UnknownKey)?;
-        let principal = Principal::new(role, claim.access_key_id(), &self.account_id);
+        let now = clock::now();
+        let claim = verifier.claim(request, now)?;
+        let access_key_id = claim.access_key_id();
+        let (secret, principal) = match claim.session_token() {
+            // Other keys were issued without one, and AWS too refuses one that comes with such a key.
+            Some(token) => {
+                let task_roles = self.task_roles.as_ref().ok_or(SignatureError::UnknownKey)?;
+                let (secret, held) = task_roles.holder(token, access_key_id, now)?;
+                (secret, Principal::of_task_execution(access_key_id, &self.account_id, held))
+            }
+            None => {
+                let (secret, role) = self.keys.find(access_key_id).ok_or(SignatureError::UnknownKey)?;
+                (secret, Principal::new(role, access_key_id, &self.account_id))
+            }
+        };
         Ok(Claimed { claim, secret, principal })
     }
 

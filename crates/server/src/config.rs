@@ -1,7 +1,7 @@
 //! What an operator sets.
 
 use std::net::{Ipv4Addr, SocketAddr};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use longshore_core::config::LossPolicy;
 
@@ -14,6 +14,9 @@ use crate::tls;
 pub struct ServerConfig {
     /// Where everything is kept: store, keys, `server.json`.
     pub data_dir: PathBuf,
+    /// The file with the key that secrets are encrypted under; outside the data directory. Where none is named it is
+    /// `<data directory>.secrets-key`, beside it.
+    pub secrets_key: Option<PathBuf>,
     /// The address to listen on; port 0 takes a free one.
     pub listen: SocketAddr,
     /// The region in every ARN and in every credential's scope.
@@ -56,6 +59,7 @@ impl ServerConfig {
     pub fn new(data_dir: impl Into<PathBuf>) -> Self {
         Self {
             data_dir: data_dir.into(),
+            secrets_key: None,
             listen: SocketAddr::from((Ipv4Addr::LOCALHOST, 8080)),
             region: "us-east-1".to_owned(),
             account_id: "000000000000".to_owned(),
@@ -65,6 +69,29 @@ impl ServerConfig {
             loss: LossPolicy::default(),
             limits: EdgeLimits::default(),
             session_limits: SessionLimits::default(),
+        }
+    }
+
+    /// The file with the key of the secrets.
+    ///
+    /// # Errors
+    /// When it lies where it would be copied with what it opens.
+    pub(crate) fn secrets_key(&self) -> Result<PathBuf, ServerError> {
+        // What does not exist yet is inside only if its path says so.
+        let absolute = |path: &Path| path.canonicalize().or_else(|_| std::path::absolute(path));
+        let data_dir = absolute(&self.data_dir).unwrap_or_else(|_| self.data_dir.clone());
+        let path = match &self.secrets_key {
+            Some(path) => path.clone(),
+            None => {
+                let mut beside = data_dir.clone().into_os_string();
+                beside.push(".secrets-key");
+                beside.into()
+            }
+        };
+        let holder = path.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+        match absolute(holder).is_ok_and(|holder| !holder.starts_with(&data_dir)) {
+            true => Ok(path),
+            false => Err(ServerError::SecretsKeyInside { path }),
         }
     }
 
@@ -94,7 +121,7 @@ impl ServerConfig {
         if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
             return Err(ServerError::PlainHttpBeyondLoopback { listen: self.listen, port: self.listen.port() });
         }
-        Ok(())
+        self.secrets_key().map(drop)
     }
 }
 
@@ -116,6 +143,23 @@ mod tests {
         }
         assert!(refusal(|config| config.zone = String::new()).unwrap().contains("--zone"));
         assert!(refusal(|config| config.account_id = "1234".into()).unwrap().contains("--account-id"));
+    }
+
+    #[test]
+    fn the_key_of_the_secrets_lies_outside_the_data_directory() {
+        assert_eq!(ServerConfig::new("/nowhere").secrets_key().unwrap(), PathBuf::from("/nowhere.secrets-key"));
+        for inside in ["/nowhere/key", "/nowhere/keys/key"] {
+            let refused = refusal(|config| config.secrets_key = Some(inside.into()));
+            assert!(refused.unwrap().contains("--secrets-key"), "{inside}");
+        }
+        assert_eq!(refusal(|config| config.secrets_key = Some("/nowhere-else/key".into())), None);
+        let dir = tempfile::tempdir().unwrap();
+        let (data, link) = (dir.path().join("data"), dir.path().join("link"));
+        std::fs::create_dir(&data).unwrap();
+        std::os::unix::fs::symlink(&data, &link).unwrap();
+        let mut config = ServerConfig::new(&data);
+        config.secrets_key = Some(link.join("key"));
+        assert!(config.check().is_err());
     }
 
     #[test]

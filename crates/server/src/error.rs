@@ -64,6 +64,18 @@ pub enum ServerError {
         /// What is wrong with it.
         problem: String,
     },
+    /// The key of the secrets would be copied with what it opens.
+    #[error("--secrets-key {} lies in the data directory, whose copies and backups must not open the secrets: name a file elsewhere", path.display())]
+    SecretsKeyInside {
+        /// The file.
+        path: PathBuf,
+    },
+    /// The key of the secrets is not one.
+    #[error("{} is damaged (not 64 hexadecimal digits): bring it back from its backup; without it the stored secrets are lost", path.display())]
+    DamagedSecretsKey {
+        /// The file.
+        path: PathBuf,
+    },
     /// The data directory was made for another region or account.
     #[error(
         "{} belongs to another region or account, which stand in all its ARNs: pass --region {region} --account-id \

@@ -23,7 +23,9 @@ mod scope;
 mod server;
 pub mod sessions;
 mod socket;
+mod task_roles;
 mod tls;
+mod vault;
 
 pub use auth::Authenticator;
 pub use config::{ServerConfig, TlsConfig};

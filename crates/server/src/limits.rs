@@ -155,6 +155,13 @@ pub(crate) const CLOSE_TIMEOUT: Duration = Duration::from_secs(2);
 /// 96 GiB. When it overflows the session is closed, and everything is derived again at the next one.
 pub(crate) const MAX_QUEUED_MESSAGES: usize = 16_384;
 
+/// How often some of the credentials that agents hold are renewed, and after how many such steps all were: in an hour, of
+/// the six for which they are good. Ten thousand agents are not all written to at once.
+pub(crate) const RENEWAL_TICK: Duration = Duration::from_secs(60);
+
+/// See [`RENEWAL_TICK`].
+pub(crate) const RENEWAL_SLOTS: u32 = 60;
+
 /// The largest ACS message from an agent: stop candidates, at some 200 bytes each, for every task of a machine.
 pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;
 

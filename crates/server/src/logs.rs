@@ -181,6 +181,7 @@ mod tests {
     use longshore_core::identity::Answer;
     use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
     use longshore_core::instance::SessionRefusal;
+    use longshore_core::secret;
     use longshore_core::task::status::TaskStatus;
 
     use super::*;
@@ -198,6 +199,14 @@ mod tests {
 
         fn administer(&self, _: Principal, _: admin::Request) -> BoxFuture<'static, Result<Answer, ApiError>> {
             future::ready(Err(ApiError::server("not here"))).boxed()
+        }
+
+        fn secrets(&self, _: Principal, _: secret::Request) -> BoxFuture<'static, Result<secret::Answer, ApiError>> {
+            future::ready(Err(ApiError::server("not here"))).boxed()
+        }
+
+        fn role_holders(&self, _: InstanceKey) -> Vec<secret::RoleHolder> {
+            Vec::new()
         }
 
         fn authorise(&self, _: &Principal, _: &ecs::Request) -> Result<(), ApiError> {

@@ -5,8 +5,10 @@ use longshore_api::{ApiError, admin, ecs};
 use longshore_core::Principal;
 use longshore_core::cell::{Command, Reply};
 use longshore_core::identity::Answer;
+use longshore_core::ids::InstanceKey;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
+use longshore_core::secret::{self, RoleHolder};
 
 /// What edge and sessions need of the orchestrator. [`Runner`](crate::runner::Runner) is the real one; tests of the edge put
 /// a small fake in its place.
@@ -20,6 +22,16 @@ pub trait Orchestrator: Send + Sync + 'static {
     /// Carries out a request of the administration in the same way.
     fn administer(&self, principal: Principal, request: admin::Request)
     -> BoxFuture<'static, Result<Answer, ApiError>>;
+
+    /// Carries out a request about parameters and secrets in the same way; their values go both ways encrypted.
+    fn secrets(
+        &self,
+        principal: Principal,
+        request: secret::Request,
+    ) -> BoxFuture<'static, Result<secret::Answer, ApiError>>;
+
+    /// The tasks of an instance whose agent acts with a role for them.
+    fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder>;
 
     /// Whether `principal` may make a request that the edge answers itself.
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError>;

@@ -22,7 +22,9 @@ use crate::files;
 use crate::runner::{LoadError, Perform, Runner};
 use crate::scope;
 use crate::sessions::Sessions;
+use crate::task_roles::TaskRoles;
 use crate::tls::Tls;
+use crate::vault::Vault;
 
 /// The name of the file in the data directory that says where the server listens, while it does.
 pub const SERVER_FILE: &str = "server.json";
@@ -134,16 +136,20 @@ impl Parts {
         let server_key = ServerKey::load_or_create(&config.data_dir)?;
         let known = runner.clone();
         let keys = KeyRing::new(root_key, &server_key, move |access_key_id: &str| known.role_of(access_key_id));
+        let task_roles = Arc::new(TaskRoles::new(&server_key));
+        sessions.issue_with(Arc::clone(&task_roles));
+        let vault = Vault::open(&config.secrets_key()?, runner.snapshot().sealed_under().as_deref())?;
         let tls = Tls::start(&config, local_addr)?.map(Arc::new);
         let acceptor = tls.as_ref().map(|tls| tls.acceptor()).transpose()?;
         let edge = Edge::new(
-            Authenticator::new(&config.region, &config.account_id, keys),
+            Authenticator::new(&config.region, &config.account_id, keys).with_task_roles(task_roles),
             Arc::new(runner.clone()),
             Arc::clone(&sessions),
             PageTokens::new(server_key.derive(PAGE_TOKEN_PURPOSE)),
             config.limits.clone(),
             local_addr,
-        );
+        )
+        .keeping(vault);
         let endpoint = match &tls {
             None => format!("http://{}", reachable(local_addr)),
             Some(tls) => format!("https://{}:{}", tls.local_host(), local_addr.port()),
@@ -152,6 +158,7 @@ impl Parts {
         write_server_file(&server_file, &endpoint, local_addr, &config, tls.as_deref())?;
         let stop = CancellationToken::new();
         let edge = tokio::spawn(Arc::new(edge.behind(acceptor)).serve(listener, stop.clone()));
+        tokio::spawn(Arc::clone(&sessions).keep_credentials(Arc::new(runner.clone())));
         if let Some(tls) = tls {
             tokio::spawn(tls.keep_current(stop.clone()));
         }

@@ -537,10 +537,12 @@ impl World {
 
 fn says_unavailable(reply: &Reply) -> bool {
     match reply {
-        Reply::Api(Err(refused)) | Reply::Admin(Err(refused)) => refused.code == error::SERVICE_UNAVAILABLE,
+        Reply::Api(Err(refused)) | Reply::Admin(Err(refused)) | Reply::Secrets(Err(refused)) => {
+            refused.code == error::SERVICE_UNAVAILABLE
+        }
         Reply::Session(refused) => *refused == Err(SessionRefusal::Unavailable),
         Reply::None => true,
-        Reply::Api(Ok(_)) | Reply::Admin(Ok(_)) => false,
+        Reply::Api(Ok(_)) | Reply::Admin(Ok(_)) | Reply::Secrets(Ok(_)) => false,
     }
 }
 

@@ -94,7 +94,7 @@ fn host_of(docker_host: &str) -> &str {
 }
 
 /// As the official agent does, a value without a scheme is taken as https.
-fn url(source: &mut Source, name: &'static str) -> Result<Option<String>, ConfigError> {
+pub(super) fn url(source: &mut Source, name: &'static str) -> Result<Option<String>, ConfigError> {
     source.parsed(name, None, |text| {
         let url = if text.contains("://") { text.to_owned() } else { format!("https://{text}") };
         match Origin::of(&url) {

@@ -36,6 +36,7 @@ pub use input::{
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
+pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 pub use task::{Desired, TaskRecord};
 
 use admission::{Ledger, MAX_WAITING_TASKS};

@@ -2,7 +2,7 @@
 //!
 //! `world` is that model; `life`, `session` and `recovery` tell stories in it and compare the trace of actions; `random` lets
 //! anything happen in any order and checks what must always hold; `config` and `image` look at decisions alone, `records` at
-//! what earlier releases saved.
+//! what earlier releases saved, `secret` at what must be in no record.
 
 mod config;
 mod image;
@@ -10,5 +10,6 @@ mod life;
 mod random;
 mod records;
 mod recovery;
+mod secret;
 mod session;
 mod world;

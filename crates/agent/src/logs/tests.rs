@@ -11,8 +11,10 @@ use super::stream::tests::frame;
 use super::*;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{Phase, PullLimits};
+use crate::roles::ExecutionRoles;
 use crate::session::fake_server::FakeServer;
 use crate::shell::images::Images;
+use crate::shell::resource::secret::SecretStores;
 use crate::state::State;
 
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/c/i";
@@ -51,6 +53,8 @@ impl World {
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             look_every: PATIENCE,
             docker_lost: Notify::new(),
+            roles: ExecutionRoles::default(),
+            secrets: SecretStores::of_server(&server.client(), "us-east-1"),
         });
         let (requests, asked) = mpsc::channel(QUEUE);
         let reader = tokio::spawn(serve(shared.clone(), INSTANCE.to_owned(), asked));

@@ -33,6 +33,10 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     let mut flag = |name: String| names.push((name, None));
     flag("ecs.capability.container-ordering".into());
     flag("ecs.capability.full-sync".into());
+    for provider in ["ssm", "asm"] {
+        flag(format!("ecs.capability.secrets.{provider}.environment-variables"));
+        flag(format!("ecs.capability.secrets.{provider}.bootstrap.log-driver"));
+    }
     if !config.disable_privileged {
         flag(format!("{CAPABILITY}privileged-container"));
     }
@@ -113,6 +117,10 @@ mod tests {
         let expected = "rack=7
             ecs.capability.container-ordering
             ecs.capability.full-sync
+            ecs.capability.secrets.ssm.environment-variables
+            ecs.capability.secrets.ssm.bootstrap.log-driver
+            ecs.capability.secrets.asm.environment-variables
+            ecs.capability.secrets.asm.bootstrap.log-driver
             com.amazonaws.ecs.capability.privileged-container
             com.amazonaws.ecs.capability.docker-remote-api.1.17
             com.amazonaws.ecs.capability.docker-remote-api.1.18

@@ -88,6 +88,8 @@ impl World {
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             look_every,
             docker_lost: Notify::new(),
+            roles: ExecutionRoles::default(),
+            secrets: SecretStores::of_server(&server.client(), "us-east-1"),
         });
         let (events, session_events) = mpsc::channel(16);
         let (outgoing, answers) = mpsc::channel(16);

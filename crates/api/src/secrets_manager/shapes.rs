@@ -10,18 +10,19 @@ const BLOB: Limits = Limits { min: Some(1), max: Some(87_384) };
 static STRING: Shape = Shape::new("String", Kind::String(Pattern::Any));
 static BOOLEAN: Shape = Shape::new("BooleanType", Kind::Boolean);
 static LONG: Shape = Shape::new("RecoveryWindowInDaysType", Kind::Long);
-static DOCUMENT: Shape = Shape::new("AddReplicaRegionListType", Kind::Document);
+static REPLICA: Shape = Shape::new("ReplicaRegionType", Kind::Document);
+static REPLICAS: Shape =
+    Shape::new("AddReplicaRegionListType", Kind::List { item: &REPLICA, item_name: None, flattened: false });
 static SECRET_ID: Shape =
     Shape::new("SecretIdType", Kind::String(Pattern::Any)).within(Limits { min: Some(1), max: Some(2_048) });
-static VERSION_ID: Shape = Shape::new("SecretVersionIdType", Kind::String(Pattern::Any))
-    .within(Limits { min: Some(32), max: Some(64) });
-static STAGE: Shape = Shape::new("SecretVersionStageType", Kind::String(Pattern::Any))
-    .within(Limits { min: Some(1), max: Some(256) });
+static VERSION_ID: Shape =
+    Shape::new("SecretVersionIdType", Kind::String(Pattern::Any)).within(Limits { min: Some(32), max: Some(64) });
+static STAGE: Shape =
+    Shape::new("SecretVersionStageType", Kind::String(Pattern::Any)).within(Limits { min: Some(1), max: Some(256) });
 static STAGES: Shape =
     Shape::new("SecretVersionStagesType", Kind::List { item: &STAGE, item_name: None, flattened: false })
         .within(Limits { min: Some(1), max: Some(20) });
-static SECRET_STRING: Shape =
-    Shape::new("SecretStringType", Kind::String(Pattern::Any)).within(VALUE).sensitive();
+static SECRET_STRING: Shape = Shape::new("SecretStringType", Kind::String(Pattern::Any)).within(VALUE).sensitive();
 static SECRET_BINARY: Shape = Shape::new("SecretBinaryType", Kind::String(Pattern::Any)).within(BLOB).sensitive();
 static TAG: Shape = Shape::new(
     "Tag",
@@ -52,7 +53,7 @@ pub(super) static GET_SECRET_VALUE: Shape = request(
 pub(super) static CREATE_SECRET: Shape = request(
     "CreateSecretRequest",
     &[
-        Member::optional("AddReplicaRegions", &DOCUMENT),
+        Member::optional("AddReplicaRegions", &REPLICAS),
         Member::optional("ClientRequestToken", &VERSION_ID),
         Member::optional("CrossAccountPrimaryARN", &STRING),
         Member::optional("Description", &STRING).within(Limits { min: None, max: Some(2_048) }),

@@ -65,6 +65,7 @@ impl Cell {
         self.check_pool(&held)?;
         self.check_instances()?;
         self.check_identities()?;
+        self.check_secrets()?;
         ensure(self.tables.tokens().is_consistent(), || {
             "what is known of client tokens differs from a recount".to_owned()
         })
@@ -103,6 +104,22 @@ impl Cell {
         let same = families.iter().eq(view.families_by_status.iter());
         ensure(same, || "the index of families differs from a recount".to_owned())?;
         ensure(deletions == *self.tables.deletions(), || "deletions under way differ from a recount".to_owned())
+    }
+
+    /// Every parameter has a version, every label is on one version of its secret, and the queue of removals is a recount.
+    fn check_secrets(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        for parameter in view.parameters.values() {
+            ensure(!parameter.versions.is_empty(), || format!("the parameter {} has no version", parameter.name))?;
+        }
+        let mut ending = BTreeSet::new();
+        for secret in view.secrets.values() {
+            let labels: Vec<_> = secret.versions.iter().flat_map(|version| &version.stages).collect();
+            let different: BTreeSet<_> = labels.iter().collect();
+            ensure(labels.len() == different.len(), || format!("the secret {} has a label twice", secret.name))?;
+            ending.extend(secret.ends_at.map(|at| (at, secret.name.clone())));
+        }
+        ensure(ending == *self.tables.secrets_ending(), || "the secrets that end differ from their recount".to_owned())
     }
 
     /// No token let in more machines than it may, no machine has more instances than it may, and every index is a recount.

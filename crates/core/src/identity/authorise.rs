@@ -55,7 +55,7 @@ impl ReadModel {
         let denied = match principal.role {
             Role::Owner => None,
             Role::Instance => self.denied_to_instance(self.identity_of(principal)?, request)?,
-            Role::JoinToken => Some(ANYTHING.to_owned()),
+            Role::JoinToken | Role::TaskExecution => Some(ANYTHING.to_owned()),
         };
         match denied {
             None => Ok(Authorised { principal, request }),
@@ -80,6 +80,7 @@ impl ReadModel {
             Role::Owner => !joins,
             Role::JoinToken => joins,
             Role::Instance => gives_logs,
+            Role::TaskExecution => false,
         };
         match allowed {
             true => Ok(Authorised { principal, request }),
@@ -168,11 +169,14 @@ impl ReadModel {
 }
 
 /// AWS's sentence, and why it is so.
-fn denial(principal: &Principal, service: &str, operation: &str, resource: &str) -> ApiError {
+pub(crate) fn denial(principal: &Principal, service: &str, operation: &str, resource: &str) -> ApiError {
     let why = match principal.role {
         Role::Owner => "only a join token joins",
         Role::Instance => "the access key of a machine may do what its agent needs, for its own container instances",
         Role::JoinToken => "a join token does nothing but join",
+        Role::TaskExecution => {
+            "the credentials of a task's execution role read what its definition refers to, while it lives"
+        }
     };
     let message = format!(
         "User: {} is not authorized to perform: {service}:{operation} on resource: {resource} because {why}",

@@ -160,11 +160,7 @@ impl ReadModel {
     ///
     /// # Errors
     /// When `principal` may not ask, for every request.
-    pub fn answer_secrets(
-        &self,
-        principal: &Principal,
-        request: &Request,
-    ) -> Result<Option<Answer>, ApiError> {
+    pub fn answer_secrets(&self, principal: &Principal, request: &Request) -> Result<Option<Answer>, ApiError> {
         self.authorise_secrets(principal, request)?;
         match request {
             Request::GetParameters(request) => Ok(Some(parameter::get(self, request))),
@@ -177,7 +173,11 @@ impl ReadModel {
     pub fn sealed_under(&self) -> Option<Arc<str>> {
         let parameters = self.parameters.values().flat_map(|parameter| &parameter.versions);
         let secrets = self.secrets.values().flat_map(|secret| &secret.versions);
-        parameters.map(|version| &version.value).chain(secrets.map(|version| &version.value)).next().map(|value| value.key.clone())
+        parameters
+            .map(|version| &version.value)
+            .chain(secrets.map(|version| &version.value))
+            .next()
+            .map(|value| value.key.clone())
     }
 }
 

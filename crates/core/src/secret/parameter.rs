@@ -52,7 +52,8 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
     check_name(&request.name)?;
     let known = turn.tables.view().parameters.get(&*request.name).cloned();
     if known.is_some() && !request.overwrite {
-        let message = "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.";
+        let message =
+            "The parameter already exists. To overwrite this value, set the overwrite option in the request to true.";
         return Err(ApiError::new(error::PARAMETER_ALREADY_EXISTS, message));
     }
     if request.overwrite && !request.tags.is_empty() {
@@ -95,9 +96,8 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
 /// DeleteParameter.
 pub(super) fn delete(turn: &mut Turn<'_>, request: &ssm::DeleteParameterRequest) -> Result<Answer, ApiError> {
     let name = turn.tables.view().parameters.get_key_value(request.name.as_str()).map(|(name, _)| name.clone());
-    let name = name.ok_or_else(|| {
-        ApiError::new(error::PARAMETER_NOT_FOUND, format!("Parameter {} not found.", request.name))
-    })?;
+    let name = name
+        .ok_or_else(|| ApiError::new(error::PARAMETER_NOT_FOUND, format!("Parameter {} not found.", request.name)))?;
     turn.tables.remove(&EntityKey::Parameter(name));
     Ok(Answer::Ssm(ssm::DeleteParameterResult {}.into()))
 }

@@ -147,10 +147,7 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutSecretValue) -> Result<Answe
 }
 
 /// GetSecretValue.
-pub(super) fn get(
-    view: &ReadModel,
-    request: &secrets_manager::GetSecretValueRequest,
-) -> Result<Answer, ApiError> {
+pub(super) fn get(view: &ReadModel, request: &secrets_manager::GetSecretValueRequest) -> Result<Answer, ApiError> {
     let secret = view.living_secret(&request.secret_id)?;
     let version = secret.chosen(request.version_id.as_deref(), request.version_stage.as_deref())?;
     let response = secrets_manager::GetSecretValueResponse {
@@ -166,10 +163,7 @@ pub(super) fn get(
 }
 
 /// DeleteSecret: for good, or so that nobody can read it until it is.
-pub(super) fn delete(
-    turn: &mut Turn<'_>,
-    request: &secrets_manager::DeleteSecretRequest,
-) -> Result<Answer, ApiError> {
+pub(super) fn delete(turn: &mut Turn<'_>, request: &secrets_manager::DeleteSecretRequest) -> Result<Answer, ApiError> {
     let invalid = |message: &str| Err(ApiError::new(error::INVALID_PARAMETER_EXCEPTION, message));
     let force = request.force_delete_without_recovery == Some(true);
     if force && request.recovery_window_in_days.is_some() {
@@ -253,7 +247,9 @@ impl StoredSecret {
         let mut versions = self.versions.clone();
         for version in &mut versions {
             let left_current = moves && current.as_ref() == Some(&version.id);
-            version.stages.retain(|stage| !labels.contains(stage) && !(moves && current.is_some() && **stage == *PREVIOUS));
+            version
+                .stages
+                .retain(|stage| !labels.contains(stage) && !(moves && current.is_some() && **stage == *PREVIOUS));
             if left_current && labels.iter().all(|label| **label != *PREVIOUS) {
                 version.stages.push(PREVIOUS.into());
             }

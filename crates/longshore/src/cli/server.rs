@@ -16,6 +16,12 @@ pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(I
 pub(crate) struct ServerArgs {
     #[command(flatten)]
     pub(crate) data_dir: DataDirArgs,
+    /// The key that secrets are encrypted under; made with the first secret, kept outside the data directory
+    ///
+    /// Whoever has a copy of the data directory has no secret without it, and without it the secrets are lost: back it up
+    /// apart from the data directory. [default: DATA_DIR.secrets-key, beside the data directory]
+    #[arg(long, value_name = "FILE", env = "LONGSHORE_SECRETS_KEY")]
+    pub(crate) secrets_key: Option<PathBuf>,
     /// Address of the API; port 0 takes a free one, named in server.json
     #[arg(long, value_name = "ADDRESS:PORT", env = "LONGSHORE_LISTEN", default_value_t = DEFAULT_LISTEN)]
     pub(crate) listen: SocketAddr,

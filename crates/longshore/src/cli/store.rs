@@ -96,6 +96,8 @@ pub(crate) enum Kind {
     JoinTokens,
     Identities,
     Settings,
+    Parameters,
+    Secrets,
 }
 
 impl Kind {
@@ -110,6 +112,8 @@ impl Kind {
             Entity::JoinToken(_) => Self::JoinTokens,
             Entity::Identity(_) => Self::Identities,
             Entity::Setting(_) => Self::Settings,
+            Entity::Parameter(_) => Self::Parameters,
+            Entity::Secret(_) => Self::Secrets,
         }
     }
 
@@ -125,6 +129,8 @@ impl Kind {
             Self::JoinTokens => "join-tokens",
             Self::Identities => "identities",
             Self::Settings => "settings",
+            Self::Parameters => "parameters",
+            Self::Secrets => "secrets",
         }
     }
 }

@@ -4,7 +4,7 @@
 //! what a caller sent as `Authorization`, nor any body.
 //!
 //! Begin with `connection` (accept loop, one connection's life; `crowd` is all of them), then `request` (one request: bounds,
-//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS) and `sts`.
+//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS), `sts` and `secrets`.
 
 mod answer_room;
 mod api;
@@ -15,6 +15,7 @@ mod paging;
 mod poll_endpoint;
 mod request;
 mod route;
+mod secrets;
 mod sts;
 mod upgrade;
 
@@ -31,6 +32,7 @@ use crate::logs::LogRelay;
 use crate::orchestrator::Orchestrator;
 use crate::sessions::Sessions;
 use crate::tls::Acceptor;
+use crate::vault::Vault;
 use answer_room::AnswerRoom;
 use body_room::BodyRoom;
 
@@ -48,6 +50,8 @@ pub struct Edge {
     local_addr: SocketAddr,
     /// Nothing for plain HTTP.
     tls: Option<Acceptor>,
+    /// Nothing where no secrets are kept.
+    vault: Option<Vault>,
 }
 
 impl Edge {
@@ -75,6 +79,7 @@ impl Edge {
             answer_room,
             local_addr,
             tls: None,
+            vault: None,
         }
     }
 
@@ -82,6 +87,12 @@ impl Edge {
     #[must_use]
     pub(crate) fn behind(self, tls: Option<Acceptor>) -> Self {
         Self { tls, ..self }
+    }
+
+    /// The same edge, with secrets.
+    #[must_use]
+    pub(crate) fn keeping(self, vault: Vault) -> Self {
+        Self { vault: Some(vault), ..self }
     }
 
     /// Serves connections until `stop` is cancelled and the requests under way are answered (or the grace is over).

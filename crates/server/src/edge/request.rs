@@ -23,7 +23,7 @@ use longshore_wire::sigv4;
 use super::body_room::Share;
 use super::crowd::Busy;
 use super::route::{Route, Service, not_served};
-use super::{Edge, api, sts, upgrade};
+use super::{Edge, api, secrets, sts, upgrade};
 use crate::socket::FarEnd;
 
 /// The body did not arrive: not a code of AWS's JSON services, but one that names what happened.
@@ -155,7 +155,7 @@ impl Visit<'_> {
         if body.size_hint().lower() > limit as u64 {
             return Err(refused(&head, &mut body, too_large(limit)).await);
         }
-        let call = {
+        let read = {
             // Before anything is kept of the body: there is no room for what strangers send.
             let claimed = match edge.authenticator.claim(service.signing(), &sigv4::Request::new(&head, b"")) {
                 Ok(claimed) => claimed,
@@ -163,10 +163,21 @@ impl Visit<'_> {
             };
             let body = Body::read(&head, body, limit, edge.body_room.share(self.peer)).await?;
             busy.arrived();
-            if service == Service::Sts {
-                return sts::answer(edge, &head, claimed, &body.bytes, &self.id, trace);
+            match service {
+                Service::Sts => return sts::answer(edge, &head, claimed, &body.bytes, &self.id, trace),
+                Service::Ssm => Read::Secrets(secrets::read_ssm(edge, &head, claimed, &body.bytes, trace)?),
+                Service::SecretsManager => {
+                    Read::Secrets(secrets::read_secrets_manager(edge, &head, claimed, &body.bytes, trace)?)
+                }
+                Service::Ecs | Service::Administration => {
+                    Read::Api(api::read(edge, &head, claimed, &body.bytes, trace)?)
+                }
             }
-            api::read(edge, &head, claimed, &body.bytes, trace)?
+        };
+        let call = match read {
+            Read::Api(call) => call,
+            // Their answers are small, and hold what should not be kept waiting in memory.
+            Read::Secrets(call) => return Ok(aws_json::response(secrets::answer(edge, call).await?.into(), &self.id)),
         };
         let (readonly, waits) = (call.is_readonly(), call.waits());
         let answer = tokio::select! {
@@ -181,6 +192,12 @@ impl Visit<'_> {
         trace.note(error);
         self.protocol.error_response(error, &self.id)
     }
+}
+
+/// A call whose body was read.
+enum Read {
+    Api(api::Call),
+    Secrets(secrets::Call),
 }
 
 /// A whole body, and the room it takes as long as it lives.

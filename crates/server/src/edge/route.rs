@@ -7,7 +7,7 @@
 use http::Method;
 use http::request::Parts;
 use longshore_api::error::UNKNOWN_OPERATION_EXCEPTION;
-use longshore_api::{ApiError, admin, ecs, sts};
+use longshore_api::{ApiError, admin, ecs, secrets_manager, ssm, sts};
 use longshore_wire::aws_json::{self, ECS_TARGET_PREFIX};
 use longshore_wire::protocol::{self, Protocol};
 use longshore_wire::sigv4;
@@ -44,6 +44,10 @@ pub(super) enum Service {
     Administration,
     /// Who am I?
     Sts,
+    /// Parameters.
+    Ssm,
+    /// Secrets.
+    SecretsManager,
 }
 
 impl Service {
@@ -52,12 +56,14 @@ impl Service {
         match self {
             Self::Ecs | Self::Administration => Signing::Ecs,
             Self::Sts => Signing::Sts,
+            Self::Ssm => Signing::Ssm,
+            Self::SecretsManager => Signing::SecretsManager,
         }
     }
 
     fn protocol(self) -> Protocol {
         match self {
-            Self::Ecs | Self::Administration => Protocol::AwsJson,
+            Self::Ecs | Self::Administration | Self::Ssm | Self::SecretsManager => Protocol::AwsJson,
             Self::Sts => Protocol::AwsQuery { namespace: sts::NAMESPACE },
         }
     }
@@ -95,6 +101,8 @@ impl Route {
     fn of_target(head: &Parts) -> Self {
         match aws_json::target(&head.headers) {
             Ok(target) if target.service == admin::TARGET_PREFIX => Self::Call(Service::Administration),
+            Ok(target) if target.service == ssm::TARGET_PREFIX => Self::Call(Service::Ssm),
+            Ok(target) if target.service == secrets_manager::TARGET_PREFIX => Self::Call(Service::SecretsManager),
             Ok(target) if target.service != ECS_TARGET_PREFIX => {
                 Self::Elsewhere { service: target.service.to_owned(), protocol: Protocol::AwsJson }
             }
@@ -119,8 +127,8 @@ pub(super) fn not_served(service: &str) -> ApiError {
     let message = match service {
         ecs::SIGNING_NAME => "ECS takes no forms: send awsJson with an X-Amz-Target header.".to_owned(),
         _ => format!(
-            "Longshore serves ECS and STS, not '{shown}': set AWS_ENDPOINT_URL_ECS and AWS_ENDPOINT_URL_STS in place of \
-             AWS_ENDPOINT_URL, so that calls of other services go where they belong."
+            "Longshore serves ECS, STS, SSM and Secrets Manager, not '{shown}': set AWS_ENDPOINT_URL_ECS and the like in \
+             place of AWS_ENDPOINT_URL, so that calls of other services go where they belong."
         ),
     };
     ApiError::new(UNKNOWN_OPERATION_EXCEPTION, message)
@@ -156,6 +164,8 @@ mod tests {
         assert_eq!(of("AmazonEC2ContainerServiceV20141113.RunTask"), Route::Call(Service::Ecs));
         assert_eq!(of("Longshore.CreateJoinToken"), Route::Call(Service::Administration));
         assert_eq!(of("nonsense"), Route::Call(Service::Ecs));
+        assert_eq!(of("AmazonSSM.GetParameters"), Route::Call(Service::Ssm));
+        assert_eq!(of("secretsmanager.GetSecretValue"), Route::Call(Service::SecretsManager));
         assert_eq!(of("DynamoDB_20120810.ListTables"), elsewhere("DynamoDB_20120810", Protocol::AwsJson));
     }
 

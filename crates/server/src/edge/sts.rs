@@ -60,7 +60,7 @@ fn caller_identity(principal: &Principal, account_id: &str) -> GetCallerIdentity
     let user_id = match principal.role {
         // As AWS has it for an account's owner.
         Role::Owner => account_id,
-        Role::Instance | Role::JoinToken => &principal.access_key_id,
+        Role::Instance | Role::JoinToken | Role::TaskExecution => &principal.access_key_id,
     };
     GetCallerIdentityResponse {
         user_id: user_id.to_owned(),

@@ -26,10 +26,12 @@ use longshore_core::cell::{Command, Delivery, Effect, Reply};
 use longshore_core::clock::Reading;
 use longshore_core::entropy::Entropy;
 use longshore_core::identity::Answer;
+use longshore_core::ids::InstanceKey;
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
 use longshore_core::read::ReadModel;
+use longshore_core::secret::{self, RoleHolder};
 use longshore_core::{CellConfig, Decision, Principal, Role};
 use longshore_store::Store;
 use tokio::sync::{oneshot, watch};
@@ -187,7 +189,9 @@ impl Orchestrator for Runner {
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Api(answer)) => answer,
-                    Ok(Reply::Admin(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                    Ok(Reply::Admin(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::None) | Err(_) => {
+                        Err(stopping())
+                    }
                 }
             }
             .boxed(),
@@ -213,11 +217,37 @@ impl Orchestrator for Runner {
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Admin(answer)) => answer,
-                    Ok(Reply::Api(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                    Ok(Reply::Api(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
                 }
             }
             .boxed(),
         }
+    }
+
+    fn secrets(
+        &self,
+        principal: Principal,
+        request: secret::Request,
+    ) -> BoxFuture<'static, Result<secret::Answer, ApiError>> {
+        match self.snapshot.load().answer_secrets(&principal, &request) {
+            Ok(Some(answer)) => return future::ready(Ok(answer)).boxed(),
+            Err(refused) => return future::ready(Err(refused)).boxed(),
+            Ok(None) => {}
+        }
+        match self.submit(Command::Secrets { principal, request }) {
+            Err(refused) => future::ready(Err(refused)).boxed(),
+            Ok(reply) => async move {
+                match reply.await {
+                    Ok(Reply::Secrets(answer)) => answer,
+                    Ok(Reply::Api(_) | Reply::Admin(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                }
+            }
+            .boxed(),
+        }
+    }
+
+    fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder> {
+        self.snapshot.load().role_holders(instance)
     }
 
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError> {

@@ -13,7 +13,7 @@ mod telemetry;
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
 
 use http::StatusCode;
@@ -21,14 +21,17 @@ use longshore_agent_protocol::acs::ServerMessage;
 use longshore_core::Principal;
 use longshore_core::cell::{CloseReason, Delivery};
 use longshore_core::ids::{InstanceKey, SessionId};
+use longshore_core::secret::RoleHolder;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 use crate::auth::Authenticator;
-use crate::limits::{MAX_QUEUED_MESSAGES, SessionLimits};
+use crate::clock;
+use crate::limits::{MAX_QUEUED_MESSAGES, RENEWAL_SLOTS, RENEWAL_TICK, SessionLimits};
 use crate::orchestrator::Orchestrator;
 use crate::runner::Perform;
+use crate::task_roles::TaskRoles;
 use socket::Close;
 pub use telemetry::{Telemetry, TelemetryCounts};
 
@@ -91,6 +94,8 @@ pub struct Sessions {
     permits: Arc<Semaphore>,
     limits: SessionLimits,
     telemetry: Telemetry,
+    /// Where credentials of tasks' roles come from. Set before the first session; without it none are sent.
+    task_roles: OnceLock<Arc<TaskRoles>>,
     tasks: TaskTracker,
     stop: CancellationToken,
 }
@@ -119,6 +124,7 @@ impl Sessions {
             permits: Arc::new(Semaphore::new(limits.max_sessions)),
             limits,
             telemetry: Telemetry::default(),
+            task_roles: OnceLock::new(),
             tasks: TaskTracker::new(),
             stop: CancellationToken::new(),
         }
@@ -223,9 +229,58 @@ impl Sessions {
             .is_some_and(|line| line.queue.try_send(Box::new(message)).is_ok())
     }
 
+    /// Sends credentials with what needs them from now on.
+    pub(crate) fn issue_with(&self, task_roles: Arc<TaskRoles>) {
+        let _ = self.task_roles.set(task_roles);
+    }
+
+    /// Sends an agent fresh credentials of the tasks that are chosen.
+    pub(crate) fn renew_credentials(
+        &self,
+        orchestrator: &dyn Orchestrator,
+        instance: InstanceKey,
+        chosen: impl Fn(&RoleHolder) -> bool,
+    ) {
+        let Some(task_roles) = self.task_roles.get() else { return };
+        let mut holders = orchestrator.role_holders(instance);
+        holders.retain(chosen);
+        for holder in &holders {
+            self.send(instance, task_roles.renewal(holder, clock::now()));
+        }
+    }
+
+    /// Renews credentials for as long as the server lives: each task's once an hour, some every minute.
+    pub(crate) async fn keep_credentials(self: Arc<Self>, orchestrator: Arc<dyn Orchestrator>) {
+        let mut minute = tokio::time::interval(RENEWAL_TICK);
+        for tick in 0_u32.. {
+            tokio::select! {
+                _ = minute.tick() => {}
+                () = self.stop.cancelled() => return,
+            }
+            self.renew_due(&*orchestrator, tick);
+        }
+    }
+
+    /// Renews the credentials whose part of the hour it is.
+    fn renew_due(&self, orchestrator: &dyn Orchestrator, tick: u32) {
+        for instance in self.connected_instances() {
+            self.renew_credentials(orchestrator, instance, |holder| slot(holder) == tick % RENEWAL_SLOTS);
+        }
+    }
+
+    fn connected_instances(&self) -> BTreeSet<InstanceKey> {
+        let all = self.of_instances.lock().unwrap_or_else(PoisonError::into_inner);
+        all.iter().map(|(instance, _)| *instance).collect()
+    }
+
     fn lines(&self) -> MutexGuard<'_, HashMap<SessionId, Line>> {
         self.lines.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// In which part of the hour a task's credentials are renewed.
+fn slot(holder: &RoleHolder) -> u32 {
+    holder.task_arn.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))) % RENEWAL_SLOTS
 }
 
 /// A session that was accepted as an instance's.
@@ -245,7 +300,10 @@ impl Perform for Sessions {
     /// everything anew.
     fn perform(&self, delivery: Delivery) {
         match delivery {
-            Delivery::Send { session, message, .. } => {
+            Delivery::Send { session, mut message, .. } => {
+                if let Some(task_roles) = self.task_roles.get() {
+                    task_roles.complete(&mut message, clock::now());
+                }
                 let mut lines = self.lines();
                 let Some(line) = lines.get_mut(&session) else { return };
                 if line.queue.try_send(message).is_err() {
@@ -303,10 +361,18 @@ impl Sessions {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::future::{self, BoxFuture, FutureExt as _};
     use longshore_agent_protocol::acs::HeartbeatMessage;
+    use longshore_api::{ApiError, admin, ecs};
+    use longshore_core::cell::{Command, Reply};
+    use longshore_core::identity::Answer;
     use longshore_core::ids::{ClusterId, InstanceId};
+    use longshore_core::instance::SessionRefusal;
+    use longshore_core::logs::LogSource;
+    use longshore_core::secret;
 
     use super::*;
+    use crate::access_key::ServerKey;
 
     const INSTANCE: InstanceKey = InstanceKey { cluster: ClusterId(1), id: InstanceId(2) };
 
@@ -344,6 +410,76 @@ mod tests {
         assert!(sessions.send(INSTANCE, message()) && one.queue.try_recv().is_ok());
         drop(earlier);
         assert!(!sessions.send(INSTANCE, message()));
+    }
+
+    /// Knows which tasks of the one instance have roles, and nothing else.
+    struct Holding(Vec<RoleHolder>);
+
+    impl Orchestrator for Holding {
+        fn call(&self, _: Principal, _: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>> {
+            future::ready(Err(ApiError::server("not here"))).boxed()
+        }
+
+        fn administer(&self, _: Principal, _: admin::Request) -> BoxFuture<'static, Result<Answer, ApiError>> {
+            future::ready(Err(ApiError::server("not here"))).boxed()
+        }
+
+        fn secrets(&self, _: Principal, _: secret::Request) -> BoxFuture<'static, Result<secret::Answer, ApiError>> {
+            future::ready(Err(ApiError::server("not here"))).boxed()
+        }
+
+        fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder> {
+            if instance == INSTANCE { self.0.clone() } else { Vec::new() }
+        }
+
+        fn authorise(&self, _: &Principal, _: &ecs::Request) -> Result<(), ApiError> {
+            Ok(())
+        }
+
+        fn authorise_admin(&self, _: &Principal, _: &admin::Request) -> Result<(), ApiError> {
+            Ok(())
+        }
+
+        fn log_source(&self, _: &Principal, _: &admin::GetTaskLogsRequest) -> Result<LogSource, ApiError> {
+            Err(ApiError::server("not here"))
+        }
+
+        fn admit(&self, _: &Principal, _: &str) -> Result<(), SessionRefusal> {
+            Ok(())
+        }
+
+        fn command(&self, _: Command) -> BoxFuture<'static, Reply> {
+            future::ready(Reply::None).boxed()
+        }
+    }
+
+    #[test]
+    fn the_credentials_of_every_task_are_renewed_once_an_hour() {
+        let holder = |number: u32| RoleHolder {
+            task_arn: format!("arn:aws:ecs:us-east-1:000000000000:task/default/{number:032x}"),
+            cluster_arn: "c".to_owned(),
+            role_arn: "arn:aws:iam::000000000000:role/fetch".to_owned(),
+        };
+        let holding = Holding((0..600).map(holder).collect());
+        let dir = tempfile::tempdir().unwrap();
+        let sessions = Sessions::new(SessionLimits::default());
+        sessions.issue_with(Arc::new(TaskRoles::new(&ServerKey::load_or_create(dir.path()).unwrap())));
+        let mut ear = sessions.agent_of(INSTANCE);
+        let mut renewed = BTreeSet::new();
+        for tick in 0..RENEWAL_SLOTS {
+            sessions.renew_due(&holding, tick);
+            let mut of_this_minute = 0;
+            while let Ok(message) = ear.0.queue.try_recv() {
+                let ServerMessage::IamRoleCredentials(message) = *message else { panic!("{message:?}") };
+                assert!(renewed.insert(message.task_arn), "twice in an hour");
+                of_this_minute += 1;
+            }
+            assert!(of_this_minute < 60, "{of_this_minute} at once");
+        }
+        assert_eq!(renewed.len(), 600);
+        // One that has just started is told everything at once.
+        sessions.renew_credentials(&holding, INSTANCE, |_| true);
+        assert_eq!(ear.0.queue.len(), 600);
     }
 
     #[test]

@@ -24,6 +24,7 @@ use longshore_core::identity;
 use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
+use longshore_core::secret;
 use longshore_core::{Principal, Role};
 use longshore_server::Authenticator;
 use longshore_server::access_key::AccessKeys;
@@ -118,6 +119,18 @@ impl Orchestrator for Fake {
             other => Err(ApiError::server(format!("the fake does not know {}", other.operation().name()))),
         };
         std::future::ready(answer).boxed()
+    }
+
+    fn secrets(
+        &self,
+        _principal: Principal,
+        _request: secret::Request,
+    ) -> BoxFuture<'static, Result<secret::Answer, ApiError>> {
+        std::future::ready(Err(ApiError::server("the fake has no secrets"))).boxed()
+    }
+
+    fn role_holders(&self, _instance: InstanceKey) -> Vec<secret::RoleHolder> {
+        Vec::new()
     }
 
     fn authorise(&self, _principal: &Principal, _request: &Request) -> Result<(), ApiError> {

@@ -2,8 +2,8 @@
 
 use longshore_api::ApiError;
 use longshore_api::error::{
-    INCOMPLETE_SIGNATURE_EXCEPTION, INVALID_SIGNATURE_EXCEPTION, MISSING_AUTHENTICATION_TOKEN_EXCEPTION,
-    UNRECOGNIZED_CLIENT_EXCEPTION,
+    EXPIRED_TOKEN_EXCEPTION, INCOMPLETE_SIGNATURE_EXCEPTION, INVALID_SIGNATURE_EXCEPTION,
+    MISSING_AUTHENTICATION_TOKEN_EXCEPTION, UNRECOGNIZED_CLIENT_EXCEPTION,
 };
 use thiserror::Error;
 
@@ -21,6 +21,9 @@ pub enum SignatureError {
     /// The access key is not one of ours (or does not go with the session token).
     #[error("The security token included in the request is invalid.")]
     UnknownKey,
+    /// The session token is one of ours, and has run out.
+    #[error("The security token included in the request is expired")]
+    ExpiredToken,
     /// The credential's region, service or terminator is wrong.
     #[error("Credential should be scoped {0}")]
     Scope(String),
@@ -90,6 +93,7 @@ impl From<SignatureError> for ApiError {
             SignatureError::Missing => MISSING_AUTHENTICATION_TOKEN_EXCEPTION,
             SignatureError::Incomplete(_) => INCOMPLETE_SIGNATURE_EXCEPTION,
             SignatureError::UnknownKey => UNRECOGNIZED_CLIENT_EXCEPTION,
+            SignatureError::ExpiredToken => EXPIRED_TOKEN_EXCEPTION,
             SignatureError::Scope(_)
             | SignatureError::ScopeDate { .. }
             | SignatureError::Expired { .. }

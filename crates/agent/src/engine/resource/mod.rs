@@ -5,6 +5,8 @@
 //! meanwhile asks again. What a resource made that must not be written down (secret values) stays in memory, and is made again
 //! after a restart if a container still needs it.
 
+mod secret;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -15,6 +17,8 @@ use serde::{Deserialize, Serialize};
 use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
 use crate::config::RegistryLogin;
+
+pub use secret::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 
 /// A resource of a task, told from its others.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -35,7 +39,10 @@ pub enum ResourceKey {
 
 /// What the shell is to make. It holds names of secrets, never their values.
 #[derive(Clone, Debug, PartialEq)]
-pub enum ResourceSpec {}
+pub enum ResourceSpec {
+    /// Secrets to fetch.
+    Secrets(Vec<WantedSecret>),
+}
 
 /// A resource that a task needs.
 #[derive(Clone, Debug, PartialEq)]
@@ -150,8 +157,10 @@ const PAUSE_MS: i64 = 1_000;
 const PAUSE_MAX_MS: i64 = 30_000;
 
 /// The resources of a task, in the order in which they are asked for; an error names what is wrong with the payload.
-pub(crate) fn plan(_config: &EngineConfig, _task: &acs::Task) -> Result<Vec<Resource>, String> {
-    Ok(Vec::new())
+pub(crate) fn plan(_config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
+    let mut planned = Vec::new();
+    planned.extend(secret::plan(task)?);
+    Ok(planned)
 }
 
 /// What resources have for a container that is to be created.

@@ -2,6 +2,8 @@
 //!
 //! Both are asked again after a crash, and whenever they failed: making what is there and removing what is gone succeed.
 
+pub(crate) mod secret;
+
 use crate::engine::docker::Docker;
 use crate::engine::{Made, ResourceError, ResourceSpec};
 
@@ -9,11 +11,13 @@ use super::Shared;
 
 /// Makes the resource of a task.
 pub(super) async fn make<D: Docker>(
-    _shared: &Shared<D>,
-    _task_arn: &str,
+    shared: &Shared<D>,
+    task_arn: &str,
     spec: ResourceSpec,
 ) -> Result<Made, ResourceError> {
-    match spec {}
+    match spec {
+        ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
+    }
 }
 
 /// Removes the resource of a task.
@@ -22,5 +26,8 @@ pub(super) async fn remove<D: Docker>(
     _task_arn: &str,
     spec: ResourceSpec,
 ) -> Result<(), ResourceError> {
-    match spec {}
+    match spec {
+        // They are in memory, and in the container, which is gone.
+        ResourceSpec::Secrets(_) => Ok(()),
+    }
 }

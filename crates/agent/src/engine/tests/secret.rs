@@ -1,0 +1,94 @@
+//! A container with secrets waits for them, gets them, and leaves them in no record.
+
+use std::collections::BTreeMap;
+
+use longshore_agent_protocol::acs;
+use serde_json::json;
+
+use super::world::*;
+use crate::engine::*;
+
+const HIDDEN: &str = "hunter2";
+
+fn with_secret() -> acs::Task {
+    let secret = acs::SecretReference {
+        name: "PASSWORD".to_owned(),
+        value_from: "/app/db".to_owned(),
+        provider: Some("ssm".to_owned()),
+        ..acs::SecretReference::default()
+    };
+    let mut main = container("main");
+    main.environment.insert("MODE".to_owned(), "x".to_owned());
+    main.secrets.push(secret);
+    task("t", vec![main])
+}
+
+fn fetched() -> Result<Made, ResourceError> {
+    let provided = Provided {
+        environment: BTreeMap::from([("PASSWORD".to_owned(), HIDDEN.to_owned()), ("MODE".to_owned(), "y".to_owned())]),
+        log_options: BTreeMap::from([("splunk-token".to_owned(), HIDDEN.to_owned())]),
+        ..Provided::default()
+    };
+    Ok(Made { provided: BTreeMap::from([("main".to_owned(), provided)]), ..Made::default() })
+}
+
+fn record(world: &World) -> String {
+    String::from_utf8(world.engine.task("t").expect("the task").to_json()).expect("text")
+}
+
+#[test]
+fn secrets_reach_the_container_and_no_record() {
+    let mut world = new_world();
+    world.makes.push_back(fetched());
+    world.payload(vec![with_secret()]);
+    world.settle();
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
+    let created = world.docker.containers.values().next().expect("a container");
+    assert_eq!(created.spec.body["Env"], json!(["MODE=x", "PASSWORD=hunter2"]), "the definition's own word wins");
+    assert_eq!(created.spec.body["HostConfig"]["LogConfig"]["Config"], json!({"splunk-token": HIDDEN}));
+    assert!(record(&world).contains("/app/db") && !record(&world).contains(HIDDEN));
+}
+
+#[test]
+fn what_passes_is_tried_again_and_what_does_not_stops_the_task() {
+    let mut world = new_world();
+    world.makes.push_back(Err(ResourceError::Again("no credentials yet".to_owned())));
+    world.makes.push_back(fetched());
+    world.payload(vec![with_secret()]);
+    world.settle();
+    assert!(world.docker.containers.is_empty());
+    world.pass(5_000);
+    world.settle();
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
+
+    let mut world = new_world();
+    world.makes.push_back(Err(ResourceError::Refused("invalid parameters: /app/db".to_owned())));
+    world.payload(vec![with_secret()]);
+    world.settle();
+    let told = &world.control_plane["t"];
+    assert_eq!(told.status, "STOPPED");
+    assert_eq!(told.reason, "ResourceInitializationError: invalid parameters: /app/db");
+    assert!(world.docker.containers.is_empty());
+}
+
+#[test]
+fn an_agent_that_starts_anew_fetches_them_again_while_a_container_waits_for_them() {
+    let mut world = new_world();
+    world.docker.reachable = false;
+    world.makes.push_back(fetched());
+    world.payload(vec![with_secret()]);
+    world.settle();
+    world.crash(false);
+    world.docker.reachable = true;
+    world.makes.push_back(fetched());
+    let ready = world.docker.ready();
+    world.feed(ready);
+    world.settle();
+    let created = world.docker.containers.values().next().expect("a container");
+    assert_eq!(created.spec.body["Env"], json!(["MODE=x", "PASSWORD=hunter2"]));
+    // Once it runs nobody needs them.
+    world.makes = [Err(ResourceError::Refused("not again".to_owned()))].into();
+    world.crash(false);
+    world.settle();
+    assert_eq!((world.control_plane["t"].status.as_str(), world.makes.len()), ("RUNNING", 1));
+}

@@ -1,0 +1,142 @@
+//! Credentials of tasks' roles. They live in this process alone: a restarted agent asks for them with its first session.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::{Mutex, PoisonError};
+
+use longshore_agent_protocol::acs::{
+    AgentMessage, IamRoleCredentials, IamRoleCredentialsAckRequest, IamRoleCredentialsMessage, PayloadMessage,
+};
+use longshore_wire::sigv4;
+
+/// The role with which this agent prepares a task, as messages name it.
+const EXECUTION: &str = "TaskExecution";
+
+/// The credentials of all tasks' execution roles, by the tasks' ARNs.
+#[derive(Default)]
+pub(crate) struct ExecutionRoles {
+    held: Mutex<BTreeMap<String, sigv4::Credentials>>,
+}
+
+impl ExecutionRoles {
+    /// Takes the credentials out of an order: nobody else gets to see them. Answers with the acknowledgements.
+    pub(crate) fn take(&self, payload: &mut PayloadMessage) -> Vec<AgentMessage> {
+        let message_id = payload.message_id.clone();
+        let tasks = payload.tasks.iter_mut();
+        let taken = tasks.filter_map(|task| {
+            let credentials = task.execution_role_credentials.take()?;
+            self.keep(&task.arn, &credentials).then(|| acknowledgement(&message_id, &credentials))
+        });
+        taken.collect()
+    }
+
+    /// Takes renewed credentials of a task, which must be known, if they are complete and for a role of ours; answers with the
+    /// acknowledgement. Whatever else comes is not acknowledged.
+    pub(crate) fn renew(&self, message: &IamRoleCredentialsMessage) -> Option<AgentMessage> {
+        let credentials = message.role_credentials.as_ref().filter(|_| message.role_type == EXECUTION)?;
+        let complete = !message.message_id.is_empty() && self.keep(&message.task_arn, credentials);
+        complete.then(|| acknowledgement(&message.message_id, credentials))
+    }
+
+    fn keep(&self, task_arn: &str, credentials: &IamRoleCredentials) -> bool {
+        let IamRoleCredentials { credentials_id, access_key_id, secret_access_key, session_token, .. } = credentials;
+        let needed = [task_arn, &credentials_id.0, access_key_id, &secret_access_key.0, &session_token.0];
+        if needed.iter().any(|part| part.is_empty()) {
+            return false;
+        }
+        let held = sigv4::Credentials {
+            access_key_id: access_key_id.clone(),
+            secret: sigv4::Secret::new(secret_access_key.0.clone()),
+            session_token: Some(session_token.0.clone()),
+        };
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(task_arn.to_owned(), held);
+        true
+    }
+
+    /// What this agent signs with for a task.
+    pub(crate) fn of(&self, task_arn: &str) -> Option<sigv4::Credentials> {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(task_arn).cloned()
+    }
+
+    /// The task is over.
+    pub(crate) fn forget(&self, task_arn: &str) {
+        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(task_arn);
+    }
+}
+
+impl fmt::Debug for ExecutionRoles {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("ExecutionRoles").finish_non_exhaustive()
+    }
+}
+
+fn acknowledgement(message_id: &str, credentials: &IamRoleCredentials) -> AgentMessage {
+    AgentMessage::IamRoleCredentialsAck(IamRoleCredentialsAckRequest {
+        message_id: message_id.to_owned(),
+        credentials_id: credentials.credentials_id.0.clone(),
+        expiration: credentials.expiration.clone(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_agent_protocol::acs::Task;
+
+    use super::*;
+
+    fn credentials(key: &str) -> IamRoleCredentials {
+        IamRoleCredentials {
+            credentials_id: "id".to_owned().into(),
+            role_arn: "r".to_owned(),
+            access_key_id: key.to_owned(),
+            secret_access_key: "s".to_owned().into(),
+            session_token: "t".to_owned().into(),
+            expiration: "2026-01-01T00:00:00Z".to_owned(),
+            credential_scope: None,
+        }
+    }
+
+    fn renewal(key: &str) -> IamRoleCredentialsMessage {
+        IamRoleCredentialsMessage {
+            message_id: "m2".to_owned(),
+            task_arn: "task".to_owned(),
+            task_cluster_arn: "c".to_owned(),
+            role_type: EXECUTION.to_owned(),
+            role_credentials: Some(credentials(key)),
+        }
+    }
+
+    #[test]
+    fn an_order_loses_its_credentials_and_they_are_acknowledged() {
+        let roles = ExecutionRoles::default();
+        let task = Task { arn: "task".into(), execution_role_credentials: Some(credentials("K1")), ..Task::default() };
+        let tasks = vec![task, Task::default()];
+        let mut payload = PayloadMessage { message_id: "m1".into(), tasks, ..PayloadMessage::default() };
+        let expected = IamRoleCredentialsAckRequest {
+            message_id: "m1".to_owned(),
+            credentials_id: "id".to_owned(),
+            expiration: "2026-01-01T00:00:00Z".to_owned(),
+        };
+        assert_eq!(roles.take(&mut payload), [AgentMessage::IamRoleCredentialsAck(expected)]);
+        assert_eq!(payload.tasks[0].execution_role_credentials, None);
+        assert_eq!(roles.of("task").unwrap().access_key_id, "K1");
+        assert!(roles.renew(&renewal("K2")).is_some());
+        assert_eq!(roles.of("task").unwrap().access_key_id, "K2");
+        roles.forget("task");
+        assert!(roles.of("task").is_none());
+    }
+
+    #[test]
+    fn what_is_not_whole_or_not_ours_is_not_acknowledged() {
+        let roles = ExecutionRoles::default();
+        for bad in [
+            IamRoleCredentialsMessage { role_type: "TaskApplication".to_owned(), ..renewal("K") },
+            IamRoleCredentialsMessage { role_credentials: None, ..renewal("K") },
+            IamRoleCredentialsMessage { message_id: String::new(), ..renewal("K") },
+            renewal(""),
+        ] {
+            assert_eq!(roles.renew(&bad), None);
+        }
+        assert!(roles.of("task").is_none());
+    }
+}
