@@ -37,7 +37,7 @@ use tracing::{info, warn};
 
 pub use config::{
     AgentConfig, ConfigError, Credentials, ImageCleanupConfig, LogConfig, LogFormat, LogLevel, LogRollover,
-    PerInstance, RegistryAuth, RegistryLogin, Sizes, Unsupported,
+    PerInstance, RegistryAuth, RegistryLogin, SecretEndpoints, Sizes, Unsupported,
 };
 pub use drain::{DrainError, DrainRequest, Drained, drain};
 pub use identity::{FileError, rebind};

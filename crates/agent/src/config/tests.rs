@@ -375,3 +375,12 @@ fn a_file_that_was_asked_for_must_exist() {
     let error = AgentConfig::load(Some(Path::new("/nonexistent/ecs.config")), []).unwrap_err();
     assert!(error.to_string().contains("/nonexistent/ecs.config"));
 }
+
+#[test]
+fn secrets_are_elsewhere_only_if_another_endpoint_is_named() {
+    let own = load("", &[("AWS_ENDPOINT_URL_SSM", "http://127.0.0.1:8080")]).unwrap().secrets;
+    assert_eq!((own.ssm, own.secrets_manager), (None, None));
+    let foreign = load("AWS_ENDPOINT_URL_SECRETS_MANAGER=https://asm.example:443\n", &[]).unwrap().secrets;
+    assert_eq!((foreign.ssm, foreign.secrets_manager.as_deref()), (None, Some("https://asm.example:443")));
+    assert!(error(&[("AWS_ENDPOINT_URL_SSM", "ftp://x")]).contains("AWS_ENDPOINT_URL_SSM"));
+}

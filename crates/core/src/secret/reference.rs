@@ -67,10 +67,11 @@ impl CellConfig {
 impl ReadModel {
     /// The parameter that is meant.
     pub(super) fn parameter(&self, reference: &ParameterRef<'_>) -> Option<&Arc<Parameter>> {
-        match reference.name {
-            Name::Plain(name) => self.parameters.get(name),
-            Name::InArn(name) => self.parameters.get(name).or_else(|| self.parameters.get(format!("/{name}").as_str())),
-        }
+        // An ARN does not tell a path of one level from a name, nor does what a task's agent is told to ask for.
+        let (Name::Plain(name) | Name::InArn(name)) = reference.name;
+        let may_be_path = matches!(reference.name, Name::InArn(_)) || !name.contains('/');
+        let path = || self.parameters.get(format!("/{name}").as_str()).filter(|_| may_be_path);
+        self.parameters.get(name).or_else(path)
     }
 
     /// The secret that is meant by a name, an ARN, or an ARN without its last six characters. What a task definition appends

@@ -30,6 +30,7 @@ pub(crate) enum SecretStore {
     Foreign(Client, sigv4::Credentials),
 }
 
+#[cfg(test)]
 impl SecretStores {
     /// The control plane has them all.
     pub(crate) fn of_server(server: &Client, region: &str) -> Self {
