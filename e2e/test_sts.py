@@ -125,4 +125,4 @@ def test_other_services_are_refused_so_that_their_clients_understand(
     """Query, EC2, REST in XML and JSON, awsJson, CBOR: each client reads code and message."""
     status, code, message = refusal(getattr(client(server, server.key, service), call))
     assert status == 400 and code in ("InvalidAction", "UnknownOperationException")
-    assert "Longshore serves ECS and STS" in message and "AWS_ENDPOINT_URL_ECS" in message
+    assert "Longshore serves ECS, STS" in message and "AWS_ENDPOINT_URL_ECS" in message
