@@ -23,6 +23,8 @@ from test_agent.instance import Instance
 
 HIDDEN = f"hidden-{uuid.uuid4().hex}"
 ROLE = "arn:aws:iam::000000000000:role/fetch"
+# What such a task needs of its definition, and no more: no network.
+PREPARED = {"executionRoleArn": ROLE, "networkMode": "none"}
 
 
 def client(server: Server, service: str, credentials: dict[str, str] | None = None) -> Any:
@@ -257,7 +259,7 @@ def test_an_agent_is_given_credentials_for_what_the_task_refers_to(
     timeline = Timeline()
     with Acs(instance, timeline) as acs:
         server.wait_for_instance(cluster)
-        arn = tasks.run(tasks.define(definition(references), executionRoleArn=ROLE))
+        arn = tasks.run(tasks.define(definition(references), **PREPARED))
         payload = acs.payload()
         acs.ack(payload)
         (task,) = payload["tasks"]
@@ -298,7 +300,7 @@ def environment_of(task: str) -> dict[str, str]:
 def test_a_container_gets_its_secrets_and_nothing_keeps_them(
     tasks: Tasks, agent: Agent, ecs: Any, references: dict[str, str]
 ) -> None:
-    arn = tasks.run(tasks.define(definition(references, "sleep"), executionRoleArn=ROLE))
+    arn = tasks.run(tasks.define(definition(references, "sleep"), **PREPARED))
     tasks.wait(arn, "RUNNING")
     environment = environment_of(arn)
     assert environment["PASSWORD"] == HIDDEN
@@ -315,11 +317,31 @@ def test_a_secret_that_is_not_there_stops_the_task(
     tasks: Tasks, agent: Agent, references: dict[str, str]
 ) -> None:
     missing = references | {"parameter": "/not/there"}
-    arn = tasks.run(tasks.define(definition(missing, "sleep"), executionRoleArn=ROLE))
+    arn = tasks.run(tasks.define(definition(missing, "sleep"), **PREPARED))
     stopped = tasks.wait(arn, "STOPPED")
     reason = stopped["stoppedReason"]
     assert reason.startswith("ResourceInitializationError: fetching secret data from SSM Parameter Store")
     assert "/not/there" in reason
+
+
+def test_a_log_driver_gets_its_secret_option(
+    module_stage: Stage, ecs: Any, server: Server, images: None, family: str, name: str, references: dict[str, str]
+) -> None:
+    cluster = f"c-{name}"
+    ecs.create_cluster(clusterName=cluster)
+    module_stage.agent(server, cluster, ECS_AVAILABLE_LOGGING_DRIVERS='["gelf"]')
+    tasks = Tasks(ecs, cluster, family)
+    logging = {
+        "logDriver": "gelf",
+        "options": {"gelf-address": "udp://127.0.0.1:12201"},
+        "secretOptions": [{"name": "tag", "valueFrom": references["parameter"]}],
+    }
+    arn = tasks.run(tasks.define(container("main", "sleep", logConfiguration=logging), **PREPARED))
+    tasks.wait(arn, "RUNNING")
+    config = docker.of_task(arn)["main"]["HostConfig"]["LogConfig"]
+    assert (config["Type"], config["Config"]["tag"]) == ("gelf", HIDDEN)
+    assert config["Config"]["gelf-address"] == "udp://127.0.0.1:12201"
+    tasks.stop_all()
 
 
 def test_a_foreign_endpoint_has_the_secrets(
@@ -343,7 +365,7 @@ def test_a_foreign_endpoint_has_the_secrets(
         {"name": "FOREIGN", "valueFrom": f"/app/{name}"},
         {"name": "OWN", "valueFrom": f"{secret['ARN']}:user::"},
     ]
-    arn = tasks.run(tasks.define(container("main", "sleep", secrets=both), executionRoleArn=ROLE))
+    arn = tasks.run(tasks.define(container("main", "sleep", secrets=both), **PREPARED))
     tasks.wait(arn, "RUNNING")
     environment = environment_of(arn)
     assert (environment["FOREIGN"], environment["OWN"]) == ("foreign", "own")
