@@ -1,4 +1,4 @@
-"""Parameters and secrets: boto3 and the AWS CLI fill them, tasks get them, and nobody else reads them."""
+"""Parameters and secrets: boto3 and the AWS CLI fill them, tasks get them, nobody else does."""
 
 from __future__ import annotations
 
@@ -64,7 +64,8 @@ def test_a_parameter_is_kept_by_version(ssm: Any, server: Server, name: str) -> 
     path = f"/app/{name}"
     made = ssm.put_parameter(Name=path, Value="one", Type="SecureString", Description="d")
     assert (made["Version"], made["Tier"]) == (1, "Standard")
-    refused(ssm.put_parameter, "ParameterAlreadyExists", Name=path, Value="two", Type="SecureString")
+    again = {"Name": path, "Value": "two", "Type": "SecureString"}
+    refused(ssm.put_parameter, "ParameterAlreadyExists", **again)
     assert ssm.put_parameter(Name=path, Value="two", Overwrite=True)["Version"] == 2
     arn = f"arn:aws:ssm:{REGION}:{server.account}:parameter{path}"
     answer = ssm.get_parameters(Names=[path, "absent"], WithDecryption=True)
@@ -94,14 +95,18 @@ def test_parameters_that_break_a_rule_are_refused(ssm: Any, name: str) -> None:
     put = ssm.put_parameter
     refused(put, "ValidationException", Name=name, Value="x")
     refused(put, "ValidationException", Name=name, Value="x" * 4097, Type="String")
-    message = refused(put, "ValidationException", Name=name, Value="x", Type="String", Policies="[]")
-    assert "Policies" in message
-    assert put(Name=name, Value="x" * 4097, Type="String", Tier="Intelligent-Tiering")["Tier"] == "Advanced"
-    refused(ssm.get_parameters, "ValidationException", Names=[f"p{n}" for n in range(11)])
+    policies = {"Name": name, "Value": "x", "Type": "String", "Policies": "[]"}
+    assert "Policies" in refused(put, "ValidationException", **policies)
+    large = put(Name=name, Value="x" * 4097, Type="String", Tier="Intelligent-Tiering")
+    assert large["Tier"] == "Advanced"
+    eleven = [f"p{n}" for n in range(11)]
+    refused(ssm.get_parameters, "ValidationException", Names=eleven)
     refused(ssm.describe_parameters, "UnknownOperationException")
 
 
-def test_a_secret_has_a_current_and_a_previous_version(vault: Any, server: Server, name: str) -> None:
+def test_a_secret_has_a_current_and_a_previous_version(
+    vault: Any, server: Server, name: str
+) -> None:
     made = vault.create_secret(Name=name, SecretString="one", Tags=[{"Key": "k", "Value": "v"}])
     arn = made["ARN"]
     assert arn.startswith(f"arn:aws:secretsmanager:{REGION}:{server.account}:secret:{name}-")
@@ -115,13 +120,13 @@ def test_a_secret_has_a_current_and_a_previous_version(vault: Any, server: Serve
     assert vault.get_secret_value(SecretId=name)["SecretBinary"] == b"\0\1two"
     previous = vault.get_secret_value(SecretId=name, VersionStage="AWSPREVIOUS")
     assert (previous["SecretString"], previous["VersionId"]) == ("one", made["VersionId"])
-    refused(vault.get_secret_value, "ResourceNotFoundException", SecretId=name, VersionStage="NONE")
-    refused(vault.get_secret_value, "ResourceNotFoundException", SecretId="absent-secret")
+    get = vault.get_secret_value
+    refused(get, "ResourceNotFoundException", SecretId=name, VersionStage="NONE")
+    refused(get, "ResourceNotFoundException", SecretId="absent-secret")
     refused(vault.put_secret_value, "InvalidRequestException", SecretId=name)
     refused(vault.create_secret, "ValidationException", Name="a b", SecretString="x")
-    refused(
-        vault.create_secret, "InvalidParameterException", Name=f"{name}2", SecretString="x", SecretBinary=b"x"
-    )
+    both = {"Name": f"{name}2", "SecretString": "x", "SecretBinary": b"x"}
+    refused(vault.create_secret, "InvalidParameterException", **both)
 
 
 def test_a_token_makes_one_version(vault: Any, name: str) -> None:
@@ -135,7 +140,8 @@ def test_a_token_makes_one_version(vault: Any, name: str) -> None:
 
 def test_a_deleted_secret_holds_its_name(vault: Any, name: str) -> None:
     vault.create_secret(Name=name, SecretString="one")
-    refused(vault.delete_secret, "InvalidParameterException", SecretId=name, RecoveryWindowInDays=3)
+    short = {"SecretId": name, "RecoveryWindowInDays": 3}
+    refused(vault.delete_secret, "InvalidParameterException", **short)
     deleted = vault.delete_secret(SecretId=name, RecoveryWindowInDays=7)
     assert deleted["Name"] == name and deleted["DeletionDate"]
     refused(vault.get_secret_value, "InvalidRequestException", SecretId=name)
@@ -148,7 +154,9 @@ def test_a_deleted_secret_holds_its_name(vault: Any, name: str) -> None:
 def test_the_aws_cli_is_told_where_they_are(aws: AwsCli, server: Server, name: str) -> None:
     def run(*arguments: str) -> dict[str, Any]:
         command = [str(aws.program), *arguments, "--output", "json"]
-        done = subprocess.run(command, capture_output=True, text=True, env=aws.environment, timeout=60)
+        done = subprocess.run(
+            command, capture_output=True, text=True, env=aws.environment, timeout=60, check=False
+        )
         assert done.returncode == 0, done.stderr
         return json.loads(done.stdout)
 
@@ -194,7 +202,8 @@ def test_values_lie_encrypted_and_the_key_elsewhere(stage: Stage, name: str) -> 
     for file in [*server.data.rglob("*"), server.log]:
         if file.is_file():
             data = file.read_bytes()
-            assert HIDDEN.encode() not in data and base64.b64encode(HIDDEN.encode()) not in data, file
+            for form in (HIDDEN.encode(), base64.b64encode(HIDDEN.encode())):
+                assert form not in data, file
     server.start()
     (found,) = client(server, "ssm").get_parameters(Names=[name])["Parameters"]
     assert found["Value"] == HIDDEN
@@ -203,14 +212,16 @@ def test_values_lie_encrypted_and_the_key_elsewhere(stage: Stage, name: str) -> 
     kept = key.read_bytes()
     key.unlink()
     server.start()
-    refused(client(server, "secretsmanager").get_secret_value, "DecryptionFailure", SecretId=name)
-    refused(client(server, "ssm").put_parameter, "InvalidKeyId", Name="other", Value="x", Type="String")
+    vault, ssm = client(server, "secretsmanager"), client(server, "ssm")
+    refused(vault.get_secret_value, "DecryptionFailure", SecretId=name)
+    refused(ssm.put_parameter, "InvalidKeyId", Name="other", Value="x", Type="String")
     assert not key.exists() and "bring" in server.log.read_text()
     server.end()
     key.write_bytes(kept)
     key.chmod(0o600)
     server.start()
-    assert client(server, "secretsmanager").get_secret_value(SecretId=name)["SecretString"] == HIDDEN
+    vault = client(server, "secretsmanager")
+    assert vault.get_secret_value(SecretId=name)["SecretString"] == HIDDEN
 
 
 def test_the_key_is_not_kept_in_the_data_directory(tmp_path: Path) -> None:
@@ -223,9 +234,9 @@ def test_the_key_is_not_kept_in_the_data_directory(tmp_path: Path) -> None:
 def test_a_machines_key_and_a_strangers_open_nothing(ssm: Any, server: Server, name: str) -> None:
     ssm.put_parameter(Name=name, Value="v", Type="String")
     stranger = {"accessKeyId": "AKIAIOSFODNN7EXAMPLE", "secretAccessKey": "x" * 40}
-    refused(client(server, "ssm", stranger).get_parameters, "UnrecognizedClientException", Names=[name])
-    forged = stranger | {"sessionToken": "e30.e30"}
-    refused(client(server, "ssm", forged).get_parameters, "UnrecognizedClientException", Names=[name])
+    for foreign in (stranger, stranger | {"sessionToken": "e30.e30"}):
+        get = client(server, "ssm", foreign).get_parameters
+        refused(get, "UnrecognizedClientException", Names=[name])
 
 
 @pytest.fixture
@@ -252,9 +263,14 @@ def definition(references: dict[str, str], *command: str) -> dict[str, Any]:
 
 
 def test_an_agent_is_given_credentials_for_what_the_task_refers_to(
-    ecs: Any, server: Server, cluster: str, family: str, instance: Instance, references: dict[str, str]
+    ecs: Any,
+    server: Server,
+    cluster: str,
+    family: str,
+    instance: Instance,
+    references: dict[str, str],
 ) -> None:
-    """The official agent's side: executionRoleCredentials, renewals, and what they open (2.6, 2.7)."""
+    """The official agent's side: executionRoleCredentials, and what they open (2.6, 2.7)."""
     tasks = Tasks(ecs, cluster, family)
     timeline = Timeline()
     with Acs(instance, timeline) as acs:
@@ -267,7 +283,8 @@ def test_an_agent_is_given_credentials_for_what_the_task_refers_to(
         assert role["roleArn"] == ROLE and role["expiration"].endswith("Z")
         assert {"ssm", "asm"} == {secret["provider"] for secret in task["containers"][0]["secrets"]}
     ssm, vault = client(server, "ssm", role), client(server, "secretsmanager", role)
-    (found,) = ssm.get_parameters(Names=[references["parameter"]], WithDecryption=True)["Parameters"]
+    one = [references["parameter"]]
+    (found,) = ssm.get_parameters(Names=one, WithDecryption=True)["Parameters"]
     assert found["Value"] == HIDDEN
     assert vault.get_secret_value(SecretId=references["secret"])["Name"] in references["secret"]
     names = [references["parameter"], references["other"]]
@@ -276,7 +293,6 @@ def test_an_agent_is_given_credentials_for_what_the_task_refers_to(
     refused(ssm.put_parameter, "AccessDeniedException", **put)
     refused(client(server, "ecs", role).list_clusters, "AccessDeniedException")
     wrong = role | {"sessionToken": role["sessionToken"][:-2] + "AA"}
-    one = [references["parameter"]]
     refused(client(server, "ssm", wrong).get_parameters, "UnrecognizedClientException", Names=one)
     # One that was started anew has none, and is given them at once, under the same id.
     with Acs(instance, Timeline()) as acs:
@@ -287,8 +303,10 @@ def test_an_agent_is_given_credentials_for_what_the_task_refers_to(
         acs.nothing("IAMRoleCredentialsMessage", 0.5)
     described = json.dumps(ecs.describe_tasks(cluster=cluster, tasks=[arn]), default=str)
     assert HIDDEN not in described and role["secretAccessKey"] not in described
-    assert role["secretAccessKey"] not in server.log.read_text() and HIDDEN not in server.log.read_text()
-    instance.call("SubmitTaskStateChange", {"cluster": cluster, "task": arn, "status": "STOPPED"})
+    log = server.log.read_text()
+    assert role["secretAccessKey"] not in log and HIDDEN not in log
+    stopped = {"cluster": cluster, "task": arn, "status": "STOPPED"}
+    instance.call("SubmitTaskStateChange", stopped)
     refused(ssm.get_parameters, "AccessDeniedException", Names=one)
 
 
@@ -320,12 +338,18 @@ def test_a_secret_that_is_not_there_stops_the_task(
     arn = tasks.run(tasks.define(definition(missing, "sleep"), **PREPARED))
     stopped = tasks.wait(arn, "STOPPED")
     reason = stopped["stoppedReason"]
-    assert reason.startswith("ResourceInitializationError: fetching secret data from SSM Parameter Store")
+    assert reason.startswith("ResourceInitializationError: fetching secret data from SSM Parameter")
     assert "/not/there" in reason
 
 
 def test_a_log_driver_gets_its_secret_option(
-    module_stage: Stage, ecs: Any, server: Server, images: None, family: str, name: str, references: dict[str, str]
+    module_stage: Stage,
+    ecs: Any,
+    server: Server,
+    images: None,
+    family: str,
+    name: str,
+    references: dict[str, str],
 ) -> None:
     cluster = f"c-{name}"
     ecs.create_cluster(clusterName=cluster)
@@ -347,7 +371,7 @@ def test_a_log_driver_gets_its_secret_option(
 def test_a_foreign_endpoint_has_the_secrets(
     module_stage: Stage, ecs: Any, server: Server, images: None, family: str, name: str
 ) -> None:
-    """Another service knows nothing of our roles: the agent calls it with the machine's own AWS keys."""
+    """Another service knows nothing of our roles: it is called with the machine's own AWS keys."""
     elsewhere = Server(module_stage.folder / f"elsewhere-{name}", server.account)
     elsewhere.data.mkdir(parents=True, mode=0o700)
     key = elsewhere.data / "root-access-key"
@@ -356,7 +380,8 @@ def test_a_foreign_endpoint_has_the_secrets(
     module_stage.processes.append(elsewhere)
     elsewhere.start()
     client(elsewhere, "ssm").put_parameter(Name=f"/app/{name}", Value="foreign", Type="String")
-    secret = client(server, "secretsmanager").create_secret(Name=name, SecretString='{"user":"own"}')
+    vault = client(server, "secretsmanager")
+    secret = vault.create_secret(Name=name, SecretString='{"user":"own"}')
     cluster = f"c-{name}"
     ecs.create_cluster(clusterName=cluster)
     module_stage.agent(server, cluster, AWS_ENDPOINT_URL_SSM=elsewhere.endpoint)
