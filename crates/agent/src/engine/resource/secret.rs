@@ -55,13 +55,7 @@ pub enum SecretPlace {
 
 /// The secrets of a task, if it has any.
 pub(super) fn plan(task: &acs::Task) -> Result<Option<Resource>, String> {
-    let mut wanted = Vec::new();
-    for container in &task.containers {
-        for secret in &container.secrets {
-            let read = read(container, secret);
-            wanted.push(read.map_err(|why| format!("container {}: secret {} {why}", container.name, secret.name))?);
-        }
-    }
+    let wanted = wanted(task)?;
     Ok((!wanted.is_empty()).then(|| Resource {
         key: ResourceKey::Secrets,
         spec: ResourceSpec::Secrets(wanted),
@@ -71,6 +65,17 @@ pub(super) fn plan(task: &acs::Task) -> Result<Option<Resource>, String> {
         volatile: true,
         brief: false,
     }))
+}
+
+fn wanted(task: &acs::Task) -> Result<Vec<WantedSecret>, String> {
+    let mut wanted = Vec::new();
+    for container in &task.containers {
+        for secret in &container.secrets {
+            let read = read(container, secret);
+            wanted.push(read.map_err(|why| format!("container {}: secret {} {why}", container.name, secret.name))?);
+        }
+    }
+    Ok(wanted)
 }
 
 fn read(container: &acs::Container, secret: &acs::SecretReference) -> Result<WantedSecret, String> {
@@ -133,8 +138,7 @@ mod tests {
     }
 
     fn wanted(secret: acs::SecretReference) -> Result<WantedSecret, String> {
-        let ResourceSpec::Secrets(wanted) = plan(&task(secret))?.expect("a resource").spec else { panic!() };
-        Ok(wanted.into_iter().next().expect("one"))
+        Ok(super::wanted(&task(secret))?.remove(0))
     }
 
     #[test]
