@@ -111,6 +111,8 @@ impl Lab {
     fn task_with(&mut self, secrets: &[&str], option: &str, login: &str) -> String {
         self.instance(1, 1_000, 1_000);
         self.ok(0, Operation::RegisterTaskDefinition, &definition("web", 10, 10, &[]));
+        // Placed before it refers to anything: what that needs of an instance does not matter here.
+        let task = self.run("web");
         let secrets: Vec<Value> = secrets.iter().map(|from| json!({"name": "N", "valueFrom": from})).collect();
         let known = self.cell.entities().find_map(|entity| match entity {
             Entity::Definition(definition) => Some(definition),
@@ -126,7 +128,7 @@ impl Lab {
         container["repositoryCredentials"] = json!({"credentialsParameter": login});
         let document = Arc::new(serde_json::from_value(document).expect("a definition"));
         self.cell.load(Entity::Definition(Arc::new(Definition { document, ..Definition::clone(&known) })));
-        self.run("web")
+        task
     }
 }
 

@@ -212,7 +212,7 @@ fn refusals_name_what_cannot_be_honoured() {
         (|t| t.containers[0].mount_points.push(acs::MountPoint::default()), "container main: mountPoints"),
         (|t| t.containers[0].volumes_from.push(acs::VolumeFrom::default()), "container main: volumesFrom"),
         (|t| t.containers[0].environment_files.push(acs::EnvironmentFile::default()), "environmentFiles"),
-        (|t| t.containers[0].secrets.push(acs::SecretReference::default()), "container main: secrets"),
+        (|t| t.containers[0].secrets.push(acs::SecretReference::default()), "container main: secret "),
         (
             |t| {
                 t.containers[0].restart_policy =
