@@ -32,7 +32,9 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     }
     let mut flag = |name: String| names.push((name, None));
     flag("ecs.capability.container-ordering".into());
+    flag("ecs.capability.container-restart-policy".into());
     flag("ecs.capability.full-sync".into());
+    flag("ecs.capability.network.container-port-range".into());
     if !config.disable_privileged {
         flag(format!("{CAPABILITY}privileged-container"));
     }
@@ -112,7 +114,9 @@ mod tests {
         ];
         let expected = "rack=7
             ecs.capability.container-ordering
+            ecs.capability.container-restart-policy
             ecs.capability.full-sync
+            ecs.capability.network.container-port-range
             com.amazonaws.ecs.capability.privileged-container
             com.amazonaws.ecs.capability.docker-remote-api.1.17
             com.amazonaws.ecs.capability.docker-remote-api.1.18
