@@ -19,6 +19,7 @@ pub mod input;
 mod orders;
 mod ports;
 mod report;
+mod resource;
 mod restart;
 mod support;
 mod task;
@@ -36,6 +37,7 @@ pub use input::{
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use ports::PortsToFind;
+pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use restart::{Restart, Restarts};
 pub use task::{Desired, TaskRecord};
 
@@ -142,7 +144,7 @@ impl Engine {
         self.orders.saw(timeline);
         for record in records {
             self.orders.saw(record.seq_num);
-            let task = Task::restored(record);
+            let task = Task::restored(&self.config, record);
             let record = &task.record;
             if record.admitted && record.known < Status::Stopped {
                 self.ledger.take(record.arn(), &task.demand);
@@ -166,6 +168,22 @@ impl Engine {
             Input::DockerReady { docker, found } => self.docker_ready(&mut turn, docker, found),
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
             Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
+            Input::ResourceMade { task_arn, key, result } => {
+                if let Err(ResourceError::Again(why)) = &result {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} is tried again: {why}"));
+                }
+                if let Some(task) = self.tasks.get_mut(&task_arn) {
+                    task.resource_made(now, &key, result);
+                }
+                self.advance(&mut turn, task_arn);
+            }
+            Input::ResourceRemoved { task_arn, key, result } => {
+                let trouble = self.tasks.get_mut(&task_arn).and_then(|task| task.resource_removed(now, &key, result));
+                if let Some(why) = trouble {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} cannot be removed yet: {why}"));
+                }
+                self.advance(&mut turn, task_arn);
+            }
             Input::ClockSet { by_ms } => self.clock_set(by_ms),
             Input::Tick => {}
             result => self.container_news(&mut turn, result),
@@ -274,6 +292,8 @@ impl Engine {
             | Input::DockerReady { .. }
             | Input::Submitted { .. }
             | Input::ContainersFound { .. }
+            | Input::ResourceMade { .. }
+            | Input::ResourceRemoved { .. }
             | Input::ClockSet { .. }
             | Input::Tick => return,
         };

@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::world::*;
 use crate::engine::container_config::{container_spec, docker_name};
+use crate::engine::resource::Prepared;
 use crate::engine::*;
 
 fn body(task: &acs::Task) -> Value {
-    container_spec(&config(), task, &task.containers[0]).unwrap().body
+    container_spec(&config(), task, &task.containers[0], &Prepared::default()).unwrap().body
 }
 
 /// The settings of a task with one container, as `change` makes it.
@@ -170,6 +171,15 @@ fn links_name_docker_containers() {
 }
 
 #[test]
+fn volumes_of_other_containers_are_mounted_by_their_docker_names() {
+    let mut task = task("t", vec![container("web"), container("data"), container("logs")]);
+    let from = |name: &str, read_only| acs::VolumeFrom { source_container: name.to_owned(), read_only };
+    task.containers[0].volumes_from = vec![from("data", Some(true)), from("logs", None)];
+    let expected = [format!("{}:ro", docker_name(&task, "data")), format!("{}:rw", docker_name(&task, "logs"))];
+    assert_eq!(body(&task)["HostConfig"]["VolumesFrom"], json!(expected));
+}
+
+#[test]
 fn names_are_the_same_every_time_and_fit_docker() {
     let mut task = task("arn:aws:ecs:us-east-1:000000000000:task/default/0123", Vec::new());
     task.family = Some("f_producer".to_owned());
@@ -188,7 +198,7 @@ fn names_are_the_same_every_time_and_fit_docker() {
 #[test]
 fn refusals_name_what_cannot_be_honoured() {
     type Change = fn(&mut acs::Task);
-    let cases: [(Change, &str); 27] = [
+    let cases: [(Change, &str); 25] = [
         (|t| t.containers.clear(), "containers is empty"),
         (|t| t.network_mode = Some("awsvpc".to_owned()), "networkMode awsvpc is not supported"),
         (|t| t.volumes.push(acs::Volume::default()), "volumes is not supported"),
@@ -210,16 +220,8 @@ fn refusals_name_what_cannot_be_honoured() {
         ),
         (|t| t.containers.push(container("main")), "\"main\" is empty or not unique"),
         (|t| t.containers[0].mount_points.push(acs::MountPoint::default()), "container main: mountPoints"),
-        (|t| t.containers[0].volumes_from.push(acs::VolumeFrom::default()), "container main: volumesFrom"),
         (|t| t.containers[0].environment_files.push(acs::EnvironmentFile::default()), "environmentFiles"),
         (|t| t.containers[0].secrets.push(acs::SecretReference::default()), "container main: secrets"),
-        (
-            |t| {
-                t.containers[0].restart_policy =
-                    Some(acs::RestartPolicy { enabled: true, ..acs::RestartPolicy::default() })
-            },
-            "container main: restartPolicy",
-        ),
         (
             |t| t.containers[0].registry_authentication = Some(acs::RegistryAuthentication::default()),
             "repositoryCredentials",
