@@ -27,7 +27,7 @@ def test_a_container_is_restarted_in_place(agent: Agent, tasks: Tasks) -> None:
     """It ran long enough: the same Docker container runs again, at the same port, and the task never ended. One that ignores
     the exit code, and one that ends too soon, stay down; so does one that is stopped."""
     long = str((PERIOD + 3) * 1000)
-    port = {"portMappings": [{"containerPort": 80}]}
+    port = {"portMappings": [{"containerPort": 80}], "stopTimeout": 2}
     arn = tasks.start(
         container("main"),
         container("again", "exit", "1", long, essential=False, restartPolicy=policy(), **port),

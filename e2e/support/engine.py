@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-import os
+import secrets
 import signal
 import subprocess
 from pathlib import Path
@@ -19,7 +19,7 @@ class OwnEngine:
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         # A socket's path is short, and pytest's folders are not.
-        self.socket = Path(f"/run/longshore-e2e-{os.getpid()}-{folder.name[-6:]}.sock")
+        self.socket = Path(f"/run/longshore-e2e-{secrets.token_hex(6)}.sock")
         self.child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -40,7 +40,8 @@ class OwnEngine:
                 stderr=log,
                 start_new_session=True,
             )
-        until(lambda: self.docker("version", check=False), "an answer of the Engine", 60)
+        version = ("version", "--format", "{{.Server.Version}}")
+        until(lambda: self.docker(*version, check=False).strip(), "an answer of the Engine", 60)
         return self
 
     def docker(self, *arguments: str, check: bool = True, **more: Any) -> str:

@@ -437,7 +437,7 @@ impl World {
         if container.state == State::Running {
             container.state = State::Exited { code: 143, out_of_memory: false, at: now, error: None };
             self.oracle.stopped_by_agent(key, now)?;
-            self.oracle.over(key);
+            self.oracle.stopped(key, self.now);
             self.died(host, key.clone(), 143);
         }
         Ok(Ok(()))

@@ -137,6 +137,16 @@ impl Oracle {
         }
     }
 
+    /// A container's process has ended because its agent stopped it: for good, if that was wanted. An agent that stops it for
+    /// reasons of its own, and dies before it has said so, may find it ended like any other.
+    pub(crate) fn stopped(&mut self, key: &ContainerKey, now: Timestamp) {
+        let task = self.tasks.get(id_of(&key.task_arn));
+        match task.is_some_and(|task| task.desired == DesiredStatus::Running) {
+            true => self.ended(key, 143, now),
+            false => self.over(key),
+        }
+    }
+
     /// A container must not run again, whatever its policy says.
     pub(crate) fn over(&mut self, key: &ContainerKey) {
         if let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) {
