@@ -23,7 +23,7 @@ from support.registry import Registry
 from support.waiting import until
 
 # What Docker 20.10 grants at least, and little enough CPU for two hundred on two cores.
-TINY = {"memory": 4, "cpu": 0}
+TINY = {"memory": 6, "cpu": 5}
 
 
 ##### An Engine of one's own
@@ -123,10 +123,11 @@ def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> Non
     if subprocess.run(["mount", "-o", "loop", str(disk), str(folder)]).returncode:
         pytest.skip("this machine mounts no loop devices")
     engine = OwnEngine(folder)
-    registry = Registry(docker.TOOL, f"room-{uuid.uuid4().hex[:8]}")
+    registry: Registry | None = None
     try:
         engine.start()
         engine.load()
+        registry = Registry(docker.TOOL, f"room-{uuid.uuid4().hex[:8]}", engine)
         server: Server = stage.server()
         stage.agent(server, DOCKER_HOST=engine.url)
         tasks = Tasks(server.client(), "default", "room")
@@ -151,7 +152,8 @@ def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> Non
         tasks.wait(tasks.run(pulled), "RUNNING", 60)
         assert tasks.stop(runs)["containers"][0]["exitCode"] == 7
     finally:
-        registry.close()
+        if registry:
+            registry.close()
         for process in reversed(stage.processes):
             process.kill()
         engine.end()

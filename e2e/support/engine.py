@@ -2,24 +2,37 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import secrets
+import shutil
 import signal
 import subprocess
+import threading
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from support.docker import LABEL, TOOL
 from support.waiting import until
 
+T = TypeVar("T")
+
+
+CLONE_NEWNET = 0x40000000
+# An Engine that is to have no bridge removes the one that it finds, so it must not find the machine's.
+START = 'ip link set lo up && exec dockerd "$@"'
+
 
 class OwnEngine:
-    """`dockerd` with all its state in one folder, and without networks: tasks use the host's."""
+    """`dockerd` with all its state in one folder, on a network of its own that has nothing but a loopback interface: tasks use
+    that, as `host`."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        # A socket's path is short, and pytest's folders are not.
-        self.socket = Path(f"/run/longshore-e2e-{secrets.token_hex(6)}.sock")
+        # Paths of sockets are short, and pytest's folders are not.
+        self.run = Path(f"/run/longshore-e2e-{secrets.token_hex(6)}")
+        self.socket = self.run / "docker.sock"
         self.child: subprocess.Popen[bytes] | None = None
 
     @property
@@ -29,13 +42,13 @@ class OwnEngine:
 
     def start(self) -> OwnEngine:
         """Starts it, and waits until it answers."""
-        places = {"data-root": "data", "exec-root": "run", "pidfile": "docker.pid"}
-        options = [f"--{name}={self.folder / place}" for name, place in places.items()]
-        options += ["--bridge=none", "--iptables=false", "--ip6tables=false"]
-        (self.folder / "docker.pid").unlink(missing_ok=True)
+        self.run.mkdir(exist_ok=True)
+        options = [f"--data-root={self.folder / 'data'}", f"--exec-root={self.run}"]
+        options += [f"--pidfile={self.run / 'docker.pid'}", "--bridge=none"]
+        options += ["--iptables=false", "--ip6tables=false"]
         with (self.folder / "dockerd.log").open("ab") as log:
             self.child = subprocess.Popen(
-                ["dockerd", f"--host={self.url}", *options],
+                ["unshare", "--net", "sh", "-c", START, "dockerd", f"--host={self.url}", *options],
                 stdout=log,
                 stderr=log,
                 start_new_session=True,
@@ -57,6 +70,22 @@ class OwnEngine:
         saved = subprocess.run(["docker", "save", image], check=True, capture_output=True).stdout
         command = ["docker", "--host", self.url, "load", "--quiet"]
         subprocess.run(command, input=saved, check=True, capture_output=True)
+
+    def inside(self, make: Callable[[], T]) -> T:
+        """What `make` answers on the Engine's network: a socket belongs where it was made."""
+        assert self.child is not None
+        namespace, made = Path(f"/proc/{self.child.pid}/ns/net"), []
+
+        def enter() -> None:
+            with namespace.open() as file:
+                if ctypes.CDLL(None, use_errno=True).setns(file.fileno(), CLONE_NEWNET):
+                    raise OSError(ctypes.get_errno(), "setns")
+            made.append(make())
+
+        thread = threading.Thread(target=enter)
+        thread.start()
+        thread.join()
+        return made[0]
 
     def signal(self, number: int) -> None:
         """To the daemon alone: SIGSTOP makes it hang, SIGCONT lets it go on."""
@@ -82,4 +111,4 @@ class OwnEngine:
         finally:
             self.child.kill()
             self.child.wait()
-            self.socket.unlink(missing_ok=True)
+            shutil.rmtree(self.run, ignore_errors=True)

@@ -12,6 +12,8 @@ import tarfile
 import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+from support.engine import OwnEngine
+
 MANIFEST = "application/vnd.docker.distribution.manifest.v2+json"
 CONFIG = "application/vnd.docker.container.image.v1+json"
 LAYER = "application/vnd.docker.image.rootfs.diff.tar.gzip"
@@ -33,9 +35,10 @@ def marked(layer: bytes, mark: bytes) -> bytes:
 
 
 class Registry:
-    """Serves an image of the machine's Engine over plain HTTP on the loopback interface."""
+    """Serves an image of the machine's Engine over plain HTTP on a loopback interface: the machine's, or that of an Engine of
+    its own."""
 
-    def __init__(self, image: str, name: str) -> None:
+    def __init__(self, image: str, name: str, engine: OwnEngine | None = None) -> None:
         saved = subprocess.run(["docker", "save", image], check=True, capture_output=True).stdout
         with tarfile.open(fileobj=io.BytesIO(saved)) as archive:
 
@@ -70,7 +73,11 @@ class Registry:
         # What was asked for, in order.
         self.asked: list[str] = []
         self.released = threading.Event()
-        self.server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+
+        def server() -> ThreadingHTTPServer:
+            return ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+
+        self.server = engine.inside(server) if engine else server()
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.name = f"127.0.0.1:{self.server.server_address[1]}/{name}:1"
