@@ -111,4 +111,9 @@ class OwnEngine:
         finally:
             self.child.kill()
             self.child.wait()
+            # An Engine mounts its folders upon themselves, and leaves them so.
+            places = (f"{self.folder}/data", f"{self.run}/")
+            mounts = [line.split()[4] for line in Path("/proc/self/mountinfo").open()]
+            for mount in reversed([mount for mount in mounts if mount.startswith(places)]):
+                subprocess.run(["umount", "--lazy", mount], check=False)
             shutil.rmtree(self.run, ignore_errors=True)
