@@ -181,6 +181,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         api,
         submits: Semaphore::new(CONCURRENT_SUBMITS),
         images: Images::new(state.clone(), &loaded.images),
+        host_ports: Arc::default(),
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
         roles: ExecutionRoles::default(),
         secrets,

@@ -19,6 +19,7 @@
 mod clock;
 mod convert;
 pub(crate) mod images;
+pub(crate) mod ports;
 pub(crate) mod resource;
 mod submit;
 pub(crate) mod watcher;
@@ -35,12 +36,13 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
-use crate::engine::{Action, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
+use crate::engine::{self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
 use crate::roles::ExecutionRoles;
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
 use images::{Images, Question};
+use ports::HostPorts;
 use resource::secret::SecretStores;
 use submit::submit;
 
@@ -56,6 +58,7 @@ pub(crate) struct Shared<D> {
     pub(crate) api: Client,
     pub(crate) submits: Semaphore,
     pub(crate) images: Images,
+    pub(crate) host_ports: Arc<HostPorts>,
     pub(crate) pull_limits: PullLimits,
     /// The credentials with which tasks are prepared.
     pub(crate) roles: ExecutionRoles,
@@ -289,6 +292,10 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             Input::ImagePulled { container, result: noticing(shared, result).map_err(convert::pull_error) }
         }
         Action::Create { container, spec, timeout_ms } => {
+            let spec = match with_ports(shared, spec).await {
+                Ok(spec) => spec,
+                Err(why) => return Input::Created { container, result: Err(engine::DockerError::Failed(why)) },
+            };
             let result = docker.create(&spec.name, &spec.body, millis(timeout_ms)).await;
             Input::Created { container, result: noticing(shared, result).map_err(convert::create_error) }
         }
@@ -334,13 +341,23 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
     }
 }
 
-/// What Docker says of a container. Who says that it never started is asked after it was said: a daemon that came between the
+/// The container to create, with the ports that were to be found.
+async fn with_ports<D>(shared: &Shared<D>, mut spec: Box<ContainerSpec>) -> Result<Box<ContainerSpec>, String> {
+    if spec.ports_to_find.is_empty() {
+        return Ok(spec);
+    }
+    let ports = shared.host_ports.clone();
+    let search = tokio::task::spawn_blocking(move || ports.find(&mut spec).map(|()| spec));
+    search.await.unwrap_or_else(|panic| Err(panic.to_string()))
+}
+
+/// What Docker says of a container. Who says that it does not run is asked after it was said: a daemon that came between the
 /// two is then another one than was asked to start it.
 async fn inspect<D: Docker>(docker: &D, target: &str) -> Result<Inspection, DockerError> {
     let found = docker.inspect(target).await?;
     let life = match found.phase {
-        Phase::Created => docker.life().await?.map(DockerLife),
-        _ => None,
+        Phase::Created | Phase::Exited { .. } => docker.life().await?.map(DockerLife),
+        Phase::Running => None,
     };
     Ok(convert::inspection(found, life))
 }

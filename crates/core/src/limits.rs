@@ -65,6 +65,8 @@ pub const VERSION: usize = 255;
 pub const REPORTED_CONTAINERS: usize = 100;
 /// Network bindings of one container that are kept. The agent protocol names 100.
 pub const BINDINGS: usize = 100;
+/// Host ports of one task that are kept free of others, however wide the ranges are that its agent reports.
+pub const PORTS_HELD: usize = 10_000;
 /// Stopped tasks or tokens removed by one tick, so that a tick stays far below a commit's size.
 pub const EXPIRED_PER_TICK: usize = 50;
 /// Instances given up by one tick, so that their marks and the first verdicts fit one group.

@@ -300,6 +300,7 @@ impl World {
         };
         if agent.kind == Kind::Ours {
             attributes.push(json!({"name": "longshore.host-id", "value": host}));
+            attributes.push(json!({"name": "ecs.capability.container-restart-policy"}));
         }
         let mut document = json!({
             "cluster": agent.cluster,

@@ -14,6 +14,8 @@ pub(crate) enum Behaviour {
     Ends,
     /// It does its work and ends with 0.
     Job,
+    /// It ends by itself, well or badly, and is restarted if it ran long enough: see [`RESTARTS`].
+    Restarts,
     /// It is killed for its use of memory.
     OutOfMemory,
     /// It becomes healthy after a while.
@@ -30,6 +32,7 @@ impl Behaviour {
         match image {
             "sim/ends" => Self::Ends,
             "sim/job" => Self::Job,
+            "sim/restarts" => Self::Restarts,
             "sim/oom" => Self::OutOfMemory,
             "sim/healthy" => Self::Healthy,
             "sim/slow-pull" => Self::SlowPull,
@@ -45,11 +48,17 @@ impl Behaviour {
         self == Self::Healthy
     }
 
+    /// Its restart policy, if its task definitions give it one.
+    pub(crate) fn restart_policy(self) -> Option<RestartPolicy> {
+        (self == Self::Restarts).then_some(RESTARTS)
+    }
+
     /// How it ends by itself: exit code, whether memory was the reason, and after how long.
     pub(crate) fn end(self, random: &mut Random) -> Option<(i32, bool, i64)> {
         match self {
             Self::Ends => Some((random.between(0, 3) as i32, false, random.between(1, 60_000))),
             Self::Job => Some((0, false, random.between(1, 5_000))),
+            Self::Restarts => Some((random.between(0, 3) as i32, false, random.between(40_000, 100_000))),
             Self::OutOfMemory => Some((137, true, random.between(100, 20_000))),
             Self::Forever
             | Self::Healthy
@@ -62,12 +71,24 @@ impl Behaviour {
     }
 }
 
+/// A restart policy.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct RestartPolicy {
+    /// So long it must have run.
+    pub(crate) period_ms: i64,
+    /// The exit code after which it is not restarted.
+    pub(crate) ignored: i32,
+}
+
+/// The policy of all containers that have one; ECS allows no shorter period.
+const RESTARTS: RestartPolicy = RestartPolicy { period_ms: 60_000, ignored: 3 };
+
 /// The clusters in which instances are. Most are in the first.
 pub(crate) const CLUSTERS: [&str; 2] = ["default", "other"];
 
 /// The families, in the order in which they are registered.
-pub(crate) const FAMILIES: [&str; 9] =
-    ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow"];
+pub(crate) const FAMILIES: [&str; 10] =
+    ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow", "restarted"];
 
 /// The request that registers a family.
 pub(crate) fn register(family: &str) -> Option<Request> {
@@ -112,6 +133,14 @@ pub(crate) fn register(family: &str) -> Option<Request> {
             vec![base, top]
         }
         "greedy" => vec![container("greedy", "sim/oom", 900, 700)],
+        "restarted" => {
+            let policy = json!({
+                "enabled": true,
+                "ignoredExitCodes": [RESTARTS.ignored],
+                "restartAttemptPeriod": RESTARTS.period_ms / 1_000,
+            });
+            vec![with(container("restarted", "sim/restarts", 10, 16), "restartPolicy", policy)]
+        }
         "broken" => vec![container("broken", "sim/no-start", 10, 16)],
         _ => vec![container("slow", "sim/slow-pull", 10, 16)],
     };

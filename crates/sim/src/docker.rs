@@ -35,6 +35,8 @@ pub(crate) struct Host {
     /// The machine is gone for good.
     pub(crate) gone: bool,
     pub(crate) clock: Clock,
+    /// When its clock was set last.
+    pub(crate) clock_set_at: Option<Timestamp>,
     pub(crate) link: Link,
     pub(crate) link_whole_at: Timestamp,
     /// The access key that it got by joining.
@@ -58,6 +60,9 @@ pub(crate) struct Container {
     ports: Vec<PortBinding>,
     pub(crate) state: State,
     pub(crate) starts: u32,
+    started_at: Option<Timestamp>,
+    /// What it was before it was last started.
+    before: Option<(State, Option<Timestamp>)>,
     healthy: bool,
 }
 
@@ -76,6 +81,7 @@ impl Host {
             lives: 0,
             gone: false,
             clock: Clock::default(),
+            clock_set_at: None,
             link: Link::Whole,
             link_whole_at: Timestamp::from_millis(0),
             identity: None,
@@ -130,11 +136,12 @@ impl Host {
     }
 
     /// Power fails: every process ends.
-    pub(crate) fn power_fails(&mut self, now: Timestamp) -> Vec<String> {
+    pub(crate) fn power_fails(&mut self, now: Timestamp) -> Vec<ContainerKey> {
+        let at = self.clock.read(now);
         let mut ended = Vec::new();
         for container in self.containers.values_mut().filter(|container| container.state == State::Running) {
-            container.state = State::Exited { code: 137, out_of_memory: false, at: now, error: None };
-            ended.push(container.key.task_arn.clone());
+            container.state = State::Exited { code: 137, out_of_memory: false, at, error: None };
+            ended.push(container.key.clone());
         }
         ended
     }
@@ -158,6 +165,7 @@ impl Container {
                 },
             },
             docker,
+            started_at: self.started_at,
             bindings: if self.state == State::Running { self.ports.clone() } else { Vec::new() },
             health: self.behaviour.checks_health().then_some(Health {
                 status: if self.healthy { HealthStatus::Healthy } else { HealthStatus::Unknown },
@@ -338,6 +346,8 @@ impl World {
             ports: Vec::new(),
             state: State::Created,
             starts: 0,
+            started_at: None,
+            before: None,
             healthy: false,
         };
         if container.key != *key {
@@ -394,10 +404,13 @@ impl World {
             ports.push(PortBinding { host_ip: "0.0.0.0".to_owned(), host_port, container_port, protocol });
         }
         container.ports = ports;
-        container.state = State::Running;
+        container.before = Some((std::mem::replace(&mut container.state, State::Running), container.started_at));
         container.starts += 1;
+        container.started_at = Some(at);
         let (id, behaviour) = (container.id.clone(), container.behaviour);
-        self.oracle.started(key, &self.agents[agent].disk.instance_arn.clone().unwrap_or_default())?;
+        let clock_set_at = self.hosts[index].clock_set_at;
+        let instance_arn = self.agents[agent].disk.instance_arn.clone().unwrap_or_default();
+        self.oracle.started(key, &instance_arn, behaviour.restart_policy(), clock_set_at, self.now)?;
         self.live(index, id, behaviour);
         Ok(Ok(()))
     }
@@ -424,6 +437,7 @@ impl World {
         if container.state == State::Running {
             container.state = State::Exited { code: 143, out_of_memory: false, at: now, error: None };
             self.oracle.stopped_by_agent(key, now)?;
+            self.oracle.stopped(key, self.now);
             self.died(host, key.clone(), 143);
         }
         Ok(Ok(()))
@@ -468,6 +482,7 @@ impl World {
         let key = container.key.clone();
         self.trace(format_args!("container {id} ends with {exit_code}"));
         self.oracle.excuse(&key.task_arn);
+        self.oracle.ended(&key, exit_code, self.now);
         self.died(host, key, exit_code);
     }
 
@@ -515,7 +530,9 @@ impl World {
         let Some(started) = self.hosts[host].find(id).filter(|container| container.state == State::Running) else {
             return;
         };
-        started.state = State::Created;
+        (started.state, started.started_at) = started.before.take().unwrap_or((State::Created, None));
+        let key = started.key.clone();
+        self.oracle.over(&key);
         self.trace(format_args!("Docker of host {host} is killed while it starts {id}"));
         self.docker_restarts(host);
         if self.hosts[host].random.per_mille(500) {

@@ -76,6 +76,7 @@ impl World {
             Fault::HostClockJumps => {
                 let by_ms = self.clock_jump();
                 self.hosts[host].clock.jump(by_ms);
+                self.hosts[host].clock_set_at = Some(self.now);
                 self.clock_was_set(host, by_ms);
             }
         }
@@ -103,8 +104,9 @@ impl World {
                 self.agent_crashes(agent, true);
             }
         }
-        for arn in self.hosts[host].power_fails(self.now) {
-            self.oracle.excuse(&arn);
+        for key in self.hosts[host].power_fails(self.now) {
+            self.oracle.excuse(&key.task_arn);
+            self.oracle.ended(&key, 137, self.now);
         }
     }
 

@@ -1,6 +1,7 @@
 //! ACS: orders from the control plane to an agent, and the agent's acknowledgements.
 
 mod message;
+mod salvage;
 mod task;
 
 pub use message::*;

@@ -100,6 +100,8 @@ object! {
         enable_fault_injection: Option<bool> = "enableFaultInjection",
         /// JSON text of the task-level overrides; informative.
         overrides: Option<String> = "overrides",
+        /// Why an agent cannot read the task, of which only what names it is known then. Never sent.
+        unreadable: Option<String> = "longshoreUnreadable",
     }
 
     /// A container of a task.

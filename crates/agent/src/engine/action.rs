@@ -8,6 +8,7 @@ use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 use serde_json::Value;
 
 use super::input::ContainerKey;
+use super::ports::PortsToFind;
 use super::resource::{ResourceKey, ResourceSpec};
 use super::task::TaskRecord;
 use crate::config::RegistryLogin;
@@ -146,4 +147,6 @@ pub struct ContainerSpec {
     pub name: String,
     /// Body of the create call: a container configuration with its `HostConfig`.
     pub body: Value,
+    /// Ports of the host to find first, and to write into `HostConfig.PortBindings`.
+    pub ports_to_find: Vec<PortsToFind>,
 }

@@ -3,11 +3,13 @@
 //! A container moves one step at a time: image, create, start, stop. It counts as stopped only when Docker says that it does
 //! not run, or when it was never asked to start it; and once it was asked to start it, it is never created again.
 
+use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use super::dependency::Readiness;
 use super::input::{DockerError, DockerLife, Health, ImageInfo, Inspection, PortBinding, PullError, RunState};
+use super::restart::{self, Ended, Restarts, Verdict};
 use super::{EngineConfig, ImagePullBehavior};
 
 /// How far a container or a task has come. Only ever grows.
@@ -84,6 +86,9 @@ pub struct ContainerRecord {
     pub reported: Status,
     /// Whether its Docker container was removed.
     pub removed: bool,
+    /// What its restart policy has made of it.
+    #[serde(skip_serializing_if = "Restarts::is_none")]
+    pub restarts: Restarts,
 }
 
 impl ContainerRecord {
@@ -222,6 +227,9 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
     }
     if stopping {
         return if around.dependents_down { Next::Do(Step::Stop) } else { Next::Wait(None) };
+    }
+    if container.restarts.next.is_some() {
+        return Next::Do(Step::Start);
     }
     let upfront = around.pull_dependents_upfront && container.known == Status::None;
     match (&around.readiness, container.known) {
@@ -432,20 +440,25 @@ pub(crate) fn removed(
     (work.failures == 1).then(|| format!("it cannot be removed yet, this is tried again: {why}"))
 }
 
-/// Docker's answer about the container.
+/// Docker's answer about the container; answers with what is to be told about it. `policy` is in force when it has ended by itself.
 pub(crate) fn inspected(
     container: &mut ContainerRecord,
     work: &mut Work,
     now: Timestamp,
     stopping: bool,
+    policy: Option<&acs::RestartPolicy>,
     result: Result<Inspection, DockerError>,
-) {
+) -> Option<String> {
     let inspection = match result {
         Ok(inspection) => inspection,
-        Err(DockerError::NotFound(_)) => return vanished(container, work, now),
+        Err(DockerError::NotFound(_)) => {
+            vanished(container, work, now);
+            return None;
+        }
         Err(_) => {
             work.inspect_wanted = true;
-            return work.pause(now);
+            work.pause(now);
+            return None;
         }
     };
     if std::mem::take(&mut work.stop_sent) && inspection.state == RunState::Running {
@@ -473,6 +486,7 @@ pub(crate) fn inspected(
         }
         RunState::Running => {
             runs(container, now);
+            work.died_with = None;
             container.bindings.get_or_insert(inspection.bindings);
         }
         RunState::Exited { exit_code, oom_killed, finished_at, error, started } => {
@@ -480,6 +494,17 @@ pub(crate) fn inspected(
             container.started |= started;
             if started && container.bindings.is_none() && !inspection.bindings.is_empty() {
                 container.bindings = Some(inspection.bindings);
+            }
+            let ended = Ended { exit_code, started_at: inspection.started_at, finished_at };
+            let policy = policy.filter(|_| work.failing.is_none());
+            let unsure = std::mem::take(&mut work.start_unsure);
+            match restart::after_end(container, policy, now, ended, unsure, &inspection.docker) {
+                Verdict::Restart { decided } => {
+                    return decided
+                        .then(|| format!("exited with code {exit_code} and is restarted, as its policy says"));
+                }
+                Verdict::Unsure => work.failing = Some(START_UNSURE.to_owned()),
+                Verdict::End => {}
             }
             let reason = if oom_killed {
                 Some("OutOfMemoryError: Container killed due to memory usage".to_owned())
@@ -491,18 +516,19 @@ pub(crate) fn inspected(
             end(container, work, finished_at.unwrap_or(now), reason, exit_code);
         }
     }
+    None
 }
 
 /// The clock jumped: pauses last as long as they were meant to.
 pub(crate) fn clock_set(container: &mut ContainerRecord, work: &mut Work, by_ms: i64) {
-    let times = [&mut work.retry_at, &mut work.pull_began, &mut container.started_at];
+    let times = [&mut work.retry_at, &mut work.pull_began, &mut container.started_at, &mut container.restarts.last_at];
     for time in times.into_iter().flatten() {
         *time = time.plus_millis(by_ms);
     }
 }
 
 /// Whether both are certainly the same Docker.
-fn same(asked: &Option<DockerLife>, answers: &Option<DockerLife>) -> bool {
+pub(crate) fn same(asked: &Option<DockerLife>, answers: &Option<DockerLife>) -> bool {
     asked.is_some() && asked == answers
 }
 
@@ -511,6 +537,7 @@ fn runs(container: &mut ContainerRecord, now: Timestamp) {
     container.start_intended = true;
     container.started = true;
     container.started_at.get_or_insert(now);
+    restart::happened(container, now);
     container.known = container.known.max(Status::Running);
 }
 
@@ -545,6 +572,7 @@ pub(crate) fn end(
     container.finished_at = Some(at);
     container.exit_code = exit_code;
     container.bindings.get_or_insert_default();
+    container.restarts.next = None;
     // What went wrong first explains the rest.
     container.reason = container.reason.take().or_else(|| work.failing.take()).or(reason);
     *work = Work::default();

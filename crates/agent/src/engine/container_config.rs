@@ -103,7 +103,11 @@ pub(crate) fn container_spec(
     }
     force_labels(&mut body, config, task, container);
     body.insert("HostConfig".to_owned(), Value::Object(host_config));
-    Ok(ContainerSpec { name: docker_name(task, &container.name), body: Value::Object(body) })
+    let ports_to_find = match network_mode(task) {
+        "bridge" => ports::to_find(&ports::published(container)?, container, config.dynamic_host_port_range),
+        _ => Vec::new(),
+    };
+    Ok(ContainerSpec { name: docker_name(task, &container.name), body: Value::Object(body), ports_to_find })
 }
 
 fn computed_config(
@@ -160,6 +164,14 @@ fn computed_host_config(
             format!("{}:{alias}", docker_name(task, name))
         };
         host.insert("Links".to_owned(), json!(container.links.iter().map(link).collect::<Vec<_>>()));
+    }
+    if !container.volumes_from.is_empty() {
+        let source = |from: &acs::VolumeFrom| {
+            let mode = if from.read_only == Some(true) { "ro" } else { "rw" };
+            format!("{}:{mode}", docker_name(task, &from.source_container))
+        };
+        let sources: Vec<String> = container.volumes_from.iter().map(source).collect();
+        host.insert("VolumesFrom".to_owned(), json!(sources));
     }
     for (name, mode) in [("PidMode", &task.pid_mode), ("IpcMode", &task.ipc_mode)] {
         if let Some(mode) = mode.as_deref().filter(|mode| !mode.is_empty()) {

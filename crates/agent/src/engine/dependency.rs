@@ -1,4 +1,4 @@
-//! The order among a task's containers: `dependsOn`, and what links imply.
+//! The order among a task's containers: `dependsOn`, and what links and `volumesFrom` imply.
 
 use std::collections::BTreeMap;
 
@@ -11,6 +11,8 @@ use super::input::HealthStatus;
 /// What must be true of the other container.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Condition {
+    /// Its Docker container exists, so that its volumes can be mounted.
+    Create,
     Start,
     Complete,
     Success,
@@ -71,6 +73,9 @@ pub(crate) fn resolve(task: &acs::Task) -> Result<Vec<Vec<Dependency>>, String> 
         for link in &container.links {
             add(link.split(':').next().unwrap_or_default(), Condition::Start)?;
         }
+        for from in &container.volumes_from {
+            add(&from.source_container, Condition::Create)?;
+        }
         all.push(dependencies);
     }
     if has_cycle(&all) {
@@ -116,6 +121,11 @@ fn one(dependency: &Dependency, other: &ContainerRecord, now: Timestamp) -> Read
     let ended = other.known == Status::Stopped;
     let healthy = other.health.as_ref().is_some_and(|health| health.status == HealthStatus::Healthy);
     match (dependency.condition, ended, other.exit_code) {
+        (Condition::Create, _, _) if other.known >= Status::Created && other.docker_id.is_some() => {
+            return Readiness::Ready;
+        }
+        (Condition::Create, true, _) => return never("ended and left no volumes"),
+        (Condition::Create, false, _) => return Readiness::Waiting(None),
         (Condition::Start, ended, _) if ended || other.known == Status::Running => {
             return Readiness::Ready;
         }
@@ -187,21 +197,30 @@ mod tests {
     #[test]
     fn conditions() {
         use Status::{Created, Running, Stopped};
-        type State = (&'static str, Status, Option<i32>, Option<HealthStatus>, [&'static str; 4]);
-        let states: [State; 7] = [
-            // name, known, exit code, health, [START, COMPLETE, SUCCESS, HEALTHY]
-            ("created", Created, None, None, ["wait", "wait", "wait", "wait"]),
-            ("running", Running, None, None, ["ready", "wait", "wait", "wait"]),
-            ("healthy", Running, None, Some(HealthStatus::Healthy), ["ready", "wait", "wait", "ready"]),
-            ("unhealthy", Running, None, Some(HealthStatus::Unhealthy), ["ready", "wait", "wait", "wait"]),
-            ("exit 0", Stopped, Some(0), None, ["ready", "ready", "ready", "never"]),
-            ("exit 3", Stopped, Some(3), None, ["ready", "ready", "never", "never"]),
-            ("never ran", Stopped, None, None, ["ready", "never", "never", "never"]),
+        type State = (&'static str, Status, Option<i32>, Option<HealthStatus>, [&'static str; 5]);
+        let states: [State; 8] = [
+            // name, known, exit code, health, [CREATE, START, COMPLETE, SUCCESS, HEALTHY]
+            ("pulled", Status::Pulled, None, None, ["wait", "wait", "wait", "wait", "wait"]),
+            ("created", Created, None, None, ["ready", "wait", "wait", "wait", "wait"]),
+            ("running", Running, None, None, ["ready", "ready", "wait", "wait", "wait"]),
+            ("healthy", Running, None, Some(HealthStatus::Healthy), ["ready", "ready", "wait", "wait", "ready"]),
+            ("unhealthy", Running, None, Some(HealthStatus::Unhealthy), ["ready", "ready", "wait", "wait", "wait"]),
+            ("exit 0", Stopped, Some(0), None, ["ready", "ready", "ready", "ready", "never"]),
+            ("exit 3", Stopped, Some(3), None, ["ready", "ready", "ready", "never", "never"]),
+            ("never ran", Stopped, None, None, ["never", "ready", "never", "never", "never"]),
         ];
-        let conditions = [Condition::Start, Condition::Complete, Condition::Success, Condition::Healthy];
+        let conditions =
+            [Condition::Create, Condition::Start, Condition::Complete, Condition::Success, Condition::Healthy];
         for (name, known, exit_code, health, expected) in &states {
             let health = health.map(|status| Health { status, output: None });
-            let other = ContainerRecord { known: *known, exit_code: *exit_code, health, ..ContainerRecord::default() };
+            let docker_id = (*known >= Created && *name != "never ran").then(|| "id".to_owned());
+            let other = ContainerRecord {
+                known: *known,
+                exit_code: *exit_code,
+                health,
+                docker_id,
+                ..ContainerRecord::default()
+            };
             for (condition, expected) in conditions.iter().zip(expected) {
                 let dependency = Dependency { on: 0, condition: *condition, timeout_s: None };
                 let word = match one(&dependency, &other, Timestamp::default()) {

@@ -211,8 +211,10 @@ pub struct Inspection {
     pub docker_id: String,
     /// Whether it runs.
     pub state: RunState,
-    /// Of a container that was never started: whose word that is; none where that cannot be told.
+    /// Of a container that does not run: whose word that is; none where that cannot be told.
     pub docker: Option<DockerLife>,
+    /// When its process was last started, by Docker's clock: another time is another run.
+    pub started_at: Option<Timestamp>,
     /// Published ports, as Docker bound them.
     pub bindings: Vec<PortBinding>,
     /// Health, if the container has a health check.

@@ -20,6 +20,7 @@ mod orders;
 mod ports;
 mod report;
 mod resource;
+mod restart;
 mod support;
 mod task;
 #[cfg(test)]
@@ -35,8 +36,10 @@ pub use input::{
     ContainerKey, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
+pub use ports::PortsToFind;
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
+pub use restart::{Restart, Restarts};
 pub use task::{Desired, TaskRecord};
 
 use admission::{Ledger, MAX_WAITING_TASKS};
@@ -255,8 +258,11 @@ impl Engine {
             }
             Input::Inspected { container: key, result } => {
                 let stopping = self.task(&key.task_arn).is_some_and(|task| task.desired == Desired::Stopped);
-                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::Inspect) {
-                    container::inspected(container, work, now, stopping, result);
+                let policy = self.task(&key.task_arn).and_then(|task| restart::policy(task, &key.name));
+                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::Inspect)
+                    && let Some(news) = container::inspected(container, work, now, stopping, policy.as_ref(), result)
+                {
+                    turn.log(LogLevel::Info, &key.task_arn, format!("container {}: {news}", key.name));
                 }
                 key.task_arn
             }

@@ -9,7 +9,7 @@ use longshore_api::ecs::types::{ContainerStateChange, SubmitTaskStateChangeReque
 
 use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
-use super::ports;
+use super::ports::{self, PublishedPort};
 use super::task::TaskRecord;
 
 /// A container's change that goes with no change of its task waits this long for company.
@@ -80,7 +80,10 @@ fn changes(task: &TaskRecord) -> Vec<(usize, Status)> {
 /// The request that carries a report.
 pub(crate) fn request(config: &EngineConfig, task: &TaskRecord, report: &Report) -> SubmitTaskStateChangeRequest {
     let containers = report.containers.iter().filter_map(|(position, status)| {
-        task.containers.get(*position).map(|container| container_change(config, container, *status))
+        let published =
+            task.definition.containers.get(*position).and_then(|container| ports::published(container).ok());
+        let published = published.unwrap_or_default();
+        task.containers.get(*position).map(|container| container_change(config, container, &published, *status))
     });
     let stopped = report.status == Status::Stopped;
     SubmitTaskStateChangeRequest {
@@ -100,10 +103,15 @@ pub(crate) fn request(config: &EngineConfig, task: &TaskRecord, report: &Report)
     }
 }
 
-fn container_change(config: &EngineConfig, container: &ContainerRecord, status: Status) -> ContainerStateChange {
+fn container_change(
+    config: &EngineConfig,
+    container: &ContainerRecord,
+    published: &[PublishedPort],
+    status: Status,
+) -> ContainerStateChange {
     let stopped = status == Status::Stopped;
     let bindings = container.bindings.as_deref().unwrap_or_default();
-    let bindings = ports::network_bindings(bindings, config.exclude_ipv6_port_binding);
+    let bindings = ports::network_bindings(published, bindings, config.exclude_ipv6_port_binding);
     ContainerStateChange {
         container_name: Some(container.name.clone()),
         image_digest: container.image_digest.as_deref().map(|digest| cut(digest, MAX_DIGEST)),

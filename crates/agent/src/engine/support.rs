@@ -13,6 +13,9 @@ use super::resource::{self, Prepared};
 pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), String> {
     let unloadable = |why: String| format!("UnrecogniedTaskError: Error loading task - {why}");
     let unsupported = |field: &str| Err(unloadable(format!("{field} is not supported by this agent")));
+    if let Some(why) = &task.unreadable {
+        return Err(unloadable(why.clone()));
+    }
     if task.containers.is_empty() {
         return Err(unloadable("containers is empty".to_owned()));
     }
@@ -45,9 +48,7 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
         }
         for (given, field) in [
             (!container.mount_points.is_empty(), "mountPoints"),
-            (!container.volumes_from.is_empty(), "volumesFrom"),
             (!container.environment_files.is_empty(), "environmentFiles"),
-            (container.restart_policy.as_ref().is_some_and(|policy| policy.enabled), "restartPolicy"),
             (container.registry_authentication.is_some(), "registryAuthentication (repositoryCredentials)"),
             (container.logs_auth_strategy.as_deref().is_some_and(|s| !s.is_empty()), "logsAuthStrategy"),
             (container.firelens_configuration.is_some(), "firelensConfiguration"),

@@ -16,6 +16,7 @@ use super::dependency::{self, Dependency};
 use super::input::{ContainerKey, DockerError, DockerLife, FoundContainer};
 use super::report::{self, Due, Report};
 use super::resource::{self, Before, Planned, Prepared, ResourceKey, ResourceRecord, ResourceStatus};
+use super::restart;
 use super::support;
 
 /// What is wanted of a task. Only ever turns from Running to Stopped.
@@ -370,7 +371,9 @@ impl Task {
             if container.known == Status::Stopped {
                 continue;
             }
-            container.started_at = container.started_at.map(|at| at.min(now));
+            for at in [&mut container.started_at, &mut container.restarts.last_at].into_iter().flatten() {
+                *at = now.min(*at);
+            }
             let key = ContainerKey { task_arn: self.record.definition.arn.clone(), name: container.name.clone() };
             let found = found.get(&key);
             if container.docker_id.is_none() {
@@ -616,9 +619,7 @@ impl Task {
                 }
             }
             Step::Start => {
-                if !record.start_intended || record.start_asked_of != *context.docker {
-                    record.start_intended = true;
-                    record.start_asked_of.clone_from(context.docker);
+                if restart::intend_start(record, context.docker) {
                     self.save = Save::First;
                 }
                 let docker_id = record.target();

@@ -1,15 +1,17 @@
 //! The engine against a model of Docker, of the disk and of a control plane.
 //!
-//! `world` is that model; `life`, `session` and `recovery` tell stories in it and compare the trace of actions; `random` lets
-//! anything happen in any order and checks what must always hold; `config` and `image` look at decisions alone, `records` at
-//! what earlier releases saved, `secret` at what must be in no record.
+//! `world` is that model; `life`, `session`, `restart` and `recovery` tell stories in it and compare the trace of actions; `random` lets
+//! anything happen in any order and checks what must always hold, `faults` lets one thing go wrong at each step; `config` and `image`
+//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record.
 
 mod config;
+mod faults;
 mod image;
 mod life;
 mod random;
 mod records;
 mod recovery;
+mod restart;
 mod secret;
 mod session;
 mod world;

@@ -32,11 +32,13 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     }
     let mut flag = |name: String| names.push((name, None));
     flag("ecs.capability.container-ordering".into());
+    flag("ecs.capability.container-restart-policy".into());
     flag("ecs.capability.full-sync".into());
     for provider in ["ssm", "asm"] {
         flag(format!("ecs.capability.secrets.{provider}.environment-variables"));
         flag(format!("ecs.capability.secrets.{provider}.bootstrap.log-driver"));
     }
+    flag("ecs.capability.network.container-port-range".into());
     if !config.disable_privileged {
         flag(format!("{CAPABILITY}privileged-container"));
     }
@@ -116,11 +118,13 @@ mod tests {
         ];
         let expected = "rack=7
             ecs.capability.container-ordering
+            ecs.capability.container-restart-policy
             ecs.capability.full-sync
             ecs.capability.secrets.ssm.environment-variables
             ecs.capability.secrets.ssm.bootstrap.log-driver
             ecs.capability.secrets.asm.environment-variables
             ecs.capability.secrets.asm.bootstrap.log-driver
+            ecs.capability.network.container-port-range
             com.amazonaws.ecs.capability.privileged-container
             com.amazonaws.ecs.capability.docker-remote-api.1.17
             com.amazonaws.ecs.capability.docker-remote-api.1.18

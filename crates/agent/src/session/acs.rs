@@ -9,8 +9,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
+use longshore_agent_protocol::DecodeError;
 use longshore_agent_protocol::acs::{
-    AgentMessage, HeartbeatAckRequest, NackRequest, ReadTaskLogsMessage, ServerMessage, UpdateMessage,
+    AgentMessage, HeartbeatAckRequest, NackRequest, PayloadMessage, ReadTaskLogsMessage, ServerMessage, UpdateMessage,
 };
 use longshore_client::{Client, Stream};
 use tokio::sync::{Notify, mpsc};
@@ -144,6 +145,17 @@ pub(crate) async fn run(context: Context) {
     }
 }
 
+/// The message in a frame. Of a payload with tasks that cannot be read, the others are carried out.
+fn read(text: &str) -> Result<Option<ServerMessage>, DecodeError> {
+    ServerMessage::decode(text).or_else(|error| {
+        let payload = PayloadMessage::salvage(text).ok_or(error)?;
+        for (task, why) in payload.tasks.iter().filter_map(|task| Some((&task.arn, task.unreadable.as_ref()?))) {
+            warn!(task, why, "a task of a payload cannot be read");
+        }
+        Ok(Some(ServerMessage::Payload(payload)))
+    })
+}
+
 /// How long to wait before the next dial.
 struct Pauses {
     away: Backoff,
@@ -261,7 +273,7 @@ async fn serve(
                     Some(Err(error)) => return end_of_error(&error),
                     None => return End::Orderly("the connection was closed".into()),
                 };
-                match ServerMessage::decode(&text) {
+                match read(&text) {
                     Ok(Some(message)) => {
                         silence = Instant::now() + jittered(timing.silence.0, timing.silence.1);
                         if let Some(end) = take(context, number, socket, message).await {

@@ -102,6 +102,7 @@ pub(super) fn inspection(container: docker::Container, docker: Option<DockerLife
         docker_id: container.id,
         state,
         docker,
+        started_at: container.started_at_ms.map(Timestamp::from_millis),
         bindings: container.ports.into_iter().filter_map(binding).collect(),
         health: container.health.map(|health| Health { status: health_status(&health.status), output: health.output }),
     }

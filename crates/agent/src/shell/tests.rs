@@ -82,6 +82,7 @@ impl World {
         let shared = Arc::new(Shared {
             docker,
             images: Images::new(state.clone(), &BTreeMap::new()),
+            host_ports: Arc::default(),
             state,
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),

@@ -1,9 +1,11 @@
 //! What is free where. Private to the writer, plain and mutable, derived from instances and tasks.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::RangeInclusive;
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
+use longshore_api::ecs::types;
 
 use crate::entity::{Instance, Task};
 use crate::entropy::Entropy;
@@ -300,21 +302,30 @@ pub(crate) fn host_of(instance: &Instance) -> Arc<str> {
 /// The host ports a task holds: the fixed ones from placement on, and those Docker chose once they are reported.
 pub(crate) fn ports_held(task: &Task) -> Vec<HostPort> {
     let reported = task.containers.iter().filter_map(|container| container.detail.as_deref()).flat_map(|detail| {
-        detail.network_bindings.iter().filter_map(|binding| {
-            let port = u16::try_from(binding.host_port?).ok()?;
+        detail.network_bindings.iter().flat_map(|binding| {
             let protocol = match binding.protocol.as_ref().map(|protocol| protocol.as_str()) {
                 Some("udp") => Protocol::Udp,
                 _ => Protocol::Tcp,
             };
-            Some(HostPort { port, protocol })
+            bound(binding).into_iter().flatten().map(move |port| HostPort { port, protocol })
         })
     });
-    let mut ports: Vec<HostPort> = task.host_ports.iter().copied().chain(reported).collect();
+    let mut ports: Vec<HostPort> = task.host_ports.iter().copied().chain(reported.take(limits::PORTS_HELD)).collect();
     if ports.len() > 1 {
         ports.sort_unstable();
         ports.dedup();
     }
     ports
+}
+
+/// The host ports of a binding: one, or a range.
+fn bound(binding: &types::NetworkBinding) -> Option<RangeInclusive<u16>> {
+    if let Some(port) = binding.host_port {
+        let port = u16::try_from(port).ok()?;
+        return Some(port..=port);
+    }
+    let (first, last) = binding.host_port_range.as_deref()?.split_once('-')?;
+    Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
 fn has(instance: &Instance, required: &crate::task_definition::RequiredAttribute) -> bool {

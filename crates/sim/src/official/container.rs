@@ -231,7 +231,7 @@ pub(super) fn docker_name(task: &TaskRecord, container: &str) -> String {
 
 fn spec(config: &Config, task: &TaskRecord, index: usize) -> ContainerSpec {
     let Some(container) = task.definition.containers.get(index) else {
-        return ContainerSpec { name: String::new(), body: Value::Null };
+        return ContainerSpec { name: String::new(), body: Value::Null, ports_to_find: Vec::new() };
     };
     let mut bindings = json!({});
     for mapping in &container.port_mappings {
@@ -248,5 +248,6 @@ fn spec(config: &Config, task: &TaskRecord, index: usize) -> ContainerSpec {
     ContainerSpec {
         name: docker_name(task, &container.name),
         body: json!({"Image": container.image, "Labels": labels, "HostConfig": {"PortBindings": bindings}}),
+        ports_to_find: Vec::new(),
     }
 }

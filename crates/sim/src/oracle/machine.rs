@@ -9,6 +9,7 @@ use longshore_core::instance::InstanceStatus;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
 
 use super::{Oracle, Step, broken, ensure, id_of};
+use crate::catalog::RestartPolicy;
 use crate::event::ConnId;
 
 /// What became of one container of a task.
@@ -16,6 +17,11 @@ use crate::event::ConnId;
 pub(super) struct Run {
     instance_arn: String,
     starts: u32,
+    began: Timestamp,
+    /// How its last run ended by itself: exit code and time.
+    ended: Option<(i32, Timestamp)>,
+    /// It was stopped, or nobody knows whether it ran: it must not run again.
+    over: bool,
 }
 
 impl Oracle {
@@ -76,7 +82,13 @@ impl Oracle {
     /// A container of a task exists.
     pub(crate) fn created(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
         let id = (key.task_arn.clone(), key.name.clone());
-        let new = || Run { instance_arn: instance_arn.to_owned(), starts: 0 };
+        let new = || Run {
+            instance_arn: instance_arn.to_owned(),
+            starts: 0,
+            began: Timestamp::default(),
+            ended: None,
+            over: false,
+        };
         let run = self.runs.entry(id).or_insert_with(new);
         // One that never ran may be made again, if somebody removed it.
         ensure(run.starts == 0 && run.instance_arn == instance_arn, 2, || {
@@ -90,13 +102,56 @@ impl Oracle {
         })
     }
 
-    /// A container's process begins.
-    pub(crate) fn started(&mut self, key: &ContainerKey, instance_arn: &str) -> Step {
+    /// A container's process begins: once, or again if its restart policy has it so. `clock_set_at` is when the machine's clock
+    /// was set last; what the clock measured over that is not judged.
+    pub(crate) fn started(
+        &mut self,
+        key: &ContainerKey,
+        instance_arn: &str,
+        policy: Option<RestartPolicy>,
+        clock_set_at: Option<Timestamp>,
+        now: Timestamp,
+    ) -> Step {
         let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) else {
             return broken(2, format!("{key:?} was started and never created"));
         };
         run.starts += 1;
-        ensure(run.starts == 1, 2, || format!("{key:?} ran {} times, last on {instance_arn}", run.starts))
+        let before = (run.starts > 1).then(|| (run.began, run.ended.take()));
+        run.began = now;
+        let (starts, over) = (run.starts, run.over);
+        let Some((began, ended)) = before else { return Ok(()) };
+        let (Some(policy), Some((code, at)), false) = (policy, ended, over) else {
+            return broken(2, format!("{key:?} ran {starts} times, last on {instance_arn}"));
+        };
+        ensure(code != policy.ignored, 2, || format!("{key:?} was restarted after an exit with {code}"))?;
+        let measured = clock_set_at.is_none_or(|set| set < began);
+        ensure(!measured || at.since(began) >= policy.period_ms, 2, || {
+            format!("{key:?} ran for {} ms and was restarted", at.since(began))
+        })
+    }
+
+    /// A container's process has ended by itself.
+    pub(crate) fn ended(&mut self, key: &ContainerKey, exit_code: i32, now: Timestamp) {
+        if let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) {
+            run.ended = Some((exit_code, now));
+        }
+    }
+
+    /// A container's process has ended because its agent stopped it: for good, if that was wanted. An agent that stops it for
+    /// reasons of its own, and dies before it has said so, may find it ended like any other.
+    pub(crate) fn stopped(&mut self, key: &ContainerKey, now: Timestamp) {
+        let task = self.tasks.get(id_of(&key.task_arn));
+        match task.is_some_and(|task| task.desired == DesiredStatus::Running) {
+            true => self.ended(key, 143, now),
+            false => self.over(key),
+        }
+    }
+
+    /// A container must not run again, whatever its policy says.
+    pub(crate) fn over(&mut self, key: &ContainerKey) {
+        if let Some(run) = self.runs.get_mut(&(key.task_arn.clone(), key.name.clone())) {
+            run.over = true;
+        }
     }
 
     /// The task has a reason to end by itself.

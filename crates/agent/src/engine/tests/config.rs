@@ -171,6 +171,15 @@ fn links_name_docker_containers() {
 }
 
 #[test]
+fn volumes_of_other_containers_are_mounted_by_their_docker_names() {
+    let mut task = task("t", vec![container("web"), container("data"), container("logs")]);
+    let from = |name: &str, read_only| acs::VolumeFrom { source_container: name.to_owned(), read_only };
+    task.containers[0].volumes_from = vec![from("data", Some(true)), from("logs", None)];
+    let expected = [format!("{}:ro", docker_name(&task, "data")), format!("{}:rw", docker_name(&task, "logs"))];
+    assert_eq!(body(&task)["HostConfig"]["VolumesFrom"], json!(expected));
+}
+
+#[test]
 fn names_are_the_same_every_time_and_fit_docker() {
     let mut task = task("arn:aws:ecs:us-east-1:000000000000:task/default/0123", Vec::new());
     task.family = Some("f_producer".to_owned());
@@ -189,7 +198,7 @@ fn names_are_the_same_every_time_and_fit_docker() {
 #[test]
 fn refusals_name_what_cannot_be_honoured() {
     type Change = fn(&mut acs::Task);
-    let cases: [(Change, &str); 26] = [
+    let cases: [(Change, &str); 24] = [
         (|t| t.containers.clear(), "containers is empty"),
         (|t| t.network_mode = Some("awsvpc".to_owned()), "networkMode awsvpc is not supported"),
         (|t| t.volumes.push(acs::Volume::default()), "volumes is not supported"),
@@ -210,16 +219,8 @@ fn refusals_name_what_cannot_be_honoured() {
         ),
         (|t| t.containers.push(container("main")), "\"main\" is empty or not unique"),
         (|t| t.containers[0].mount_points.push(acs::MountPoint::default()), "container main: mountPoints"),
-        (|t| t.containers[0].volumes_from.push(acs::VolumeFrom::default()), "container main: volumesFrom"),
         (|t| t.containers[0].environment_files.push(acs::EnvironmentFile::default()), "environmentFiles"),
         (|t| t.containers[0].secrets.push(acs::SecretReference::default()), "container main: secret "),
-        (
-            |t| {
-                t.containers[0].restart_policy =
-                    Some(acs::RestartPolicy { enabled: true, ..acs::RestartPolicy::default() })
-            },
-            "container main: restartPolicy",
-        ),
         (
             |t| t.containers[0].registry_authentication = Some(acs::RegistryAuthentication::default()),
             "repositoryCredentials",

@@ -49,6 +49,13 @@ pub(super) fn after(mut container: acs::Container, on: &str, condition: &str) ->
     container
 }
 
+/// Restarted in place after any end but one with code 7, if it ran for a minute.
+pub(super) fn restarted(mut container: acs::Container) -> acs::Container {
+    container.restart_policy =
+        Some(acs::RestartPolicy { enabled: true, ignored_exit_codes: vec![7], restart_attempt_period: Some(60) });
+    container
+}
+
 pub(super) fn with_port(mut container: acs::Container, container_port: i64, host_port: i64) -> acs::Container {
     container.port_mappings.push(acs::PortMapping {
         container_port: Some(container_port),
@@ -84,6 +91,10 @@ pub(super) struct ModelContainer {
     pub(super) id: String,
     pub(super) state: RunState,
     pub(super) spec: ContainerSpec,
+    /// When its last run began.
+    pub(super) began: Option<Timestamp>,
+    /// Whether it was stopped, or ran without anybody knowing: it must not run again.
+    over: bool,
 }
 
 /// Docker, reduced to what matters; it checks what must never be asked of it.
@@ -100,6 +111,8 @@ pub(super) struct Docker {
     pub(super) reachable: bool,
     /// It is killed in the middle of the next start, and the next daemon knows nothing of the process that ran.
     pub(super) killed_in_start: bool,
+    /// Containers may be started again if they ran for so long.
+    pub(super) restart_period_ms: Option<i64>,
     lives: u32,
     ever_started: BTreeMap<ContainerKey, String>,
     ids: u32,
@@ -136,31 +149,40 @@ impl Docker {
         assert!(!self.ever_started.contains_key(key), "{key:?} was started before and is created again");
         self.ids += 1;
         let id = format!("id{}", self.ids);
-        let container = ModelContainer { key: key.clone(), id: id.clone(), state: RunState::Created, spec };
+        let (key, state) = (key.clone(), RunState::Created);
+        let container = ModelContainer { key: key.clone(), id: id.clone(), state, spec, began: None, over: false };
         self.containers.insert(container.spec.name.clone(), container);
         self.answer("create", &key.name, id)
     }
 
-    fn start(&mut self, key: &ContainerKey, target: &str) -> Result<(), DockerError> {
+    fn start(&mut self, key: &ContainerKey, target: &str, at: Timestamp) -> Result<(), DockerError> {
         if let Some(error) = self.refused("start", &key.name) {
             return Err(error);
         }
-        if std::mem::take(&mut self.killed_in_start) {
-            let id = self.named(target)?.id.clone();
-            let earlier = self.ever_started.insert(key.clone(), id);
-            assert_eq!(earlier, None, "{key:?} was started twice");
+        let period_ms = self.restart_period_ms;
+        let killed = std::mem::take(&mut self.killed_in_start);
+        let container = self.named(target)?;
+        match (&container.state, container.began) {
+            (RunState::Running, _) => return Ok(()),
+            (RunState::Created, _) => {
+                let id = container.id.clone();
+                let earlier = self.ever_started.insert(key.clone(), id);
+                assert_eq!(earlier, None, "{key:?} was started twice");
+            }
+            (RunState::Exited { finished_at: Some(ended), .. }, Some(began)) => {
+                let ran_ms = ended.since(began);
+                let may = period_ms.is_some_and(|period_ms| !container.over && ran_ms >= period_ms);
+                assert!(may, "{key:?} is started again after {ran_ms} ms: {container:?}");
+            }
+            (RunState::Exited { .. }, _) => panic!("{key:?} has ended and is started again"),
+        }
+        let container = self.named(target)?;
+        if killed {
+            container.over = true;
             self.lives += 1;
             return Err(DockerError::Unavailable("connection closed".to_owned()));
         }
-        let container = self.named(target)?;
-        match container.state {
-            RunState::Created => container.state = RunState::Running,
-            RunState::Running => return Ok(()),
-            RunState::Exited { .. } => panic!("{key:?} has ended and is started again"),
-        }
-        let id = container.id.clone();
-        let earlier = self.ever_started.insert(key.clone(), id);
-        assert_eq!(earlier, None, "{key:?} was started twice");
+        (container.state, container.began) = (RunState::Running, Some(at));
         self.answer("start", &key.name, ())
     }
 
@@ -179,7 +201,9 @@ impl Docker {
         if let Some(error) = self.refused("stop", &key.name) {
             return Err(error);
         }
-        let key = self.named(target)?.key.clone();
+        let container = self.named(target)?;
+        container.over = true;
+        let key = container.key.clone();
         self.exit(&key, 143, false, at);
         self.answer("stop", &key.name, ())
     }
@@ -199,8 +223,8 @@ impl Docker {
             })
         });
         let bindings = if container.state == RunState::Running { bindings.collect() } else { Vec::new() };
-        let (docker_id, state) = (container.id.clone(), container.state.clone());
-        Ok(Inspection { docker_id, state, docker: self.life(), bindings, health: None })
+        let (docker_id, state, started_at) = (container.id.clone(), container.state.clone(), container.began);
+        Ok(Inspection { docker_id, state, docker: self.life(), started_at, bindings, health: None })
     }
 
     fn remove(&mut self, key: &ContainerKey, target: &str) -> Result<(), DockerError> {
@@ -389,7 +413,7 @@ impl World {
                 self.news.push_back(Input::Created { container, result });
             }
             Action::Start { container, docker_id, .. } => {
-                let result = self.docker.start(&container, &docker_id);
+                let result = self.docker.start(&container, &docker_id, self.now);
                 self.news.push_back(Input::Started { container, result });
             }
             Action::Stop { container, target, .. } => {

@@ -1,0 +1,257 @@
+//! What goes wrong at each step of a task's life: the agent is killed, Docker fails or falls silent, an order makes no sense.
+//! Whatever it is, the model of Docker objects when a container runs twice or is removed while it runs.
+
+use super::world::*;
+use crate::engine::*;
+use longshore_agent_protocol::acs;
+
+/// Tasks whose lives differ, and how their containers end by themselves, in order.
+type Story = (Vec<acs::Container>, &'static [(&'static str, i32)]);
+
+fn stories() -> Vec<Story> {
+    let mut data = side_car("data");
+    data.stop_timeout = Some(5);
+    let mut reader = container("main");
+    reader.volumes_from.push(acs::VolumeFrom { source_container: "data".to_owned(), read_only: Some(true) });
+    vec![
+        (vec![container("main")], &[("main", 3)]),
+        (vec![with_port(container("main"), 80, 8080)], &[("main", 0)]),
+        (vec![container("main"), side_car("log")], &[("log", 1), ("main", 0)]),
+        (vec![after(container("main"), "init", "SUCCESS"), side_car("init")], &[("init", 0), ("main", 7)]),
+        (vec![after(container("main"), "init", "SUCCESS"), side_car("init")], &[("init", 2)]),
+        (vec![reader, data], &[("main", 0)]),
+    ]
+}
+
+/// Something happens to a story after so many steps. A step is one action performed, or one result or event heard.
+struct Fault<'a> {
+    after: usize,
+    happens: &'a dyn Fn(&mut World),
+}
+
+/// Plays a story from its payload to the removal of its containers; answers with how many steps that took.
+fn play((containers, exits): &Story, world: &mut World, fault: Option<&Fault<'_>>) -> usize {
+    let order = |world: &mut World| world.payload(vec![task("t", containers.clone())]);
+    order(world);
+    let mut exits = exits.iter();
+    let mut steps = 0;
+    for _ in 0..5_000 {
+        if let Some(action) = world.todo.pop_front() {
+            world.perform(action);
+        } else if let Some(news) = world.news.pop_front() {
+            world.feed(news);
+        } else if let Some(at) = world.engine.next_deadline().filter(|at| at.since(world.now) < 20_000) {
+            world.now = world.now.max(at);
+            world.feed(Input::Tick);
+            continue;
+        } else if let Some((name, code)) = exits.next() {
+            world.exit("t", name, *code);
+            continue;
+        } else if let Some(at) = world.engine.next_deadline() {
+            world.now = world.now.max(at);
+            world.feed(Input::Tick);
+            continue;
+        } else {
+            return steps;
+        }
+        steps += 1;
+        if let Some(fault) = fault.filter(|fault| fault.after == steps) {
+            (fault.happens)(world);
+            // The control plane says again what was not acknowledged, and the agent knows it or not.
+            order(world);
+        }
+    }
+    panic!("the story has no end");
+}
+
+#[test]
+fn an_agent_that_is_killed_at_any_step_changes_nothing_in_the_end() {
+    for story in &stories() {
+        let mut undisturbed = new_world();
+        let steps = play(story, &mut undisturbed, None);
+        let expected = &undisturbed.control_plane["t"];
+        assert_eq!((expected.status.as_str(), undisturbed.docker.containers.len()), ("STOPPED", 0));
+        for after in 1..=steps {
+            for lose_unsynced in [false, true] {
+                let mut world = new_world();
+                play(story, &mut world, Some(&Fault { after, happens: &|world| world.crash(lose_unsynced) }));
+                assert_eq!(&world.control_plane["t"], expected, "killed after step {after}, {lose_unsynced}");
+                assert!(world.docker.containers.is_empty(), "killed after step {after}: a container is left");
+            }
+        }
+    }
+}
+
+/// The agent is killed at one step, and Docker a little later: what ran has ended, and what was never heard of never runs again.
+#[test]
+fn agent_and_docker_killed_at_any_step_run_nothing_twice() {
+    for story in &stories() {
+        let steps = play(story, &mut new_world(), None);
+        for after in 1..=steps {
+            for in_start in [false, true] {
+                let mut world = new_world();
+                let happens = |world: &mut World| {
+                    world.docker.killed_in_start = in_start;
+                    let at = world.now;
+                    let keys: Vec<_> =
+                        world.docker.containers.values().map(|container| container.key.clone()).collect();
+                    for key in &keys {
+                        world.docker.exit(key, 137, false, at);
+                    }
+                    world.crash(true);
+                };
+                play(story, &mut world, Some(&Fault { after, happens: &happens }));
+                world.docker.killed_in_start = false;
+                world.payload(vec![stop("t")]);
+                world.pass(8_000_000);
+                assert_eq!(world.control_plane["t"].status, "STOPPED", "after step {after}");
+                assert!(world.docker.containers.is_empty(), "after step {after}: a container is left");
+            }
+        }
+    }
+}
+
+const CALLS: [&str; 6] = ["image", "create", "start", "stop", "inspect", "remove"];
+
+/// What Docker may answer to a call. That there is no such container it says of none that there is.
+fn errors(call: &str) -> Vec<DockerError> {
+    let mut errors = vec![
+        DockerError::Unreached("connection refused".to_owned()),
+        DockerError::Unavailable("connection closed".to_owned()),
+        DockerError::Timeout,
+        DockerError::Failed("no space left on device".to_owned()),
+    ];
+    if matches!(call, "image" | "create") {
+        errors.push(DockerError::NotFound("No such image".to_owned()));
+    }
+    errors
+}
+
+/// Docker fails in the first calls of a kind, having done it or not. The task runs or says why not, and ends when it is told to.
+#[test]
+fn an_error_of_dockers_at_any_step_ends_well() {
+    for (containers, _) in &stories() {
+        for call in CALLS {
+            for error in errors(call) {
+                for (done, times) in [(false, 1), (true, 1), (false, 3)] {
+                    let mut world = new_world();
+                    let answers = if done { &mut world.docker.lost_answers } else { &mut world.docker.errors };
+                    for container in containers {
+                        let key = format!("{call} {}", container.name);
+                        answers.entry(key).or_default().extend(vec![error.clone(); times]);
+                    }
+                    world.payload(vec![task("t", containers.clone())]);
+                    world.pass(60_000);
+                    let case = format!("{call} {error:?}, done: {done}, {times} times");
+                    let reached = world.control_plane.get("t").cloned().unwrap_or_default();
+                    if reached.status == "STOPPED" {
+                        let told = reached.containers.values().any(|(_, _, reason)| reason.is_some());
+                        assert!(told && world.docker.running() == 0, "{case}: {reached:?}");
+                    }
+                    world.payload(vec![stop("t")]);
+                    world.pass(3_000_000);
+                    assert_eq!(world.control_plane["t"].status, "STOPPED", "{case}");
+                    assert_eq!(world.docker.running(), 0, "{case}");
+                    world.pass(8_000_000);
+                    assert!(world.docker.containers.is_empty(), "{case}: a container is left");
+                }
+            }
+        }
+    }
+}
+
+/// Docker hangs: every call runs into its time limit, whether it is done or not. No task counts as stopped while its container
+/// may run, and all goes on when Docker does.
+#[test]
+fn a_docker_that_hangs_is_waited_for() {
+    for done in [false, true] {
+        let mut world = running(vec![container("main")]);
+        let hang = |world: &mut World| {
+            let calls = if done { &mut world.docker.lost_answers } else { &mut world.docker.errors };
+            for call in CALLS {
+                calls.entry(format!("{call} main")).or_default().extend(vec![DockerError::Timeout; 6]);
+            }
+        };
+        hang(&mut world);
+        world.payload(vec![stop("t"), task("u", vec![container("main")])]);
+        world.settle();
+        let stopped = world.control_plane["t"].status == "STOPPED";
+        assert!(!stopped || world.docker.running() == 0, "it runs on, and counts as stopped");
+        world.pass(3_000_000);
+        assert_eq!(world.control_plane["t"].status, "STOPPED");
+        let other = &world.control_plane["u"];
+        let running = usize::from(other.status == "RUNNING");
+        assert_eq!(world.docker.running(), running, "{other:?}");
+        assert!(other.status == "RUNNING" || other.containers["main"].2.is_some(), "{other:?}");
+    }
+}
+
+#[test]
+fn an_order_that_makes_no_sense_spoils_no_other() {
+    let mut world = new_world();
+    let with = |arn: &str, change: &dyn Fn(&mut acs::Task)| {
+        let mut task = task(arn, vec![container("main")]);
+        change(&mut task);
+        task
+    };
+    world.payload(vec![
+        with("twins", &|task| task.containers.push(container("main"))),
+        with("empty", &|task| task.containers.clear()),
+        with("unread", &|task| {
+            task.containers.clear();
+            task.unreadable = Some("containers: cpu: invalid type".to_owned());
+        }),
+        with("", &|_| {}),
+        stop(""),
+        with("circle", &|task| task.containers[0] = after(container("main"), "main", "START")),
+        with("wild", &|task| {
+            task.containers[0].docker_config =
+                Some(acs::DockerConfig { host_config: Some("{".to_owned()), ..acs::DockerConfig::default() });
+        }),
+        with("good", &|_| {}),
+    ]);
+    world.settle();
+    assert!(world.trace.contains(&"ack m1".to_owned()));
+    assert_eq!(world.control_plane["good"].status, "RUNNING");
+    for (arn, why) in [
+        ("twins", "container name \"main\" is empty or not unique"),
+        ("empty", "containers is empty"),
+        ("unread", "UnrecogniedTaskError: Error loading task - containers: cpu: invalid type"),
+        ("circle", "in a circle"),
+        ("wild", "dockerConfig.hostConfig is not JSON"),
+    ] {
+        let view = &world.control_plane[arn];
+        assert!(view.status == "STOPPED" && view.reason.contains(why), "{arn}: {view:?}");
+    }
+    assert_eq!(world.control_plane.len(), 6);
+}
+
+#[test]
+fn two_hundred_tasks_at_once_and_an_agent_killed_among_them() {
+    for crash_after in [0, 1, 137, 400, 900, 1_500] {
+        let mut world = new_world();
+        let arns: Vec<String> = (0..200).map(|number| format!("t{number}")).collect();
+        let order = |world: &mut World| {
+            arns.chunks(10).for_each(|some| {
+                world.payload(some.iter().map(|arn| task(arn, vec![container("main")])).collect());
+            });
+        };
+        order(&mut world);
+        for _ in 0..crash_after {
+            if let Some(action) = world.todo.pop_front() {
+                world.perform(action);
+            } else if let Some(news) = world.news.pop_front() {
+                world.feed(news);
+            }
+        }
+        world.crash(true);
+        order(&mut world);
+        world.settle();
+        assert_eq!((world.docker.running(), world.docker.containers.len()), (200, 200), "{crash_after}");
+        assert!(arns.iter().all(|arn| world.control_plane[arn].status == "RUNNING"), "{crash_after}");
+        world.payload(arns.iter().map(|arn| stop(arn)).collect());
+        world.settle();
+        assert_eq!(world.docker.running(), 0, "{crash_after}");
+        assert!(arns.iter().all(|arn| world.control_plane[arn].status == "STOPPED"), "{crash_after}");
+    }
+}
