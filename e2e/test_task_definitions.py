@@ -385,7 +385,6 @@ def test_an_invalid_definition_is_refused_and_says_where(
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"networkMode": "awsvpc"}, "networkMode"),
         ({"volumes": [{"name": "v", "host": {"sourcePath": "/tmp"}}]}, "volumes"),
         ({"taskRoleArn": "arn:aws:iam::000000000000:role/r"}, "taskRoleArn"),
         (

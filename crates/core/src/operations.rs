@@ -164,20 +164,18 @@ const TASK_DEFINITION: &[&str] = &[
     "Refused by name for containers: `credentialSpecs`, `environmentFiles`, `firelensConfiguration`, `mountPoints`, \
      `repositoryCredentials`, `resourceRequirements`, `secrets`, `versionConsistency` enabled, `volumesFrom`, secret \
      options and the driver awsfirelens in `logConfiguration`.",
-    "Refused by name for tasks: `ephemeralStorage`, `executionRoleArn`, `inferenceAccelerators`, `networkMode` awsvpc, \
+    "Refused by name for tasks: `ephemeralStorage`, `executionRoleArn`, `inferenceAccelerators`, \
      `placementConstraints`, `proxyConfiguration`, operating systems other than Linux, `taskRoleArn`, \
      `trustedExecutionConfiguration`, `volumes`; hence FARGATE.",
 ];
 
 const RUN_TASK: &[&str] = &[
-    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `networkConfiguration`, `placementConstraints`, \
-     strategies other than random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
+    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `placementConstraints`, strategies other than \
+     random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
     OVERRIDES,
 ];
-const START_TASK: &[&str] = &[
-    "Refused by name: `enableExecuteCommand`, `networkConfiguration`, `referenceId`, `volumeConfigurations`.",
-    OVERRIDES,
-];
+const START_TASK: &[&str] =
+    &["Refused by name: `enableExecuteCommand`, `referenceId`, `volumeConfigurations`.", OVERRIDES];
 const OVERRIDES: &str = "Refused by name in `overrides`: roles, `ephemeralStorage`, `inferenceAcceleratorOverrides`, and for \
     containers `environmentFiles` and `resourceRequirements`.";
 

@@ -4,6 +4,7 @@
 //! reader sees is always one committed state.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -17,6 +18,7 @@ use crate::entity::{AccountSetting, Cluster, Definition, Family, Identity, Insta
 use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::instance::health::Checks;
+use crate::network::{HostNetwork, SecurityGroup, Subnet};
 use crate::resources::HostPort;
 use crate::task::listing::TaskIndex;
 use crate::task::status::TaskStatus;
@@ -45,6 +47,14 @@ pub struct ReadModel {
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
+    /// Those that were adopted.
+    pub(crate) subnets: OrdMap<Arc<str>, Arc<Subnet>>,
+    /// Those that were adopted.
+    pub(crate) groups: OrdMap<Arc<str>, Arc<SecurityGroup>>,
+    /// Derived: the hosts that have blocks of addresses.
+    pub(crate) hosts: OrdMap<Arc<str>, Arc<HostNetwork>>,
+    /// Derived: the addresses of the tasks of those groups that a rule names.
+    pub(crate) group_members: OrdSet<(Arc<str>, Ipv4Addr)>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Volatile; as of the publication: the clusters whose mass-loss brake is engaged.
@@ -126,6 +136,10 @@ impl ReadModel {
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),
+            subnets: OrdMap::new(),
+            groups: OrdMap::new(),
+            hosts: OrdMap::new(),
+            group_members: OrdSet::new(),
             usage: OrdMap::new(),
             braked: Arc::default(),
             counters: OrdMap::new(),

@@ -48,7 +48,8 @@ object! {
         host_id: String = "hostId",
         /// Its [`HOST_ADDRESS`], if it has said one: where what is for its tasks goes.
         host_address: Option<String> = "hostAddress",
-        /// The addresses of its tasks, such as `10.212.3.64/26`. None: the host has no tasks any more.
+        /// The addresses of its tasks, such as `10.212.3.64/26`; the first one of each is the host's own and no task's. None: the
+        /// host has no tasks any more.
         blocks: Vec<String> = "blocks" always,
     }
 

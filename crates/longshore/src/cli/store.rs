@@ -96,6 +96,9 @@ pub(crate) enum Kind {
     JoinTokens,
     Identities,
     Settings,
+    Subnets,
+    SecurityGroups,
+    AddressBlocks,
 }
 
 impl Kind {
@@ -110,6 +113,9 @@ impl Kind {
             Entity::JoinToken(_) => Self::JoinTokens,
             Entity::Identity(_) => Self::Identities,
             Entity::Setting(_) => Self::Settings,
+            Entity::Subnet(_) => Self::Subnets,
+            Entity::SecurityGroup(_) => Self::SecurityGroups,
+            Entity::Block(_) => Self::AddressBlocks,
         }
     }
 
@@ -125,6 +131,9 @@ impl Kind {
             Self::JoinTokens => "join-tokens",
             Self::Identities => "identities",
             Self::Settings => "settings",
+            Self::Subnets => "subnets",
+            Self::SecurityGroups => "security-groups",
+            Self::AddressBlocks => "address-blocks",
         }
     }
 }

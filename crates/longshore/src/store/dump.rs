@@ -65,7 +65,10 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
         | Entity::Token(_)
         | Entity::JoinToken(_)
         | Entity::Identity(_)
-        | Entity::Setting(_) => return None,
+        | Entity::Setting(_)
+        | Entity::Subnet(_)
+        | Entity::SecurityGroup(_)
+        | Entity::Block(_) => return None,
     };
     // It was decoded a moment ago, so it is JSON; should it not be, nothing is shown.
     let mut value: Value = serde_json::from_slice(value).unwrap_or_default();

@@ -131,7 +131,6 @@ fn what_is_not_supported_is_refused_by_name() {
         refused(&definition(json!({}), member), &[&words]);
     }
     for (field, member) in [
-        ("networkMode", json!({"networkMode": "awsvpc"})),
         ("ephemeralStorage", json!({"ephemeralStorage": {"sizeInGiB": 21}})),
         ("executionRoleArn", json!({"executionRoleArn": "r"})),
         ("inferenceAccelerators", json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
@@ -167,13 +166,16 @@ fn compatibilities() {
     };
     accepted(&definition(json!({"requiresCompatibilities": ["EC2", "EXTERNAL"]}), json!({})));
     accepted(&definition(json!({"enableFaultInjection": false}), json!({})));
+    accepted(&definition(json!({"networkMode": "awsvpc", "requiresCompatibilities": ["EC2"]}), json!({})));
+    let external = json!({"networkMode": "awsvpc", "requiresCompatibilities": ["EXTERNAL"]});
+    refused(&definition(external, json!({})), &["not compatible with EXTERNAL"]);
     refused(&fargate(json!({"networkMode": "bridge"})), &["Fargate only supports network mode ‘awsvpc’."]);
     refused(&fargate(json!({})), &["Fargate requires that 'cpu' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256"})), &["Fargate requires that 'memory' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256", "memory": "4096"})), &["No Fargate configuration exists for given values."]);
     refused(
         &fargate(json!({"cpu": "256", "memory": "512"})),
-        &["Invalid 'networkMode' setting for task.", "does not support it yet"],
+        &["Invalid 'requiresCompatibilities' setting for task. FARGATE:", "does not support it yet"],
     );
     refused(&definition(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]}), json!({})), &["MANAGED_INSTANCES"]);
     refused(&definition(json!({"enableFaultInjection": true}), json!({})), &["Invalid 'enableFaultInjection' setting"]);

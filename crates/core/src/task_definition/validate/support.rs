@@ -25,7 +25,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         return Err(invalid_task(field, NOT_YET));
     }
     if request.enable_fault_injection == Some(true) && request.network_mode != Some(NetworkMode::Host) {
-        let why = "It needs networkMode host (or awsvpc, which Longshore does not support yet).";
+        let why = "It needs networkMode host; in awsvpc Longshore does not support it yet.";
         return Err(invalid_task("enableFaultInjection", why));
     }
     check_compatibilities(request)
@@ -66,7 +66,6 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<&'stat
     let not_linux =
         platform.and_then(|platform| platform.operating_system_family).is_some_and(|family| family != OSFamily::Linux);
     [
-        ("networkMode", request.network_mode == Some(NetworkMode::Awsvpc)),
         ("ephemeralStorage", request.ephemeral_storage.is_some()),
         ("executionRoleArn", request.execution_role_arn.is_some()),
         ("inferenceAccelerators", filled(&request.inference_accelerators)),
@@ -83,10 +82,10 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<&'stat
 
 /// What the caller requires must be among what the definition is compatible with.
 fn check_compatibilities(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
-    let compatible = requires::compatibilities(request.enable_fault_injection);
+    let compatible = requires::compatibilities(request.network_mode, request.enable_fault_injection);
     for wanted in request.requires_compatibilities.as_deref().unwrap_or_default() {
         match wanted {
-            Compatibility::ManagedInstances => {
+            Compatibility::ManagedInstances | Compatibility::Fargate => {
                 return Err(invalid_task("requiresCompatibilities", format!("{wanted}: {NOT_YET}")));
             }
             _ if compatible.contains(wanted) => {}
