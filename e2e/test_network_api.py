@@ -24,9 +24,9 @@ from test_agent.instance import Instance
 SUBNET, FAR = "subnet-0a1b2c3d", "subnet-0e1f2a3b"
 WEB, DATABASE, DEFAULT = "sg-0aeb", "sg-0db", "sg-00000000"
 CONFIGURED = (
-    *("--subnet", f"{SUBNET}=10.77.0.0/24", "--subnet", f"{FAR}=10.78.0.0/28@elsewhere"),
+    *("--subnet", f"{SUBNET}=10.77.0.0/20", "--subnet", f"{FAR}=10.78.0.0/28@elsewhere"),
     *("--security-group", f"{WEB}=in tcp 80 0.0.0.0/0"),
-    *("--security-group", f"{DATABASE}=in tcp 5432 {WEB}, out all 10.77.0.0/24"),
+    *("--security-group", f"{DATABASE}=in tcp 5432 {WEB}, out all 10.77.0.0/20"),
     *("--task-dns", "10.77.0.2"),
 )
 Join = Callable[..., Engine]
@@ -100,7 +100,7 @@ def test_a_task_is_described_with_its_interface(tasks: Tasks, join: Join) -> Non
     task = tasks.wait(arn, "RUNNING")
     told = details(task)
     address = ipaddress.ip_address(told["privateIPv4Address"])
-    assert address in ipaddress.ip_network("10.77.0.0/24")
+    assert address in ipaddress.ip_network("10.77.0.0/20")
     assert told["subnetId"] == SUBNET
     assert told["macAddress"] == "0a:58:" + ":".join(f"{one:02x}" for one in address.packed)
     assert told["networkInterfaceId"].startswith("eni-")
@@ -117,7 +117,7 @@ def test_a_task_is_described_with_its_interface(tasks: Tasks, join: Join) -> Non
     assert order["networkMode"] == "awsvpc"
     assert eni["macAddress"] == told["macAddress"] and eni["ec2Id"] == told["networkInterfaceId"]
     assert eni["ipv4Addresses"] == [{"primary": True, "privateAddress": str(address)}]
-    assert eni["subnetGatewayIpv4Address"] == "10.77.0.1/24"
+    assert eni["subnetGatewayIpv4Address"] == "10.77.0.1/20"
     assert eni["domainNameServers"] == ["10.77.0.2"]
     assert eni["longshoreSecurityGroups"] == [WEB]
     assert not order["containers"][0].get("portMappings"), "they would spoil the container"
@@ -185,13 +185,16 @@ def test_a_subnet_of_another_zone_is_not_for_the_instance(tasks: Tasks, join: Jo
 
 def test_no_address_is_given_twice_and_each_is_given_again(tasks: Tasks, join: Join) -> None:
     engines = [join("h1"), join("h2")]
-    arns = [task["taskArn"] for task in tasks.request(count=10, **network())["tasks"]]
+    both = [engine.instance.arn for engine in engines] * 5
+    request = {"cluster": tasks.cluster, "taskDefinition": tasks.family, **network()}
+    answer = tasks.ecs.start_task(containerInstances=both, **request)
+    arns = [task["taskArn"] for task in answer["tasks"]]
     described = tasks.ecs.describe_tasks(cluster=tasks.cluster, tasks=arns)["tasks"]
     addresses = [details(task)["privateIPv4Address"] for task in described]
     assert len(set(addresses)) == 10
     blocks = {task["containerInstanceArn"]: set[int]() for task in described}
     for task, address in zip(described, addresses, strict=True):
-        blocks[task["containerInstanceArn"]].add(int(address.rsplit(".", 1)[1]) // 64)
+        blocks[task["containerInstanceArn"]].add(int(ipaddress.ip_address(address)) // 64)
     assert all(len(block) == 1 for block in blocks.values()), "each host has a block of its own"
     assert len(blocks) == len(engines)
     for arn in arns:
@@ -260,7 +263,7 @@ def test_agents_hear_of_each_other_and_of_who_may_speak_to_their_tasks(
                 "toPort": 5432,
                 "groupId": WEB,
             },
-            {"direction": "egress", "protocol": "-1", "range": "10.77.0.0/24"},
+            {"direction": "egress", "protocol": "-1", "range": "10.77.0.0/20"},
         ]
         first.payload()
         answer = tasks.ecs.start_task(
@@ -284,7 +287,7 @@ def test_what_people_see(tasks: Tasks, server: Server, join: Join, cluster: str)
     tasks.wait(tasks.run(**network(groups=(WEB,))), "RUNNING")
     shown = people.document(server.data, "network", "list")
     subnets = {one["subnetId"]: one for one in shown["subnets"]}
-    assert subnets[SUBNET]["range"] == "10.77.0.0/24" and subnets[SUBNET]["tasks"] >= 1
+    assert subnets[SUBNET]["range"] == "10.77.0.0/20" and subnets[SUBNET]["tasks"] >= 1
     assert subnets[FAR]["availabilityZone"] == "elsewhere"
     groups = {one["groupId"]: one for one in shown["securityGroups"]}
     assert groups[WEB]["rules"] == ["in tcp 80 0.0.0.0/0", "out all 0.0.0.0/0"]
