@@ -478,12 +478,9 @@ impl World {
             }
             Move::Reload => {
                 let mut loaded = Cell::new(CellConfig::clone(self.lab.cell.config()));
-                // In the opposite order: what is derived does not depend on it.
+                // In the order of the store: blocks before the hosts that have them.
                 let mut entities: Vec<_> = self.lab.cell.entities().collect();
-                entities.reverse();
-                let clusters =
-                    entities.iter().filter(|entity| matches!(entity, Entity::Cluster(_) | Entity::Definition(_)));
-                clusters.cloned().for_each(|entity| loaded.load(entity));
+                entities.sort_by_key(|entity| entity.key().encode());
                 entities.into_iter().for_each(|entity| loaded.load(entity));
                 loaded.loaded(self.lab.cell.sequence());
                 self.lab.cell = loaded;
