@@ -277,7 +277,6 @@ def test_no_instance_is_ever_overbooked(tasks: Tasks, fleet: Fleet) -> None:
     [
         ("placementConstraints", [{"type": "distinctInstance"}]),
         ("placementStrategy", [{"type": "binpack", "field": "cpu"}]),
-        ("networkConfiguration", {"awsvpcConfiguration": {"subnets": ["subnet-1"]}}),
         ("enableExecuteCommand", True),
         ("launchType", "FARGATE"),
     ],

@@ -170,8 +170,8 @@ def test_one_instance_named_twice_gets_two_while_there_is_room(mine: Tasks, flee
         (
             "networkConfiguration",
             {"awsvpcConfiguration": {"subnets": ["subnet-1"]}},
-            "UnsupportedFeatureException",
-            "networkConfiguration",
+            "InvalidParameterException",
+            "Network Configuration is not valid for the given networkMode",
         ),
     ],
 )

@@ -146,11 +146,16 @@ class Server(Process):
         return wait_for_instances(self.client(), cluster, count)
 
 
-def refusal(data: Path, listen: str = "127.0.0.1:0", account: str | None = None) -> str:
+def refusal(
+    data: Path,
+    listen: str = "127.0.0.1:0",
+    account: str | None = None,
+    options: tuple[str, ...] = (),
+) -> str:
     """What a server that refuses to start says, in one line."""
     scope = ["--region", REGION, "--account-id", account] if account else []
     done = subprocess.run(
-        [str(BINARY), "server", "--data-dir", str(data), "--listen", listen, *scope],
+        [str(BINARY), "server", "--data-dir", str(data), "--listen", listen, *scope, *options],
         capture_output=True,
         text=True,
         timeout=30,

@@ -70,6 +70,25 @@ fn a_request_for_logs_leaves_out_what_it_does_not_say() {
 }
 
 #[test]
+fn the_network_says_who_left_and_which_group_allows_nothing() {
+    let message = check_server(
+        r#"{"type":"LongshoreNetworkMessage","message":{"messageId":"m","containerInstanceArn":"i","timeline":9,
+            "complete":true,"ranges":["10.212.0.0/14"],"peers":[{"hostId":"h1","hostAddress":"192.0.2.1",
+            "blocks":["10.212.0.64/26"]},{"hostId":"h2","hostAddress":null}],"groups":[{"id":"sg-1","rules":[
+            {"direction":"ingress","protocol":"tcp","fromPort":80,"toPort":81,"groupId":"sg-2"}]},{"id":"sg-2"}]}}"#,
+        concat!(
+            r#"{"type":"LongshoreNetworkMessage","message":{"messageId":"m","containerInstanceArn":"i","timeline":9,"#,
+            r#""complete":true,"ranges":["10.212.0.0/14"],"peers":[{"hostId":"h1","hostAddress":"192.0.2.1","#,
+            r#""blocks":["10.212.0.64/26"]},{"hostId":"h2","blocks":[]}],"groups":[{"id":"sg-1","rules":["#,
+            r#"{"direction":"ingress","protocol":"tcp","fromPort":80,"toPort":81,"groupId":"sg-2"}]},"#,
+            r#"{"id":"sg-2","rules":[]}]}}"#,
+        ),
+    );
+    let acs::ServerMessage::Network(message) = message else { panic!("not a network") };
+    assert!(message.peers[1].blocks.is_empty() && message.groups[1].rules.is_empty());
+}
+
+#[test]
 fn an_agent_message_round_trips() {
     let sent = acs::AgentMessage::TaskStopVerification(acs::TaskStopVerificationMessage {
         message_id: "m".to_owned(),

@@ -20,7 +20,7 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{attributes, cluster, identity, instance, limits, secret, settings, tags, task, task_definition};
+use crate::{attributes, cluster, identity, instance, limits, network, secret, settings, tags, task, task_definition};
 
 mod check;
 #[cfg(test)]
@@ -152,6 +152,17 @@ pub enum Effect {
         /// What.
         task: TaskKey,
     },
+    /// Say what the network of awsvpc tasks is. Only agents of ours are told.
+    Network {
+        /// Whom.
+        instance: InstanceKey,
+        /// In which session.
+        session: SessionId,
+        /// `timeline` and message id.
+        sequence: u64,
+        /// What of it.
+        news: NetworkNews,
+    },
     /// Say which tasks the instance is to have.
     Manifest {
         /// Whom.
@@ -185,6 +196,17 @@ pub enum Effect {
     },
     /// Tell operators what was decided.
     Note(Decision),
+}
+
+/// What of the network is told: its words are taken from the snapshot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NetworkNews {
+    /// Everything: then `hosts` says nothing.
+    pub complete: bool,
+    /// The hosts whose blocks or address changed.
+    pub hosts: Vec<Arc<str>>,
+    /// The security groups.
+    pub groups: Vec<Arc<str>>,
 }
 
 /// Why a session is closed.
@@ -325,6 +347,7 @@ impl Cell {
     /// Ends loading: `sequence` is the last commit number that the store holds. The next command is the first one served:
     /// from it on agents have time to come before their absence counts.
     pub fn loaded(&mut self, sequence: u64) {
+        self.tables.take_news();
         self.sequence = sequence;
         self.liveness.reset();
     }
@@ -344,6 +367,12 @@ impl Cell {
         self.tables.entities()
     }
 
+    /// Which host has which addresses, and which of them tasks hold.
+    #[cfg(test)]
+    pub(crate) fn addresses(&self) -> &network::AddressBook {
+        self.tables.addresses()
+    }
+
     /// A snapshot of now.
     pub fn snapshot(&mut self) -> ReadModel {
         let braked = self.liveness.engaged().clone();
@@ -361,7 +390,8 @@ impl Cell {
             false => Some(Timestamp::from_millis(0)),
         };
         let ended = secret::next_due(&self.tables);
-        let all = [forgotten, retired, deleted, loss, ended, identity::next_due(&self.tables)];
+        let network = network::next_due(&self.tables);
+        let all = [forgotten, retired, deleted, loss, network, ended, identity::next_due(&self.tables)];
         all.into_iter().flatten().min()
     }
 
@@ -401,12 +431,14 @@ impl Cell {
             instance::lost::begin(&mut turn);
         }
         let reply = perform(&mut turn, command);
+        network::tell(&mut turn);
         let effects = std::mem::take(&mut turn.effects);
         let changes = self.tables.take_changes();
         debug_assert!(changes.len() <= limits::CHANGES_PER_GROUP, "{} changes in one group", changes.len());
         // A handler that refuses has changed nothing; should one have, it is as if it had not.
         if let Reply::Api(Err(_)) | Reply::Admin(Err(_)) | Reply::Secrets(Err(_)) = reply {
             changes.iter().rev().for_each(|change| self.tables.revert(change));
+            self.tables.take_news();
             self.sequence = before;
             return Outcome { reply, group: None, effects: Vec::new() };
         }
@@ -423,6 +455,7 @@ impl Cell {
         for group in groups.rev() {
             group.changes.iter().rev().for_each(|change| self.tables.revert(change));
         }
+        self.tables.take_news();
         self.sequence = sequence;
         self.reset_sessions()
     }
@@ -469,6 +502,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             instance::deregister::expire(turn);
             identity::expire(turn);
             secret::expire(turn);
+            network::expire(turn);
             Reply::None
         }
     }

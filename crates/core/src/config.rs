@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longshore_api::arn::Scope;
 
 use crate::instance::AgentKind;
+use crate::network::NetworkConfig;
 
 /// The configuration of a cell. It does not change while the cell runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -17,6 +18,8 @@ pub struct CellConfig {
     pub retention: Retention,
     /// When an instance that is not heard of is lost.
     pub loss: LossPolicy,
+    /// The networks of awsvpc tasks.
+    pub network: NetworkConfig,
 }
 
 /// When an instance that is not heard of is lost, and when that is held back (DESIGN §4).
@@ -105,6 +108,7 @@ impl CellConfig {
             zone: format!("{region}a").into(),
             retention: Retention::default(),
             loss: LossPolicy::default(),
+            network: NetworkConfig::default(),
         }
     }
 }

@@ -4,6 +4,7 @@
 //! indexes are never stored: [`crate::tables`] derives them from these.
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
@@ -13,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::cluster::ContainerInsights;
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
+use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::status::{DesiredStatus, TaskStatus};
@@ -158,6 +160,9 @@ pub struct Task {
     /// Fixed host ports reserved.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub host_ports: Vec<HostPort>,
+    /// How an awsvpc task is connected.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub network: Option<Arc<TaskNetwork>>,
     /// What we want.
     pub desired: DesiredStatus,
     /// What the agent said last. [`Task::last_status`] is what the API shows.
@@ -219,6 +224,12 @@ impl Task {
     pub fn over_since(&self) -> Option<Timestamp> {
         let settled_at = self.verdict.and_then(|verdict| verdict.settled_at);
         settled_at.or(self.life.stopped_at).filter(|_| self.known == TaskStatus::Stopped)
+    }
+
+    /// The address that it holds: until its agent says STOPPED.
+    pub(crate) fn address(&self) -> Option<Ipv4Addr> {
+        let network = self.network.as_deref().filter(|_| self.known != TaskStatus::Stopped)?;
+        Some(network.address)
     }
 
     /// Where it runs.
@@ -440,6 +451,12 @@ pub enum EntityKey {
     Parameter(Arc<str>),
     /// By name.
     Secret(Arc<str>),
+    /// By id.
+    Subnet(Arc<str>),
+    /// By id.
+    SecurityGroup(Arc<str>),
+    /// By its first address.
+    Block(Ipv4Addr),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -467,6 +484,12 @@ pub enum Entity {
     Parameter(Arc<Parameter>),
     /// A secret of Secrets Manager.
     Secret(Arc<StoredSecret>),
+    /// A subnet that was adopted.
+    Subnet(Arc<Subnet>),
+    /// A security group that was adopted.
+    SecurityGroup(Arc<SecurityGroup>),
+    /// Addresses of a host.
+    Block(Arc<Block>),
 }
 
 impl Entity {
@@ -484,6 +507,9 @@ impl Entity {
             Self::Setting(setting) => EntityKey::Setting(setting.key.clone()),
             Self::Parameter(parameter) => EntityKey::Parameter(parameter.name.clone()),
             Self::Secret(secret) => EntityKey::Secret(secret.name.clone()),
+            Self::Subnet(subnet) => EntityKey::Subnet(subnet.id.clone()),
+            Self::SecurityGroup(group) => EntityKey::SecurityGroup(group.id.clone()),
+            Self::Block(block) => EntityKey::Block(block.range.first()),
         }
     }
 
@@ -501,6 +527,9 @@ impl Entity {
             Self::Setting(entity) => serde_json::to_vec(entity),
             Self::Parameter(entity) => serde_json::to_vec(entity),
             Self::Secret(entity) => serde_json::to_vec(entity),
+            Self::Subnet(entity) => serde_json::to_vec(entity),
+            Self::SecurityGroup(entity) => serde_json::to_vec(entity),
+            Self::Block(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -522,6 +551,9 @@ impl Entity {
             b's' => Self::Setting(Arc::new(parse(key, value)?)),
             b'p' => Self::Parameter(Arc::new(parse(key, value)?)),
             b'v' => Self::Secret(Arc::new(parse(key, value)?)),
+            b'n' => Self::Subnet(Arc::new(parse(key, value)?)),
+            b'g' => Self::SecurityGroup(Arc::new(parse(key, value)?)),
+            b'b' => Self::Block(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -552,6 +584,9 @@ impl EntityKey {
             }
             Self::Parameter(name) => put(&mut key, b'p', &[name.as_bytes()]),
             Self::Secret(name) => put(&mut key, b'v', &[name.as_bytes()]),
+            Self::Subnet(id) => put(&mut key, b'n', &[id.as_bytes()]),
+            Self::SecurityGroup(id) => put(&mut key, b'g', &[id.as_bytes()]),
+            Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

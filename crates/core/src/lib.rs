@@ -30,6 +30,7 @@ pub mod logs;
 mod look;
 mod messages;
 mod names;
+pub mod network;
 pub mod operations;
 pub mod payload;
 pub mod pipeline;

@@ -47,6 +47,21 @@ pub const CLIENT_TOKEN_FAILURES: usize = 200_000;
 pub const STARTED_BY: usize = 128;
 /// Characters of a `group`. ECS has no figure; the length of a family with its prefix.
 pub const GROUP: usize = 262;
+/// Characters of an id of a subnet or a security group behind its `subnet-` or `sg-`: EC2 has 17.
+pub const NETWORK_ID: usize = 40;
+/// Security groups that are adopted, about 200 bytes each: anybody may invent ids. Subnets end with the range they are cut from.
+pub const ADOPTED_GROUPS: usize = 10_000;
+/// Hosts in one answer of DescribeNetwork: more than a person reads, and no larger than other answers.
+pub const DESCRIBED_HOSTS: usize = 5_000;
+/// Prefixes of subnets. EC2 has /16 to /28; on one's own network a larger one is no harm.
+pub const SUBNET_PREFIXES: std::ops::RangeInclusive<u8> = 8..=LONGEST_SUBNET_PREFIX;
+/// The prefix of the smallest subnet. EC2's quota.
+pub const LONGEST_SUBNET_PREFIX: u8 = 28;
+/// The prefix of a subnet that is adopted: 4,096 addresses, 64 blocks.
+pub const ADOPTED_SUBNET_PREFIX: u8 = 20;
+/// The prefix of the blocks of addresses that hosts are given: 64 addresses, more than most hosts have tasks; who has more gets
+/// another block. Each is a route on every other host.
+pub const BLOCK_PREFIX: u8 = 26;
 /// Tags of one resource, and the lengths of key and value.
 pub const TAGS: usize = 50;
 /// Characters of a tag's key.

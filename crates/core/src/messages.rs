@@ -23,6 +23,10 @@ impl ReadModel {
                 let order = payload::stop(&self.arn_of(*task)?);
                 (*instance, *session, self.payload(*instance, *sequence, now, order)?)
             }
+            Effect::Network { instance, session, sequence, news } => {
+                let message = self.network_message(*instance, number(*sequence), message_id(*sequence), news)?;
+                (*instance, *session, message)
+            }
             Effect::Manifest { instance, session, sequence, tasks } => {
                 (*instance, *session, self.manifest(*instance, *sequence, now, tasks)?)
             }
@@ -119,6 +123,9 @@ impl ReadModel {
             task_definition::merge(&known.record.document, &known.resolved, task.overrides.as_deref()).ok()?;
         let container_arns: Vec<String> =
             (0..effective.containers.len()).map(|index| self.config.container_arn(cluster, key.id, index)).collect();
+        let instance = self.instances.get(&task.home()).map(AsRef::as_ref);
+        let network = task.network.as_deref();
+        let interface = network.map(|network| payload::interface(&self.config, instance, task, network));
         let order = payload::start(&TaskFacts {
             task_arn: &task_arn,
             cluster_arn: &self.config.cluster_arn(cluster),
@@ -128,6 +135,7 @@ impl ReadModel {
             group: Some(&task.group),
             launch_type: task.launch_type,
             log_driver_mode: self.default_log_driver_mode(),
+            interface: interface.as_ref(),
         });
         // Which role it is; its credentials are made at the edge, and known to nobody here.
         let role = self

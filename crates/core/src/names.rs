@@ -8,6 +8,7 @@ use longshore_api::arn::{ClusterRef, InstanceRef, Scope, TaskDefinitionRef, Task
 use crate::config::CellConfig;
 use crate::entity::Cluster;
 use crate::ids::{DefinitionKey, InstanceId, TaskId};
+use crate::network;
 
 /// The cluster that a request without one means.
 pub(crate) const DEFAULT_CLUSTER: &str = "default";
@@ -35,16 +36,12 @@ impl CellConfig {
 
     /// The ARN of the `index`th container of a task: its uuid is derived, so that nothing has to be kept.
     pub fn container_arn(&self, cluster: &str, task: TaskId, index: usize) -> String {
-        let bits = mix(task.0 ^ (index as u128 + 1));
-        let uuid = format!(
-            "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
-            (bits >> 96) as u32,
-            (bits >> 80) as u16,
-            (bits >> 64) as u16 & 0xfff,
-            (bits >> 48) as u16 & 0xfff,
-            bits & 0xffff_ffff_ffff,
-        );
-        self.scope.container(cluster, task, uuid)
+        self.scope.container(cluster, task, uuid(mix(task.0 ^ (index as u128 + 1))))
+    }
+
+    /// The ARN of the attachment of a task: the interface of an awsvpc task.
+    pub(crate) fn attachment_arn(&self, task: TaskId) -> String {
+        self.scope.attachment(network::attachment_id(task))
     }
 
     /// Whether something named without an ARN, or by one of this region and account, can be here.
@@ -53,8 +50,20 @@ impl CellConfig {
     }
 }
 
+/// A random-looking uuid of given bits.
+pub(crate) fn uuid(bits: u128) -> String {
+    format!(
+        "{:08x}-{:04x}-4{:03x}-a{:03x}-{:012x}",
+        (bits >> 96) as u32,
+        (bits >> 80) as u16,
+        (bits >> 64) as u16 & 0xfff,
+        (bits >> 48) as u16 & 0xfff,
+        bits & 0xffff_ffff_ffff,
+    )
+}
+
 /// Spreads every input bit over all output bits (two rounds of multiply and fold).
-fn mix(mut bits: u128) -> u128 {
+pub(crate) fn mix(mut bits: u128) -> u128 {
     for _ in 0..2 {
         bits = (bits ^ (bits >> 61)).wrapping_mul(0x9e37_79b9_7f4a_7c15_f39c_c060_5ced_c835);
     }

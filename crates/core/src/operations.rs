@@ -166,14 +166,12 @@ const TASK_DEFINITION: &[&str] = &[
 ];
 
 const RUN_TASK: &[&str] = &[
-    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `networkConfiguration`, `placementConstraints`, \
-     strategies other than random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
+    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `placementConstraints`, strategies other than \
+     random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
     OVERRIDES,
 ];
-const START_TASK: &[&str] = &[
-    "Refused by name: `enableExecuteCommand`, `networkConfiguration`, `referenceId`, `volumeConfigurations`.",
-    OVERRIDES,
-];
+const START_TASK: &[&str] =
+    &["Refused by name: `enableExecuteCommand`, `referenceId`, `volumeConfigurations`.", OVERRIDES];
 const OVERRIDES: &str = "Refused by name in `overrides`: `taskRoleArn`, `ephemeralStorage`, `inferenceAcceleratorOverrides`, \
     and for containers `resourceRequirements`.";
 

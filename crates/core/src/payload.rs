@@ -4,6 +4,7 @@
 //! `docker_config`. Overrides are merged before; the agent never sees them as such.
 
 mod docker_config;
+mod network;
 mod secrets;
 mod volumes;
 
@@ -12,6 +13,9 @@ use std::collections::BTreeMap;
 use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::{ContainerDefinition, LaunchType, PortMapping, TaskDefinition};
 
+pub(crate) use network::interface;
+
+use crate::resources::NetworkMode;
 use crate::task_definition;
 use crate::task_definition::overrides::{EffectiveContainer, EffectiveTask};
 
@@ -34,6 +38,8 @@ pub struct TaskFacts<'a> {
     pub launch_type: LaunchType,
     /// How output reaches the log driver of a container that does not say: `blocking` or `non-blocking`.
     pub log_driver_mode: &'a str,
+    /// The network interface of an awsvpc task.
+    pub interface: Option<&'a acs::ElasticNetworkInterface>,
 }
 
 impl TaskFacts<'_> {
@@ -64,6 +70,7 @@ pub fn start(facts: &TaskFacts<'_>) -> acs::Task {
         cpu: facts.effective.task_cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: facts.effective.task_memory.map(|memory| i64::from(memory.0)),
         network_mode: Some(task_definition::network_mode(definition).as_str().to_owned()),
+        elastic_network_interfaces: facts.interface.cloned().into_iter().collect(),
         pid_mode: definition.pid_mode.map(|mode| mode.as_str().to_owned()),
         ipc_mode: definition.ipc_mode.map(|mode| mode.as_str().to_owned()),
         launch_type: Some(facts.launch_type.as_str().to_owned()),
@@ -84,7 +91,9 @@ fn container(
     effective: &EffectiveContainer,
     container_arn: Option<String>,
 ) -> acs::Container {
-    let mappings = document.port_mappings.as_deref().unwrap_or_default();
+    // What an awsvpc task listens on is reached at its own address: a published port would spoil its containers' creation.
+    let published = task_definition::network_mode(facts.definition) != NetworkMode::Awsvpc;
+    let mappings = document.port_mappings.as_deref().filter(|_| published).unwrap_or_default();
     acs::Container {
         name: effective.name.clone(),
         image: document.image.clone().unwrap_or_default(),

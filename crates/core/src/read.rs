@@ -4,6 +4,7 @@
 //! reader sees is always one committed state.
 
 use std::collections::BTreeSet;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use imbl::{OrdMap, OrdSet};
@@ -17,6 +18,7 @@ use crate::entity::{AccountSetting, Cluster, Definition, Family, Identity, Insta
 use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::instance::health::Checks;
+use crate::network::{HostNetwork, SecurityGroup, Subnet};
 use crate::resources::HostPort;
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::listing::TaskIndex;
@@ -48,6 +50,14 @@ pub struct ReadModel {
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     pub(crate) parameters: OrdMap<Arc<str>, Arc<Parameter>>,
     pub(crate) secrets: OrdMap<Arc<str>, Arc<StoredSecret>>,
+    /// Those that were adopted.
+    pub(crate) subnets: OrdMap<Arc<str>, Arc<Subnet>>,
+    /// Those that were adopted.
+    pub(crate) groups: OrdMap<Arc<str>, Arc<SecurityGroup>>,
+    /// Derived: the hosts that have blocks of addresses.
+    pub(crate) hosts: OrdMap<Arc<str>, Arc<HostNetwork>>,
+    /// Derived: the addresses of the tasks of those groups that a rule names.
+    pub(crate) group_members: OrdSet<(Arc<str>, Ipv4Addr)>,
     /// Derived; as of the publication.
     pub(crate) usage: OrdMap<InstanceKey, Usage>,
     /// Volatile; as of the publication: the clusters whose mass-loss brake is engaged.
@@ -131,6 +141,10 @@ impl ReadModel {
             settings: OrdMap::new(),
             parameters: OrdMap::new(),
             secrets: OrdMap::new(),
+            subnets: OrdMap::new(),
+            groups: OrdMap::new(),
+            hosts: OrdMap::new(),
+            group_members: OrdSet::new(),
             usage: OrdMap::new(),
             braked: Arc::default(),
             counters: OrdMap::new(),

@@ -101,6 +101,8 @@ pub enum NetworkMode {
     Host,
     /// No network.
     None,
+    /// A network interface of its own.
+    Awsvpc,
 }
 
 impl NetworkMode {
@@ -110,6 +112,7 @@ impl NetworkMode {
             Self::Bridge => "bridge",
             Self::Host => "host",
             Self::None => "none",
+            Self::Awsvpc => "awsvpc",
         }
     }
 }

@@ -13,7 +13,8 @@ use crate::idempotency::Tokens;
 use crate::ids::{ClusterId, InstanceKey, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::instance::health::Checks;
-use crate::placement::pool::{Pool, Slot};
+use crate::network::{AddressBook, Block, News, host_network};
+use crate::placement::pool::{Pool, Slot, host_of};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
 use crate::secret::StoredSecret;
 use crate::task_definition::{self, Deletions};
@@ -35,6 +36,8 @@ pub(crate) struct Tables {
     /// The persistent maps that snapshots share.
     view: ReadModel,
     pool: Pool,
+    addresses: AddressBook,
+    news: News,
     tokens: Tokens,
     /// By [`JoinToken::ends_at`].
     join_tokens_by_end: BTreeSet<(Timestamp, Arc<str>)>,
@@ -58,6 +61,8 @@ impl Tables {
         Self {
             view: ReadModel::empty(config),
             pool: Pool::default(),
+            addresses: AddressBook::default(),
+            news: News::default(),
             tokens: Tokens::default(),
             join_tokens_by_end: BTreeSet::new(),
             joins: BTreeMap::new(),
@@ -78,6 +83,16 @@ impl Tables {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// Which host has which addresses, and which of them tasks hold.
+    pub(crate) fn addresses(&self) -> &AddressBook {
+        &self.addresses
+    }
+
+    /// What changed of the network since the last call.
+    pub(crate) fn take_news(&mut self) -> News {
+        std::mem::take(&mut self.news)
     }
 
     /// What is used of an instance as the command under way sees it.
@@ -205,7 +220,12 @@ impl Tables {
         let parameters = view.parameters.values().cloned().map(Entity::Parameter);
         let secrets = view.secrets.values().cloned().map(Entity::Secret);
         let placed = clusters.chain(families).chain(definitions).chain(instances).chain(tasks);
-        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(parameters).chain(secrets)
+        let subnets = view.subnets.values().cloned().map(Entity::Subnet);
+        let groups = view.groups.values().cloned().map(Entity::SecurityGroup);
+        let blocks = self.addresses.blocks().cloned().map(Entity::Block);
+        let network = subnets.chain(groups).chain(blocks);
+        let stored = parameters.chain(secrets);
+        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -223,6 +243,9 @@ impl Tables {
             EntityKey::Setting(key) => self.view.settings.get(key).cloned().map(Entity::Setting),
             EntityKey::Parameter(name) => self.view.parameters.get(name).cloned().map(Entity::Parameter),
             EntityKey::Secret(name) => self.view.secrets.get(name).cloned().map(Entity::Secret),
+            EntityKey::Subnet(id) => self.view.subnets.get(id).cloned().map(Entity::Subnet),
+            EntityKey::SecurityGroup(id) => self.view.groups.get(id).cloned().map(Entity::SecurityGroup),
+            EntityKey::Block(first) => self.addresses.block(*first).cloned().map(Entity::Block),
         }
     }
 
@@ -249,6 +272,15 @@ impl Tables {
                 None => drop(self.view.parameters.remove(&parameter.name)),
             },
             Some(Entity::Secret(_)) => self.index_secret(secret(old), secret(new)),
+            Some(Entity::Subnet(subnet)) => match new {
+                Some(_) => drop(self.view.subnets.insert(subnet.id.clone(), subnet.clone())),
+                None => drop(self.view.subnets.remove(&subnet.id)),
+            },
+            Some(Entity::SecurityGroup(group)) => match new {
+                Some(_) => drop(self.view.groups.insert(group.id.clone(), group.clone())),
+                None => drop(self.view.groups.remove(&group.id)),
+            },
+            Some(Entity::Block(_)) => self.index_block(block(old), block(new)),
             None => {}
         }
     }
@@ -301,6 +333,8 @@ impl Tables {
         // An INACTIVE instance is only a record: nothing is placed, held or counted there.
         let (pooled_old, pooled_new) = (old.filter(in_service), new.filter(in_service));
         self.pool.instance_changed(pooled_old, pooled_new);
+        self.addresses.instance_changed(old, new);
+        old.into_iter().chain(new).for_each(|instance| self.index_host(&host_of(instance)));
         if let (Some(old), None) = (pooled_old, pooled_new) {
             self.view.usage.remove(&old.key);
             self.counters_dirty.insert(old.key.cluster);
@@ -338,6 +372,7 @@ impl Tables {
 
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
+        self.index_address(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.view.task_index.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.deletions.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         if let Some(task) = new.or(old) {
@@ -359,6 +394,44 @@ impl Tables {
 }
 
 impl Tables {
+    fn index_block(&mut self, old: Option<&Arc<Block>>, new: Option<&Arc<Block>>) {
+        self.addresses.block_changed(old, new);
+        old.into_iter().chain(new).for_each(|block| self.index_host(&block.host));
+    }
+
+    /// Puts a host where its blocks and instances have it; what is other than before is news.
+    fn index_host(&mut self, host: &Arc<str>) {
+        let network = host_network(&self.addresses, host).map(Arc::new);
+        if self.view.hosts.get(host) != network.as_ref() {
+            match network {
+                Some(network) => drop(self.view.hosts.insert(host.clone(), network)),
+                None => drop(self.view.hosts.remove(host)),
+            }
+            self.news.hosts.insert(host.clone());
+        }
+    }
+
+    /// An awsvpc task took its address, or gave it back.
+    fn index_address(&mut self, old: Option<&Task>, new: Option<&Task>) {
+        let (before, after) = (old.and_then(Task::address), new.and_then(Task::address));
+        if before == after {
+            return;
+        }
+        self.addresses.task_changed(old, new);
+        let named = |id: &&Arc<str>| self.view.config.network.is_named(id);
+        for (task, joins) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
+            let (Some(network), Some(address)) = (&task.network, task.address()) else { continue };
+            for group in network.groups.iter().filter(named) {
+                let entry = (group.clone(), address);
+                match joins {
+                    true => self.view.group_members.insert(entry),
+                    false => self.view.group_members.remove(&entry),
+                };
+                self.news.groups.insert(group.clone());
+            }
+        }
+    }
+
     fn index_join_token(&mut self, old: Option<&Arc<JoinToken>>, new: Option<&Arc<JoinToken>>) {
         if let Some(old) = old {
             self.view.join_tokens.remove(&old.id);
@@ -467,6 +540,13 @@ fn token(entity: Option<&Entity>) -> Option<&Arc<Token>> {
 fn join_token(entity: Option<&Entity>) -> Option<&Arc<JoinToken>> {
     match entity {
         Some(Entity::JoinToken(token)) => Some(token),
+        _ => None,
+    }
+}
+
+fn block(entity: Option<&Entity>) -> Option<&Arc<Block>> {
+    match entity {
+        Some(Entity::Block(block)) => Some(block),
         _ => None,
     }
 }

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use longshore_agent::AgentConfig;
 use longshore_api::admin::{
-    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeServerRequest, DescribeServerResponse,
-    ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest, FindTasksResponse, GetTaskLogsRequest,
-    GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken, ListInstanceIdentitiesRequest,
-    ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse, ReleaseMassLossBrakeRequest,
-    ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest, RevokeInstanceIdentityResponse,
-    RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeNetworkRequest, DescribeNetworkResponse,
+    DescribeServerRequest, DescribeServerResponse, ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest,
+    FindTasksResponse, GetTaskLogsRequest, GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken,
+    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
+    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest,
+    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
 };
 use longshore_api::ecs::types::{
     Cluster, ContainerInstance, CreateClusterRequest, DescribeClustersRequest, DescribeClustersResponse,
@@ -314,6 +314,11 @@ impl EcsClient {
     pub(crate) async fn describe_server(&self) -> Result<DescribeServerResponse, CliError> {
         let request = DescribeServerRequest {};
         self.call(admin::Operation::DescribeServer, request.to_json(), DescribeServerResponse::from_json).await
+    }
+
+    pub(crate) async fn describe_network(&self) -> Result<DescribeNetworkResponse, CliError> {
+        let request = DescribeNetworkRequest {};
+        self.call(admin::Operation::DescribeNetwork, request.to_json(), DescribeNetworkResponse::from_json).await
     }
 
     pub(crate) async fn find_tasks(&self, request: &FindTasksRequest) -> Result<FindTasksResponse, CliError> {

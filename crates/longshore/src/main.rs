@@ -19,6 +19,7 @@ mod instance;
 mod logging;
 mod logs;
 mod machine_key;
+mod network;
 mod output;
 mod process;
 mod ps;
@@ -90,6 +91,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             Command::Agent(args) => agent::agent(args, program).await,
             Command::Token(command) => token::token(command, program).await,
             Command::Instance(command) => instance::instance(command, program).await,
+            Command::Network(command) => network::network(command, program).await,
             Command::Status(args) => status::status(&args, program).await,
             Command::Ps(args) => ps::ps(&args, program).await,
             Command::Task(args) => task::task(&args, program).await,

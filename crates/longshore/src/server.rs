@@ -1,8 +1,11 @@
 //! `longshore server`: the control plane as this process.
 
+use std::sync::Arc;
+
+use longshore_core::network::NetworkConfig;
 use longshore_server::{Server, ServerConfig, TlsConfig};
 
-use crate::cli::{LostAfter, OrDefault, ServerArgs, TlsArgs};
+use crate::cli::{LostAfter, NetworkArgs, OrDefault, ServerArgs, TlsArgs};
 use crate::data_dir::DataDir;
 use crate::error::CliError;
 use crate::shutdown;
@@ -37,7 +40,19 @@ fn server_config(args: ServerArgs) -> Result<ServerConfig, CliError> {
     if let Some(OrDefault(Some(percent))) = args.loss.mass_loss_brake {
         config.loss.brake_percent = u32::from(percent);
     }
+    config.network = network(args.network);
     Ok(config)
+}
+
+fn network(args: NetworkArgs) -> NetworkConfig {
+    let mut config = args.task_network.map(NetworkConfig::within).unwrap_or_default();
+    if let Some(subnets) = args.subnets {
+        config.subnets = subnets.into_iter().map(Arc::new).collect();
+    }
+    config.groups = args.security_groups.unwrap_or_default().into_iter().map(Arc::new).collect();
+    config.dns = args.task_dns.unwrap_or_default();
+    config.adopt = args.adopt_networks.unwrap_or(false);
+    config
 }
 
 fn tls(args: TlsArgs) -> Option<TlsConfig> {

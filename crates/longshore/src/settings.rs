@@ -127,7 +127,8 @@ impl Settings {
     }
 
     fn server_flags(&self) -> Vec<Flag> {
-        let mut flags = vec![("--listen", Some(self.listen.to_string().into()))];
+        // Whoever tries things on a machine of his own has no subnets, and definitions that name some.
+        let mut flags = vec![("--listen", Some(self.listen.to_string().into())), ("--adopt-networks", None)];
         if self.insecure {
             flags.push(("--insecure", None));
         }
@@ -162,8 +163,9 @@ fn arguments(flags: Vec<Flag>) -> Vec<OsString> {
 }
 
 /// Variables that stand for these settings: a child is told by arguments, and must not hear of them twice.
-pub(crate) const SERVER_VARIABLES: [&str; 9] = [
+pub(crate) const SERVER_VARIABLES: [&str; 10] = [
     "LONGSHORE_LISTEN",
+    "LONGSHORE_ADOPT_NETWORKS",
     "LONGSHORE_INSECURE",
     "LONGSHORE_TLS",
     "LONGSHORE_TLS_NAMES",

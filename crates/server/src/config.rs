@@ -4,6 +4,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 
 use longshore_core::config::LossPolicy;
+use longshore_core::network::NetworkConfig;
 
 use crate::error::ServerError;
 use crate::limits::{EdgeLimits, SessionLimits};
@@ -31,6 +32,8 @@ pub struct ServerConfig {
     pub tls: Option<TlsConfig>,
     /// When container instances that vanish are given up.
     pub loss: LossPolicy,
+    /// The networks of awsvpc tasks.
+    pub network: NetworkConfig,
     /// Bounds of the edge.
     pub limits: EdgeLimits,
     /// Bounds of agents' sessions.
@@ -67,6 +70,7 @@ impl ServerConfig {
             insecure: false,
             tls: None,
             loss: LossPolicy::default(),
+            network: NetworkConfig::default(),
             limits: EdgeLimits::default(),
             session_limits: SessionLimits::default(),
         }
@@ -118,6 +122,7 @@ impl ServerConfig {
         {
             return setting("--tls-name", name, "a DNS name such as ecs.example.com, or an address");
         }
+        self.network.check().map_err(ServerError::Network)?;
         if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {
             return Err(ServerError::PlainHttpBeyondLoopback { listen: self.listen, port: self.listen.port() });
         }

@@ -23,6 +23,9 @@ pub enum ServerError {
         /// What it may be.
         expected: &'static str,
     },
+    /// Subnets and security groups contradict each other.
+    #[error("the networks of tasks cannot be as configured")]
+    Network(#[source] longshore_core::network::InvalidSetting),
     /// Plain HTTP is offered to other machines.
     #[error(
         "--listen {listen} would offer plain HTTP to other machines: pass --tls, listen on a loopback address such as \

@@ -110,6 +110,7 @@ fn load(config: &ServerConfig, performer: Arc<dyn Perform>) -> Result<Runner, Se
     let mut cell = CellConfig::new(&config.region, &config.account_id);
     cell.zone = config.zone.as_str().into();
     cell.loss = config.loss;
+    cell.network = config.network.clone();
     let started = Runner::start(cell, Box::new(store), performer, config.limits.max_waiting_requests);
     started.map_err(|error| match error {
         LoadError::Record(_) | LoadError::Inconsistent(_) => {

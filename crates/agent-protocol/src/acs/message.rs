@@ -1,6 +1,6 @@
 //! The messages of both directions.
 
-use crate::acs::{DesiredStatus, IamRoleCredentials, Task};
+use crate::acs::{DesiredStatus, IamRoleCredentials, NetworkMessage, Task};
 use crate::envelope::messages;
 use crate::object::object;
 
@@ -23,6 +23,8 @@ messages! {
         PerformUpdate(UpdateMessage) = "PerformUpdateMessage",
         /// Asks for what a container printed. Longshore's own: sent to its own agents only.
         ReadTaskLogs(ReadTaskLogsMessage) = "LongshoreReadTaskLogsMessage",
+        /// The network of awsvpc tasks as the instance's host is to have it. Longshore's own: sent to its own agents only.
+        Network(NetworkMessage) = "LongshoreNetworkMessage",
     }
 }
 

@@ -2,7 +2,9 @@
 
 mod message;
 mod salvage;
+mod network;
 mod task;
 
 pub use message::*;
+pub use network::*;
 pub use task::*;

@@ -442,6 +442,9 @@ object! {
         subnet_gateway_ipv6_address: Option<String> = "subnetGatewayIpv6Address",
         /// `default` or `vlan`.
         interface_association_protocol: Option<String> = "interfaceAssociationProtocol",
+        /// Ids of the security groups that let traffic in and out. Longshore's own: sent to its own agents only, after a
+        /// [`NetworkMessage`](crate::acs::NetworkMessage) that says what each of them allows.
+        security_groups: Vec<String> = "longshoreSecurityGroups",
     }
 
     /// An IPv4 address of an interface.

@@ -7,6 +7,7 @@
 pub mod error;
 mod logs;
 mod look;
+mod network;
 mod placement;
 mod shapes;
 #[cfg(test)]
@@ -23,6 +24,8 @@ pub use logs::{
 };
 use look::{DESCRIBE_SERVER, FIND_TASKS};
 pub use look::{DescribeServerRequest, DescribeServerResponse, FindTasksRequest, FindTasksResponse};
+use network::DESCRIBE_NETWORK;
+pub use network::{DescribeNetworkRequest, DescribeNetworkResponse, NetworkHost, NetworkSecurityGroup, NetworkSubnet};
 use placement::EXPLAIN_PLACEMENT;
 pub use placement::{
     Amount, COUNT, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute,
@@ -75,6 +78,8 @@ operations! {
     FindTasks(FindTasksRequest => FindTasksResponse, FIND_TASKS),
     /// Says where a task could run, and everything that stands in its way elsewhere.
     ExplainPlacement(ExplainPlacementRequest => ExplainPlacementResponse, EXPLAIN_PLACEMENT),
+    /// Says which subnets and security groups there are, and which host has which addresses.
+    DescribeNetwork(DescribeNetworkRequest => DescribeNetworkResponse, DESCRIBE_NETWORK),
     /// Reads what a container of a task printed, through the agent that has it.
     GetTaskLogs(GetTaskLogsRequest => GetTaskLogsResponse, GET_TASK_LOGS),
     /// An agent's answer to the request above.

@@ -24,7 +24,7 @@ fn names_lead_back_and_are_none_of_ecs() {
 
 #[test]
 fn what_a_client_writes_the_server_reads() {
-    let requests: [Request; 12] = [
+    let requests: [Request; 13] = [
         CreateJoinTokenRequest { cluster: Some("prod".to_owned()), uses: Some(2), expires_in_seconds: None }.into(),
         ListJoinTokensRequest { max_results: Some(5), next_token: Some("x".to_owned()) }.into(),
         RevokeJoinTokenRequest { token_id: "LSTK".to_owned() }.into(),
@@ -35,6 +35,7 @@ fn what_a_client_writes_the_server_reads() {
         DescribeServerRequest {}.into(),
         FindTasksRequest { cluster: None, id_prefix: "01a2".to_owned() }.into(),
         ExplainPlacementRequest { cluster: None, count: Some(3), task_definition: "web:1".to_owned() }.into(),
+        DescribeNetworkRequest {}.into(),
         GetTaskLogsRequest {
             since: Some(Timestamp::from_millis(1_500)),
             tail: Some(0),

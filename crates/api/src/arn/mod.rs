@@ -68,6 +68,11 @@ impl Scope {
         self.text(format_args!("container/{cluster}/{task}/{id}"))
     }
 
+    /// `…:attachment/<uuid>`
+    pub fn attachment(&self, id: impl fmt::Display) -> String {
+        self.text(format_args!("attachment/{id}"))
+    }
+
     fn text(&self, resource: impl fmt::Display) -> String {
         let mut text = String::with_capacity(USUAL_BYTES);
         // Writing to a string cannot fail.

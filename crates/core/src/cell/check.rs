@@ -7,6 +7,7 @@ use std::sync::Arc;
 use super::Cell;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
 use crate::instance::InstanceStatus;
+use crate::network::AddressBook;
 use crate::placement::pool::{PortBook, Slot, ports_held};
 use crate::read::Counters;
 use crate::resources::HostPort;
@@ -64,11 +65,39 @@ impl Cell {
         self.check_clusters()?;
         self.check_pool(&held)?;
         self.check_instances()?;
+        self.check_network()?;
         self.check_identities()?;
         self.check_secrets()?;
         ensure(self.tables.tokens().is_consistent(), || {
             "what is known of client tokens differs from a recount".to_owned()
         })
+    }
+
+    /// No address is held by two tasks, none lies outside the blocks, and what is derived of blocks and addresses is a recount.
+    fn check_network(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let (mut book, mut members) = (AddressBook::default(), BTreeSet::new());
+        self.tables.addresses().blocks().for_each(|block| book.block_changed(None, Some(block)));
+        view.instances.values().for_each(|instance| book.instance_changed(None, Some(instance)));
+        let mut taken = BTreeSet::new();
+        for task in view.tasks.values() {
+            let Some(address) = task.address() else { continue };
+            ensure(taken.insert(address), || format!("{address} was given twice"))?;
+            book.task_changed(None, Some(task));
+            let groups = task.network.iter().flat_map(|network| &network.groups);
+            let named = groups.filter(|id| self.config.network.is_named(id));
+            members.extend(named.map(|id| (id.clone(), address)));
+        }
+        book.check().map_err(Violation)?;
+        ensure(book == *self.tables.addresses(), || "the address book differs from a recount".to_owned())?;
+        let same = members.iter().eq(view.group_members.iter());
+        ensure(same, || "the members of security groups differ from a recount".to_owned())?;
+        for block in book.blocks() {
+            let known = view.hosts.get(&block.host).is_some_and(|host| host.blocks.contains(&block.range));
+            ensure(known, || format!("the snapshot does not know the block {} of {}", block.range, block.host))?;
+        }
+        let blocks: usize = view.hosts.values().map(|host| host.blocks.len()).sum();
+        ensure(blocks == book.blocks().count(), || "the snapshot knows blocks that nobody has".to_owned())
     }
 
     /// A default strategy goes by capacity providers of its own cluster.

@@ -21,6 +21,7 @@ use crate::entity::EntityKey;
 use crate::entropy::Entropy;
 use crate::limits;
 use crate::look;
+use crate::network;
 use crate::placement::explain;
 use crate::read::ReadModel;
 use crate::tables::Tables;
@@ -71,6 +72,7 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         admin::Request::DescribeServer(_)
         | admin::Request::FindTasks(_)
         | admin::Request::ExplainPlacement(_)
+        | admin::Request::DescribeNetwork(_)
         | admin::Request::GetTaskLogs(_)
         | admin::Request::SubmitTaskLogs(_) => {
             let answer = turn.tables.view().answer_admin(authorised);
@@ -91,6 +93,7 @@ impl ReadModel {
             admin::Request::DescribeServer(_) => Some(Ok(look::describe_server(self).into())),
             admin::Request::FindTasks(request) => Some(look::find_tasks(self, request).map(Into::into)),
             admin::Request::ExplainPlacement(request) => Some(explain::explain(self, request).map(Into::into)),
+            admin::Request::DescribeNetwork(_) => Some(Ok(network::describe(self).into())),
             admin::Request::GetTaskLogs(_)
             | admin::Request::SubmitTaskLogs(_)
             | admin::Request::CreateJoinToken(_)

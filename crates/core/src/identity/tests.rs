@@ -344,9 +344,11 @@ fn any_admin(operation: Admin) -> admin::Request {
         Admin::ExplainPlacement => json!({"taskDefinition": "x"}),
         Admin::GetTaskLogs => json!({"task": "x"}),
         Admin::SubmitTaskLogs => json!({"requestId": "x", "entries": [], "end": true}),
-        Admin::CreateJoinToken | Admin::ListJoinTokens | Admin::ListInstanceIdentities | Admin::DescribeServer => {
-            json!({})
-        }
+        Admin::CreateJoinToken
+        | Admin::ListJoinTokens
+        | Admin::ListInstanceIdentities
+        | Admin::DescribeServer
+        | Admin::DescribeNetwork => json!({}),
     };
     admin::Request::decode(operation, &document).expect("a request")
 }

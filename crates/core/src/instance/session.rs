@@ -16,6 +16,7 @@ use crate::ids::{InstanceKey, SessionId, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::names;
+use crate::network;
 use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::task::status::{DesiredStatus, TaskStatus};
@@ -68,6 +69,11 @@ struct Session {
 impl Sessions {
     pub(crate) fn get(&self, instance: InstanceKey) -> Option<SessionId> {
         self.open.get(&instance).map(|session| session.id)
+    }
+
+    /// Every session, in the order of the instances.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = (InstanceKey, SessionId)> {
+        self.open.iter().map(|(instance, session)| (*instance, session.id))
     }
 
     /// Forgets every session and answers the orders to close them.
@@ -233,6 +239,7 @@ fn tell(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
     // What an instance that is being deregistered has not begun is about to be stopped.
     let starts = view.instances.get(&instance).is_some_and(|record| record.status != InstanceStatus::Deregistering);
     let sequence = turn.next_sequence();
+    network::welcome(turn, instance, session, sequence);
     turn.effects.push(Effect::Manifest { instance, session, sequence, tasks: listed });
     for task in &tasks {
         match (task.desired, task.known) {

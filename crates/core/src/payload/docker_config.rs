@@ -10,7 +10,7 @@ use longshore_api::ecs::types::{
 use serde_json::{Map, Value, json};
 
 use super::TaskFacts;
-use crate::resources::MemoryMib;
+use crate::resources::{MemoryMib, NetworkMode};
 use crate::task_definition;
 use crate::task_definition::overrides::EffectiveContainer;
 
@@ -87,7 +87,11 @@ fn host_config(
     effective: &EffectiveContainer,
 ) -> Map<String, Value> {
     let mut host = Object::default();
-    let mode = task_definition::network_mode(facts.definition);
+    // Agents put the containers of an awsvpc task into the network of its pause container.
+    let mode = match task_definition::network_mode(facts.definition) {
+        NetworkMode::Awsvpc => NetworkMode::None,
+        mode => mode,
+    };
     host.set("NetworkMode", Some(mode.as_str()));
     host.set("CapAdd", Some(Vec::<Value>::new()));
     host.set("CapDrop", Some(Vec::<Value>::new()));

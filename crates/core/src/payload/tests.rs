@@ -27,6 +27,7 @@ fn payload(request: &Value, overrides: Value, launch_type: LaunchType) -> Value 
         group: Some("family:web"),
         launch_type,
         log_driver_mode: "non-blocking",
+        interface: None,
     });
     let mut task = serde_json::to_value(task).unwrap();
     for container in task["containers"].as_array_mut().unwrap() {

@@ -148,7 +148,10 @@ fn nothing_is_seen_before_it_is_durable() {
 
 fn number(effect: &Effect) -> u64 {
     match effect {
-        Effect::Start { sequence, .. } | Effect::Stop { sequence, .. } | Effect::Manifest { sequence, .. } => *sequence,
+        Effect::Start { sequence, .. }
+        | Effect::Stop { sequence, .. }
+        | Effect::Network { sequence, .. }
+        | Effect::Manifest { sequence, .. } => *sequence,
         Effect::ConfirmStops { .. } | Effect::Close { .. } | Effect::Note(_) => 0,
     }
 }

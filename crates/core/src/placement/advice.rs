@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use longshore_api::admin::{Amount, ExplainPlacementResponse, InstanceVerdict, PlacementRefusal, RefusalCount};
 
 use super::Refusal;
+use crate::network::TASK_ENI;
 use crate::resources::{HostPort, Protocol};
 
 /// What our agent and ECS call the things that an instance can do.
@@ -193,6 +194,11 @@ fn how_to_offer(name: &str) -> String {
     match name {
         "ecs.cpu-architecture" => {
             "add a machine of that architecture, or change runtimePlatform of the task definition".to_owned()
+        }
+        TASK_ENI => {
+            "networkMode awsvpc takes Longshore's own agent, run as root where it can make network interfaces; the official \
+             agent offers them at EC2 alone"
+                .to_owned()
         }
         _ if name.starts_with("ecs.capability.") => unable(),
         _ => format!(

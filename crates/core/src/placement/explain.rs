@@ -38,6 +38,8 @@ pub(crate) fn explain(
         memory: effective.memory,
         host_ports: &known.resolved.host_ports,
         requires: &effective.requires,
+        // Of subnets the question says nothing.
+        network: None,
     };
     let count = request.count.unwrap_or(1);
     let ports = TakenPorts::of(view, need.host_ports);

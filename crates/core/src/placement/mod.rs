@@ -10,6 +10,7 @@ mod refusal;
 
 pub use refusal::Refusal;
 
+use crate::network::{AddressBook, NetworkRequest};
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use crate::task_definition::RequiredAttribute;
 
@@ -24,4 +25,6 @@ pub struct Need<'a> {
     pub host_ports: &'a [HostPort],
     /// Attributes the instance must have.
     pub requires: &'a [RequiredAttribute],
+    /// For awsvpc: an address of one of these subnets, by this book.
+    pub(crate) network: Option<(&'a AddressBook, &'a NetworkRequest)>,
 }

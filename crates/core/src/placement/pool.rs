@@ -17,8 +17,7 @@ use crate::placement::{Need, Refusal};
 use crate::resources::{HostPort, Protocol};
 use crate::task::status::TaskStatus;
 
-/// The attribute by which our agent names the machine it runs on.
-pub(crate) const HOST_ID: &str = "longshore.host-id";
+pub(crate) use longshore_agent_protocol::acs::HOST_ID;
 
 /// Every instance's free resources, and the port book of every host.
 #[derive(Clone, Debug, Default)]
@@ -209,8 +208,11 @@ impl Pool {
         {
             return Err(Refusal::Port { port });
         }
-        match need.requires.iter().find(|required| !has(&slot.instance, required)) {
-            Some(missing) => Err(Refusal::Attribute { name: missing.name.to_string() }),
+        if let Some(missing) = need.requires.iter().find(|required| !has(&slot.instance, required)) {
+            return Err(Refusal::Attribute { name: missing.name.to_string() });
+        }
+        match need.network {
+            Some((book, request)) => book.room(&slot.instance, request).map(drop),
             None => Ok(()),
         }
     }

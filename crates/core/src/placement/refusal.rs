@@ -24,6 +24,13 @@ pub enum Refusal {
         /// MiB missing.
         missing: i64,
     },
+    /// None of the subnets is for its zone.
+    Zone {
+        /// The zone it is in.
+        zone: String,
+    },
+    /// The subnets have no free address for it.
+    Addresses,
     /// A host port is taken.
     Port {
         /// The first one that is.
@@ -37,7 +44,8 @@ impl Refusal {
         match self {
             Self::Inactive => "INACTIVE",
             Self::Agent => "AGENT",
-            Self::Attribute { .. } => "ATTRIBUTE",
+            Self::Attribute { .. } | Self::Zone { .. } => "ATTRIBUTE",
+            Self::Addresses => "RESOURCE:ENI",
             Self::Cpu { .. } => "RESOURCE:CPU",
             Self::Memory { .. } => "RESOURCE:MEMORY",
             Self::Port { .. } => "RESOURCE:PORTS",
@@ -52,6 +60,8 @@ impl fmt::Display for Refusal {
             Self::Inactive => f.write_str("the instance is not ACTIVE"),
             Self::Agent => f.write_str("the agent is not connected"),
             Self::Attribute { name } => write!(f, "the instance lacks the attribute {name}"),
+            Self::Zone { zone } => write!(f, "none of the subnets is in the instance's zone {zone}"),
+            Self::Addresses => f.write_str("the subnets have no free address"),
             Self::Cpu { missing } => write!(f, "{missing} CPU units too few"),
             Self::Memory { missing } => write!(f, "{missing} MiB of memory too few"),
             Self::Port { port } => write!(f, "host port {port} is taken"),

@@ -9,6 +9,7 @@ use crate::entity::{Cluster, ContainerDetail, Task};
 use crate::ids::TaskKey;
 use crate::limits;
 use crate::names;
+use crate::network;
 use crate::read::{KnownDefinition, ReadModel};
 use crate::task::status::TaskStatus;
 use crate::task_definition::ResolvedContainer;
@@ -52,7 +53,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
     let known = view.definitions.get(&task.definition);
     let task_arn = config.task_arn(&cluster.name, task.key.id);
     types::Task {
-        attachments: Some(Vec::new()),
+        attachments: Some(network::attachments(config, task)),
         attributes: Some(attribute("ecs.cpu-architecture").map(architecture).into_iter().collect()),
         availability_zone: attribute("ecs.availability-zone"),
         cluster_arn: Some(config.cluster_arn(&cluster.name)),
@@ -149,7 +150,7 @@ fn containers(
                 exit_code: detail.exit_code,
                 reason: text(&detail.reason),
                 network_bindings: Some(detail.network_bindings.clone()),
-                network_interfaces: Some(Vec::new()),
+                network_interfaces: Some(network::interfaces(task)),
                 health_status: Some(types::HealthStatus::Unknown),
                 ..sized(resolved.get(index), changes.unwrap_or_default())
             }

@@ -7,11 +7,13 @@ use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 
 use crate::cell::Turn;
 use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
-use crate::ids::{InstanceId, TaskId, TaskKey};
+use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
+use crate::network::{self, NetworkRequest};
 use crate::placement::{Need, Refusal};
 use crate::read::{KnownDefinition, ReadModel};
+use crate::tables::Tables;
 use crate::tags;
 use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task_definition::{self, EffectiveTask, RequiredAttribute};
@@ -29,6 +31,7 @@ pub(super) struct Launch<'a> {
     pub(super) tags: Option<&'a [types::Tag]>,
     pub(super) propagate_tags: Option<PropagateTags>,
     pub(super) managed_tags: bool,
+    pub(super) network: Option<&'a types::NetworkConfiguration>,
 }
 
 impl Launch<'_> {
@@ -55,7 +58,9 @@ impl Launch<'_> {
     }
 
     /// What every copy has in common; there is room for `count` of them.
-    pub(super) fn prepare(&self, turn: &Turn<'_>, cluster: &Cluster, count: usize) -> Result<Copy, ApiError> {
+    pub(super) fn prepare(&self, turn: &mut Turn<'_>, cluster: &Cluster, count: usize) -> Result<Copy, ApiError> {
+        let mode = turn.tables.view().runnable(self.task_definition)?.resolved.network_mode;
+        let network = network::requested(turn, mode, self.network)?;
         let view = turn.tables.view();
         let known = view.runnable(self.task_definition)?;
         let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
@@ -80,6 +85,7 @@ impl Launch<'_> {
             cpu: effective.cpu,
             memory: effective.memory,
             host_ports: known.resolved.host_ports.clone(),
+            network: None,
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
             containers: vec![TaskContainer::default(); known.resolved.containers.len()],
@@ -90,7 +96,7 @@ impl Launch<'_> {
             stop: None,
             version: 1,
         };
-        Ok(Copy { template, requires })
+        Ok(Copy { template, requires, network })
     }
 
     /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
@@ -138,27 +144,35 @@ fn requires(
 pub(super) struct Copy {
     template: Task,
     requires: Vec<RequiredAttribute>,
+    network: Option<NetworkRequest>,
 }
 
 impl Copy {
     /// What one copy needs of an instance.
-    pub(super) fn need(&self) -> Need<'_> {
+    pub(super) fn need<'a>(&'a self, tables: &'a Tables) -> Need<'a> {
         Need {
             cpu: self.template.cpu,
             memory: self.template.memory,
             host_ports: &self.template.host_ports,
             requires: &self.requires,
+            network: self.network.as_ref().map(|request| (tables.addresses(), request)),
         }
     }
 
     /// Puts one copy on an instance, and orders it to run once that is durable.
-    pub(super) fn place(&self, turn: &mut Turn<'_>, instance: InstanceId) -> Arc<Task> {
-        let id = TaskId::generate(turn.now, &mut turn.entropy);
-        let key = TaskKey { cluster: self.template.key.cluster, id };
-        let task = Arc::new(Task { key, instance, ..self.template.clone() });
+    ///
+    /// # Errors
+    /// When there is no address for it after all; to be asked first is what [`Copy::need`] is for.
+    pub(super) fn place(&self, turn: &mut Turn<'_>, instance: InstanceId) -> Result<Arc<Task>, Refusal> {
+        let cluster = self.template.key.cluster;
+        let home = InstanceKey { cluster, id: instance };
+        let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
+        let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
+        let task = Arc::new(Task { key, instance, network, ..self.template.clone() });
         turn.tables.put(Entity::Task(task.clone()));
+        network::introduce(turn, &task);
         turn.send_start(&task);
-        task
+        Ok(task)
     }
 }
 

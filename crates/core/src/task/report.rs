@@ -24,7 +24,10 @@ pub(crate) fn submit_task(
     request: &types::SubmitTaskStateChangeRequest,
 ) -> Result<Response, ApiError> {
     let task = find(turn, principal, request.cluster.as_deref(), request.task.as_deref())?;
-    if let Some(change) = request.attachments.as_deref().and_then(<[_]>::first) {
+    // That the interface is attached follows from the task's own status, so that the report of it changes nothing.
+    let attachment = task.network.as_ref().map(|_| turn.config.attachment_arn(task.key.id));
+    let mut changes = request.attachments.iter().flatten();
+    if let Some(change) = changes.find(|change| Some(&change.attachment_arn) != attachment.as_ref()) {
         return Err(unknown_attachment(change));
     }
     // Only for ECS Exec an agent runs another one in a container, and no task has that yet.
@@ -76,7 +79,7 @@ pub(crate) fn submit_container(
     Ok(types::SubmitContainerStateChangeResponse { acknowledgment }.into())
 }
 
-/// SubmitAttachmentStateChanges: no task has an attachment yet, so that every report is of none of ours.
+/// SubmitAttachmentStateChanges: of instances and volumes. There are none yet, so that every report is of none of ours.
 pub(crate) fn submit_attachments(request: &types::SubmitAttachmentStateChangesRequest) -> Result<Response, ApiError> {
     match request.attachments.first() {
         None => {

@@ -51,15 +51,21 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
-        let Some(slot) = turn.tables.pool().draw(cluster.id, copy.need(), &mut turn.entropy) else {
+        let drawn = turn.tables.pool().draw(cluster.id, copy.need(turn.tables), &mut turn.entropy);
+        let Some(instance) = drawn.map(|slot| slot.instance.key.id) else {
             failures = refusals(turn, cluster, copy);
             if tasks.is_empty() && failures.is_empty() {
                 return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
             }
             break;
         };
-        let instance = slot.instance.key.id;
-        tasks.push(copy.place(turn, instance).key.id);
+        match copy.place(turn, instance) {
+            Ok(task) => tasks.push(task.key.id),
+            Err(refusal) => {
+                failures.push(failure(turn, cluster, instance, &refusal));
+                break;
+            }
+        }
     }
     Ok(Made::Tasks { tasks, failures })
 }
@@ -68,7 +74,7 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
     let pool = turn.tables.pool();
     pool.members(cluster.id)
-        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need()).err()?)))
+        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need(turn.tables)).err()?)))
         .filter(|(_, refusal)| *refusal != Refusal::Inactive)
         .take(limits::RUN_TASK_FAILURES)
         .map(|(slot, refusal)| failure(turn, cluster, slot.instance.key.id, &refusal))
@@ -111,6 +117,7 @@ fn launch(request: &types::RunTaskRequest) -> Launch<'_> {
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
+        network: request.network_configuration.as_ref(),
     }
 }
 
@@ -143,7 +150,6 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
         &[
             ("capacityProviderStrategy", strategy),
             ("enableExecuteCommand", request.enable_execute_command == Some(true)),
-            ("networkConfiguration", request.network_configuration.is_some()),
             ("placementConstraints", filled(&request.placement_constraints)),
             ("placementStrategy other than random", ordered),
             ("referenceId", request.reference_id.as_ref().is_some_and(|id| !id.is_empty())),

@@ -56,12 +56,12 @@ fn place(
     let id = instance.key.id;
     let pool = turn.tables.pool();
     let verdict = match pool.slot(instance.key) {
-        Some(slot) => pool.fits(slot, copy.need()),
+        Some(slot) => pool.fits(slot, copy.need(turn.tables)),
         // It was deregistered, and is still described.
         None => Err(Refusal::Inactive),
     };
     verdict.map_err(|refusal| failure(turn, cluster, id, &refusal))?;
-    let task = copy.place(turn, id);
+    let task = copy.place(turn, id).map_err(|refusal| failure(turn, cluster, id, &refusal))?;
     Ok(document(turn.tables.view(), cluster, &task, true))
 }
 
@@ -75,6 +75,7 @@ fn launch(request: &types::StartTaskRequest) -> Launch<'_> {
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
+        network: request.network_configuration.as_ref(),
     }
 }
 
@@ -84,7 +85,6 @@ fn check(request: &types::StartTaskRequest) -> Result<(), ApiError> {
         "StartTask",
         &[
             ("enableExecuteCommand", request.enable_execute_command == Some(true)),
-            ("networkConfiguration", request.network_configuration.is_some()),
             ("referenceId", request.reference_id.as_ref().is_some_and(|id| !id.is_empty())),
             ("volumeConfigurations", filled(&request.volume_configurations)),
         ],

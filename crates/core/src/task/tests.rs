@@ -131,7 +131,7 @@ fn start_task_refuses_what_it_cannot_do_and_changes_nothing() {
         ("tags", json!([{"key": "aws:x", "value": "y"}]), "InvalidParameterException", "aws:"),
         ("propagateTags", json!("SERVICE"), "InvalidParameterException", "propagateTags"),
         ("enableExecuteCommand", json!(true), "UnsupportedFeatureException", "enableExecuteCommand"),
-        ("networkConfiguration", network, "UnsupportedFeatureException", "networkConfiguration"),
+        ("networkConfiguration", network, "InvalidParameterException", "Network Configuration is not valid"),
         ("referenceId", json!("r"), "UnsupportedFeatureException", "referenceId"),
         ("volumeConfigurations", json!([{"name": "v"}]), "UnsupportedFeatureException", "volumeConfigurations"),
     ] {

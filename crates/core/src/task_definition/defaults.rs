@@ -39,7 +39,7 @@ pub(super) fn fill(request: &RegisterTaskDefinitionRequest, identity: Registrati
         task_role_arn: request.task_role_arn.clone(),
         trusted_execution_configuration: request.trusted_execution_configuration.clone(),
         volumes: Some(request.volumes.iter().flatten().map(fill_volume).collect()),
-        compatibilities: Some(requires::compatibilities(request.enable_fault_injection)),
+        compatibilities: Some(requires::compatibilities(request.network_mode, request.enable_fault_injection)),
         requires_attributes: None,
     };
     let required = requires::attributes(&document).into_iter();
@@ -62,8 +62,9 @@ fn fill_container(container: &ContainerDefinition, mode: NetworkMode) -> Contain
     for mapping in filled.port_mappings.get_or_insert_default() {
         mapping.protocol.get_or_insert(TransportProtocol::Tcp);
         if mapping.container_port_range.is_none() {
-            // In the host's own network a port of the container is a port of the host.
-            let host_port = if mode == NetworkMode::Host { mapping.container_port } else { None };
+            // In the host's own network, and in one of the task's own, a port of the container is a port of the host.
+            let same = matches!(mode, NetworkMode::Host | NetworkMode::Awsvpc);
+            let host_port = if same { mapping.container_port } else { None };
             let given = mapping.host_port.filter(|port| *port != 0);
             mapping.host_port = given.or(host_port).or(Some(0));
         }

@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 
 use longshore_api::ecs::types::{
-    CPUArchitecture, Compatibility, ContainerDefinition, EFSTransitEncryption, LogDriver, TaskDefinition, Volume,
+    CPUArchitecture, Compatibility, ContainerDefinition, EFSTransitEncryption, LogDriver, NetworkMode, TaskDefinition,
+    Volume,
 };
 
 use super::image::ImageReference;
 use super::secret::SecretSource;
 use super::{limits, size};
+use crate::network::TASK_ENI;
 use crate::resources::MemoryMib;
 
 /// An attribute that an instance must have.
@@ -47,6 +49,9 @@ pub(super) fn attributes(document: &TaskDefinition) -> Vec<RequiredAttribute> {
     }
     if document.pid_mode.is_some() || document.ipc_mode.is_some() {
         add(&mut found, "ecs.capability.pid-ipc-namespace-sharing");
+    }
+    if document.network_mode == Some(NetworkMode::Awsvpc) {
+        add(&mut found, TASK_ENI);
     }
     if document.enable_fault_injection == Some(true) {
         add(&mut found, "ecs.capability.fault-injection");
@@ -187,10 +192,10 @@ fn of_volume(volume: &Volume, found: &mut Attributes) {
     }
 }
 
-/// The launch types that a definition can run as: what only Fargate has is refused at registration, and faults can
-/// only be injected by agents that are not External.
-pub(super) fn compatibilities(enable_fault_injection: Option<bool>) -> Vec<Compatibility> {
-    if enable_fault_injection == Some(true) {
+/// The launch types that a definition can run as: what only Fargate has is refused at registration. External instances have no
+/// interfaces for tasks, and faults can only be injected by agents that are not External.
+pub(super) fn compatibilities(mode: Option<NetworkMode>, enable_fault_injection: Option<bool>) -> Vec<Compatibility> {
+    if enable_fault_injection == Some(true) || mode == Some(NetworkMode::Awsvpc) {
         vec![Compatibility::Ec2]
     } else {
         vec![Compatibility::External, Compatibility::Ec2]

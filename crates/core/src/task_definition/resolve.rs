@@ -103,7 +103,8 @@ pub(crate) fn network_mode(document: &TaskDefinition) -> NetworkMode {
     match document.network_mode {
         None | Some(types::NetworkMode::Bridge) => NetworkMode::Bridge,
         Some(types::NetworkMode::Host) => NetworkMode::Host,
-        Some(types::NetworkMode::None | types::NetworkMode::Awsvpc) => NetworkMode::None,
+        Some(types::NetworkMode::None) => NetworkMode::None,
+        Some(types::NetworkMode::Awsvpc) => NetworkMode::Awsvpc,
     }
 }
 
@@ -112,7 +113,8 @@ fn host_port(mapping: &PortMapping, mode: NetworkMode) -> Option<HostPort> {
     let port = match mode {
         NetworkMode::Bridge => mapping.host_port,
         NetworkMode::Host => mapping.container_port,
-        NetworkMode::None => None,
+        // What an awsvpc task listens on is at an address of its own.
+        NetworkMode::None | NetworkMode::Awsvpc => None,
     };
     let protocol = match mapping.protocol {
         None | Some(TransportProtocol::Tcp) => Protocol::Tcp,

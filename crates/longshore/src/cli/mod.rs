@@ -2,6 +2,7 @@
 
 mod agent;
 mod instance;
+mod network;
 mod reach;
 mod server;
 mod status;
@@ -18,6 +19,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentArgs, AgentCommand, DrainArgs, HostArgs, JoinArgs, RunArgs};
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
+pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
 pub(crate) use reach::ReachArgs;
 pub(crate) use server::{DEFAULT_LISTEN, LossArgs, ServerArgs, TlsArgs};
 pub(crate) use status::StatusArgs;
@@ -113,6 +115,9 @@ pub(crate) enum Command {
     /// List the machines that joined and their container instances; revoke one, or give vanished ones up
     #[command(subcommand)]
     Instance(InstanceCommand),
+    /// List the subnets, security groups and addresses of awsvpc tasks
+    #[command(subcommand)]
+    Network(NetworkCommand),
     /// Check, back up, restore or dump a data directory's store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -176,6 +181,8 @@ mod tests {
             "longshore up --tls-cert c --tls-key k",
             "longshore down --data-dir d --keep-tasks",
             "longshore server --data-dir d --listen [::1]:1 --region r --account-id 123456789012 --zone z",
+            "longshore server --task-network 10.0.0.0/14 --subnet subnet-a=10.0.0.0/16@a --task-dns 10.0.0.2 --adopt-networks",
+            "longshore network list --output json",
             "longshore server --tls --tls-name a --tls-name b --instance-lost-after 90s --mass-loss-brake 30 --log-file l",
             "longshore agent --config f",
             "longshore agent --cpu 512 --memory 256 --zone z --instances 2 --attribute a=b --tag c=d --tag e=",
@@ -229,6 +236,8 @@ mod tests {
             "longshore up --instance-lost-after soon",
             "longshore up --mass-loss-brake 101",
             "longshore server --account-id 12",
+            "longshore server --subnet subnet-a",
+            "longshore server --task-network 10.0.0.1/16",
             "longshore agent --attribute nothing",
             "longshore agent join --server https://h:1",
             "longshore agent join --token T",

@@ -7,7 +7,7 @@ use std::str::FromStr;
 use clap::Args;
 
 use super::value::{LostAfter, OrDefault, account_id};
-use super::{DataDirArgs, switch};
+use super::{DataDirArgs, NetworkArgs, switch};
 
 /// Where the API listens unless told otherwise: this machine only, on a port that nothing well known uses.
 pub(crate) const DEFAULT_LISTEN: SocketAddr = SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 8470));
@@ -40,6 +40,8 @@ pub(crate) struct ServerArgs {
     pub(crate) zone: Option<String>,
     #[command(flatten)]
     pub(crate) loss: LossArgs,
+    #[command(flatten)]
+    pub(crate) network: NetworkArgs,
     /// Log to this file, set aside at 16 MiB with four older ones kept [default: standard error]
     ///
     /// LONGSHORE_LOG=debug (or error, warn, info, trace) says how much is logged; requests that succeed are logged at

@@ -98,6 +98,9 @@ pub(crate) enum Kind {
     Settings,
     Parameters,
     Secrets,
+    Subnets,
+    SecurityGroups,
+    AddressBlocks,
 }
 
 impl Kind {
@@ -114,6 +117,9 @@ impl Kind {
             Entity::Setting(_) => Self::Settings,
             Entity::Parameter(_) => Self::Parameters,
             Entity::Secret(_) => Self::Secrets,
+            Entity::Subnet(_) => Self::Subnets,
+            Entity::SecurityGroup(_) => Self::SecurityGroups,
+            Entity::Block(_) => Self::AddressBlocks,
         }
     }
 
@@ -131,6 +137,9 @@ impl Kind {
             Self::Settings => "settings",
             Self::Parameters => "parameters",
             Self::Secrets => "secrets",
+            Self::Subnets => "subnets",
+            Self::SecurityGroups => "security-groups",
+            Self::AddressBlocks => "address-blocks",
         }
     }
 }

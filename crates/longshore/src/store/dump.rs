@@ -66,6 +66,9 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
         | Entity::JoinToken(_)
         | Entity::Identity(_)
         | Entity::Setting(_)
+        | Entity::Subnet(_)
+        | Entity::SecurityGroup(_)
+        | Entity::Block(_)
         // Encrypted; what opens them is not in the store.
         | Entity::Parameter(_)
         | Entity::Secret(_) => return None,

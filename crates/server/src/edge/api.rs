@@ -165,6 +165,7 @@ impl Operation {
                 | Admin::DescribeServer
                 | Admin::FindTasks
                 | Admin::ExplainPlacement
+                | Admin::DescribeNetwork
                 | Admin::GetTaskLogs,
             ) => true,
             Self::Admin(

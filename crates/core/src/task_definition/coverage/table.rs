@@ -71,7 +71,10 @@ pub const TABLE: &[ShapeCoverage] = &[
             refused("inferenceAccelerators", ACCELERATORS, ""),
             works("ipcMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
             works("memory", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
-            partly("networkMode", "`bridge`, `host` and `none`.", &[value("`awsvpc`", NOT_YET_OF_TASK)]),
+            works(
+                "networkMode",
+                "`awsvpc` needs `ecs.capability.task-eni`; its subnets and security groups: [network.md](network.md).",
+            ),
             works("pidMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
             refused("placementConstraints", NOT_YET_OF_TASK, ""),
             refused("proxyConfiguration", MESH, ""),

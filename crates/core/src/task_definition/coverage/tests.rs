@@ -55,7 +55,6 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
             ("TaskDefinition", "inferenceAccelerators", ""),
             task(json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
         ),
-        (("TaskDefinition", "networkMode", "`awsvpc`"), task(json!({"networkMode": "awsvpc"}))),
         (
             ("TaskDefinition", "placementConstraints", ""),
             task(json!({"placementConstraints": [{"type": "memberOf", "expression": "attribute:rack exists"}]})),

@@ -300,6 +300,7 @@ fn check(document: &TaskDefinition, overrides: &TaskOverride) -> Result<(), Test
             group: None,
             launch_type: LaunchType::Ec2,
             log_driver_mode: "non-blocking",
+            interface: None,
         };
         let task = payload::start(&facts);
         prop_assert_eq!(&task, &payload::start(&facts), "the same inputs give the same payload");

@@ -152,6 +152,9 @@ fn compatibilities() {
     };
     accepted(&definition(json!({"requiresCompatibilities": ["EC2", "EXTERNAL"]}), json!({})));
     accepted(&definition(json!({"enableFaultInjection": false}), json!({})));
+    accepted(&definition(json!({"networkMode": "awsvpc", "requiresCompatibilities": ["EC2"]}), json!({})));
+    let external = json!({"networkMode": "awsvpc", "requiresCompatibilities": ["EXTERNAL"]});
+    refused(&definition(external, json!({})), &["not compatible with EXTERNAL"]);
     refused(&fargate(json!({"networkMode": "bridge"})), &["Fargate only supports network mode ‘awsvpc’."]);
     refused(&fargate(json!({})), &["Fargate requires that 'cpu' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256"})), &["Fargate requires that 'memory' be defined at the task level."]);

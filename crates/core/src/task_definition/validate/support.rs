@@ -29,7 +29,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         return Err(invalid_task(field, why));
     }
     if request.enable_fault_injection == Some(true) && request.network_mode != Some(NetworkMode::Host) {
-        let why = "It needs networkMode host (or awsvpc, which Longshore does not support yet).";
+        let why = "It needs networkMode host; in awsvpc Longshore does not support it yet.";
         return Err(invalid_task("enableFaultInjection", why));
     }
     Ok(())
@@ -68,7 +68,6 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
     let volume = |used: fn(&Volume) -> bool| request.volumes.iter().flatten().any(used);
     [
         ("proxyConfiguration", "App Mesh, which it is for, is not there.", request.proxy_configuration.is_some()),
-        ("networkMode", NOT_YET, request.network_mode == Some(NetworkMode::Awsvpc)),
         ("ephemeralStorage", "Only Fargate has it.", request.ephemeral_storage.is_some()),
         (
             "inferenceAccelerators",
@@ -97,7 +96,7 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
 
 /// What the caller requires must be among what the definition is compatible with.
 fn check_compatibilities(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
-    let compatible = requires::compatibilities(request.enable_fault_injection);
+    let compatible = requires::compatibilities(request.network_mode, request.enable_fault_injection);
     for wanted in request.requires_compatibilities.as_deref().unwrap_or_default() {
         match wanted {
             Compatibility::ManagedInstances => {
