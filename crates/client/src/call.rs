@@ -320,7 +320,7 @@ impl Client {
 }
 
 /// Our own connector says what went wrong best; the layers above it only that something did.
-fn reason(error: &hyper_util::client::legacy::Error) -> String {
+pub(crate) fn reason(error: &hyper_util::client::legacy::Error) -> String {
     let mut cause = std::error::Error::source(error);
     while let Some(inner) = cause {
         if let Some(ours) = inner.downcast_ref::<ConnectError>() {

@@ -3,10 +3,13 @@
 //! It must not know what an operation does, nor read configuration or the environment: its users hand it URLs, keys and
 //! trust. It knows no websockets either, but gives those who do their connection ([`Transport`]) and signature ([`Signer`]).
 //!
+//! Beside that it reads objects of S3-compatible stores ([`S3`]), where configuration is kept.
+//!
 //! Begin reading at [`Client::call`]; [`Transport`] is how to get to a server (TLS, proxies), [`Trust`] which one to believe.
 
 mod call;
 mod proxy;
+mod s3;
 mod signer;
 #[cfg(test)]
 mod testing;
@@ -15,6 +18,7 @@ mod trust;
 
 pub use call::{CallError, Client, ClientConfig, ClientError, Operation, is_denial};
 pub use proxy::{Proxies, ProxyError};
+pub use s3::{ObjectName, ObjectNameError, S3, S3Config, S3Error};
 pub use signer::{Signer, now};
 pub use transport::{ConnectError, Origin, OriginError, Stream, Transport};
 pub use trust::{Fingerprint, FingerprintError, PresentedCertificate, Trust, TrustError, TrustSources};

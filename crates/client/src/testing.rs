@@ -83,6 +83,23 @@ pub(crate) async fn plain_server(requests: Requests) -> u16 {
     .await
 }
 
+/// As above, but each request gets the next of these answers, which begin with the status and end with the connection.
+pub(crate) async fn scripted_server(requests: Requests, answers: &[&str]) -> u16 {
+    let answers: Vec<String> = answers.iter().rev().map(|answer| format!("HTTP/1.1 {answer}")).collect();
+    let answers = Arc::new(Mutex::new(answers));
+    serve(move |mut stream| {
+        let (requests, answers) = (requests.clone(), answers.clone());
+        async move {
+            let head = head_of(&mut stream).await;
+            requests.lock().unwrap().push(head);
+            let answer = answers.lock().unwrap().pop().unwrap();
+            let _ = stream.write_all(answer.as_bytes()).await;
+            let _ = stream.shutdown().await;
+        }
+    })
+    .await
+}
+
 /// A proxy that tunnels to wherever it is told, except that it takes every host name for this machine.
 pub(crate) async fn tunnel_proxy(requests: Requests) -> u16 {
     serve(move |mut stream| {

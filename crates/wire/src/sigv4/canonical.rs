@@ -10,7 +10,7 @@ const ESCAPED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'
 /// In a path the separators stay.
 const ESCAPED_IN_PATH: &AsciiSet = &ESCAPED.remove(b'/');
 
-/// The canonical request of these parts. `signed_headers` is sorted, lower case; `query` is canonical already.
+/// The canonical request of these parts. `signed_headers` is sorted, lower case; `path` and `query` are canonical already.
 pub(crate) fn request(
     method: &str,
     path: &str,
@@ -20,7 +20,7 @@ pub(crate) fn request(
     signed_headers: &[&str],
     payload_hash: &str,
 ) -> Result<String, SignatureError> {
-    let mut text = format!("{method}\n{}\n{query}\n", self::path(path));
+    let mut text = format!("{method}\n{path}\n{query}\n");
     for name in signed_headers {
         text.push_str(name);
         text.push(':');
@@ -58,7 +58,7 @@ fn header(text: &mut String, name: &str, headers: &HeaderMap, host: Option<&str>
 }
 
 /// The path without empty, `.` and `..` segments, escaped once more than on the wire (what every service but S3 does).
-fn path(path: &str) -> String {
+pub(crate) fn path(path: &str) -> String {
     let mut segments: Vec<&str> = Vec::new();
     for segment in path.split('/') {
         match segment {

@@ -130,7 +130,7 @@ impl Claim {
         let names: Vec<&str> = self.signed_headers.split(';').collect();
         let canonical = canonical::request(
             request.method,
-            request.path,
+            &canonical::path(request.path),
             &self.canonical_query,
             request.headers,
             request.authority,
