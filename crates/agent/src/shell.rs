@@ -19,6 +19,7 @@
 mod clock;
 mod convert;
 pub(crate) mod images;
+mod resource;
 mod submit;
 pub(crate) mod watcher;
 
@@ -266,7 +267,7 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             let result = noticing(shared, shared.images.find(docker, &image).await);
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
-        Action::PullImage { container, image } => {
+        Action::PullImage { container, image, login: _ } => {
             let result = shared.images.pull(docker, &image, shared.pull_limits).await;
             Input::ImagePulled { container, result: noticing(shared, result).map_err(convert::pull_error) }
         }
@@ -290,6 +291,14 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
         Action::Remove { container, target } => {
             let result = docker.remove(&target).await;
             Input::Removed { container, result: noticing(shared, result).map_err(convert::error) }
+        }
+        Action::MakeResource { task_arn, key, spec } => {
+            let result = resource::make(shared, &task_arn, *spec).await;
+            Input::ResourceMade { task_arn, key, result }
+        }
+        Action::RemoveResource { task_arn, key, spec } => {
+            let result = resource::remove(shared, &task_arn, *spec).await;
+            Input::ResourceRemoved { task_arn, key, result }
         }
         Action::FindContainers { task_arn } => {
             // Only our own: the same task may be another instance's business on this Engine.

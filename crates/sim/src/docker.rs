@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent::engine::{
     Action, ContainerKey, ContainerSpec, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo,
-    Input, Inspection, PortBinding, Protocol, PullError, RunState,
+    Input, Inspection, Made, PortBinding, Protocol, PullError, ResourceError, RunState,
 };
 use longshore_api::Timestamp;
 use serde_json::Value;
@@ -244,7 +244,7 @@ impl World {
                 let found = self.hosts[host].images.contains(&image);
                 Input::ImageInspected { container, result: Ok(found.then(|| info(&image))) }
             }
-            Action::PullImage { container, image } => {
+            Action::PullImage { container, image, .. } => {
                 let result = self.pull(host, &container, &image);
                 Input::ImagePulled { container, result }
             }
@@ -276,6 +276,10 @@ impl World {
                 found.retain(|found| found.container.task_arn == task_arn);
                 Input::ContainersFound { task_arn, result: Ok(found) }
             }
+            Action::MakeResource { task_arn, key, .. } => {
+                Input::ResourceMade { task_arn, key, result: Ok(Made::default()) }
+            }
+            Action::RemoveResource { task_arn, key, .. } => Input::ResourceRemoved { task_arn, key, result: Ok(()) },
             other => return Err(Violation::new(0, format!("{other:?} is nothing for Docker"))),
         })
     }
@@ -548,7 +552,9 @@ fn container_of(action: &Action) -> Option<&ContainerKey> {
         | Action::Stop { container, .. }
         | Action::Inspect { container, .. }
         | Action::Remove { container, .. } => Some(container),
-        Action::FindContainers { .. }
+        Action::MakeResource { .. }
+        | Action::RemoveResource { .. }
+        | Action::FindContainers { .. }
         | Action::Save { .. }
         | Action::Forget { .. }
         | Action::SaveTimeline(_)
@@ -574,6 +580,12 @@ fn failed(action: &Action, error: DockerError) -> Input {
         Action::Stop { container, .. } => Input::Stopped { container, result: Err(error) },
         Action::Inspect { container, .. } => Input::Inspected { container, result: Err(error) },
         Action::Remove { container, .. } => Input::Removed { container, result: Err(error) },
+        Action::MakeResource { task_arn, key, .. } => {
+            Input::ResourceMade { task_arn, key, result: Err(ResourceError::Again(error.to_string())) }
+        }
+        Action::RemoveResource { task_arn, key, .. } => {
+            Input::ResourceRemoved { task_arn, key, result: Err(ResourceError::Again(error.to_string())) }
+        }
         Action::FindContainers { task_arn } => Input::ContainersFound { task_arn, result: Err(error) },
         Action::Save { .. }
         | Action::Forget { .. }

@@ -375,6 +375,8 @@ fn input_name(input: &Input) -> String {
         Input::Died { container, exit_code } => short("died", container, exit_code),
         Input::HealthChanged { container, health } => short("health", container, &health.status),
         Input::Submitted { task_arn, outcome } => format!("submitted {task_arn} {outcome:?}"),
+        Input::ResourceMade { key, result, .. } => format!("made {key:?} {result:?}"),
+        Input::ResourceRemoved { key, result, .. } => format!("removed {key:?} {result:?}"),
         Input::ContainersFound { task_arn, result } => {
             format!("found {:?} of {task_arn}", result.as_ref().map(Vec::len))
         }

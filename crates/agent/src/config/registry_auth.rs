@@ -35,6 +35,13 @@ pub struct RegistryLogin {
     pub email: String,
 }
 
+impl PartialEq for RegistryLogin {
+    fn eq(&self, other: &Self) -> bool {
+        (&self.server, &self.username, self.password.reveal(), &self.email)
+            == (&other.server, &other.username, other.password.reveal(), &other.email)
+    }
+}
+
 /// An entry of type `docker`.
 #[derive(Deserialize)]
 struct Plain {

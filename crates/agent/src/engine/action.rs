@@ -1,12 +1,16 @@
 //! What the engine asks for. The shell performs actions in their order: a `Save` is durable before the next one begins.
 //! Actions that talk to Docker or the control plane may run side by side once begun; each is answered by one [`super::Input`].
 
+use std::sync::Arc;
+
 use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 use serde_json::Value;
 
 use super::input::ContainerKey;
+use super::resource::{ResourceKey, ResourceSpec};
 use super::task::TaskRecord;
+use crate::config::RegistryLogin;
 
 /// One thing for the shell to do. Doing one twice is harmless.
 #[derive(Clone, Debug, PartialEq)]
@@ -41,6 +45,8 @@ pub enum Action {
         container: ContainerKey,
         /// The image, as the task definition spells it.
         image: String,
+        /// Who asks the registry; none leaves it to what the machine is configured with.
+        login: Option<Arc<RegistryLogin>>,
     },
     /// Create the container → [`super::Input::Created`].
     Create {
@@ -82,6 +88,24 @@ pub enum Action {
         container: ContainerKey,
         /// Docker id, or the name where the id is not known.
         target: String,
+    },
+    /// Make the resource, or what is missing of it → [`super::Input::ResourceMade`].
+    MakeResource {
+        /// The task.
+        task_arn: String,
+        /// Which of its resources.
+        key: ResourceKey,
+        /// What to make.
+        spec: Box<ResourceSpec>,
+    },
+    /// Remove the resource, or what there is of it → [`super::Input::ResourceRemoved`].
+    RemoveResource {
+        /// The task.
+        task_arn: String,
+        /// Which of its resources.
+        key: ResourceKey,
+        /// What was to be made.
+        spec: Box<ResourceSpec>,
     },
     /// Look for containers of the task that carry this instance's label → [`super::Input::ContainersFound`].
     FindContainers {

@@ -168,6 +168,10 @@ pub(crate) struct Surroundings {
     pub(crate) readiness: Readiness,
     /// Everything that depends on it has ended.
     pub(crate) dependents_down: bool,
+    /// A resource that its pull needs is not there yet.
+    pub(crate) held_before_pull: bool,
+    /// A resource that its creation needs is not there yet.
+    pub(crate) held_before_create: bool,
     pub(crate) pull_dependents_upfront: bool,
     pub(crate) pull_behavior: ImagePullBehavior,
 }
@@ -227,7 +231,11 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
             Next::End { reason: Some(reason.clone()), exit_code: Some(143) }
         }
         (Readiness::Waiting(until), _) if !upfront => Next::Wait(*until),
+        (_, Status::None) if around.held_before_pull => Next::Wait(None),
         (_, Status::None) => image_step(work, around),
+        (_, Status::Pulled | Status::Created) if around.held_before_create && container.docker_id.is_none() => {
+            Next::Wait(None)
+        }
         (_, Status::Pulled) => Next::Do(Step::Create),
         (_, Status::Created) if container.docker_id.is_none() => Next::Do(Step::Create),
         (_, Status::Created) => Next::Do(Step::Start),

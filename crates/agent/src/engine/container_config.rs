@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::ContainerSpec;
 use super::ports;
+use super::resource::Prepared;
 use super::{EngineConfig, PortBinding};
 
 /// Docker refuses fewer, and takes 0 for its default of 1024.
@@ -62,6 +63,7 @@ pub(crate) fn container_spec(
     config: &EngineConfig,
     task: &acs::Task,
     container: &acs::Container,
+    prepared: &Prepared<'_>,
 ) -> Result<ContainerSpec, String> {
     let wrong = |field: &str, why: String| format!("container {}: {field} {why}", container.name);
     let docker = container.docker_config.clone().unwrap_or_default();
@@ -80,7 +82,16 @@ pub(crate) fn container_spec(
         ));
     }
 
-    let mut body = computed_config(config, task, container)?;
+    let log_options = prepared.log_options();
+    if !log_options.is_empty() {
+        let mut log = member(&host_config, "LogConfig").and_then(Value::as_object).cloned().unwrap_or_default();
+        let mut options = member(&log, "Config").and_then(Value::as_object).cloned().unwrap_or_default();
+        options.extend(log_options.into_iter().map(|(name, value)| (name.to_owned(), json!(value))));
+        force(&mut log, "Config", Value::Object(options));
+        force(&mut host_config, "LogConfig", Value::Object(log));
+    }
+
+    let mut body = computed_config(config, task, container, prepared)?;
     if let Some(over) = overlay(docker.config.as_deref()).map_err(|why| wrong("dockerConfig.config", why))? {
         merge_members(&mut body, over);
     }
@@ -99,11 +110,14 @@ fn computed_config(
     config: &EngineConfig,
     task: &acs::Task,
     container: &acs::Container,
+    prepared: &Prepared<'_>,
 ) -> Result<Map<String, Value>, String> {
     let mut body = Map::new();
     body.insert("Image".to_owned(), json!(container.image));
-    let environment: Vec<String> =
-        container.environment.iter().map(|(name, value)| format!("{name}={value}")).collect();
+    // What the definition says itself wins.
+    let mut environment = prepared.environment();
+    environment.extend(container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let environment: Vec<String> = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     body.insert("Env".to_owned(), json!(environment));
     if let Some(command) = overridden_command(container)?.or_else(|| container.command.clone()) {
         body.insert("Cmd".to_owned(), json!(command));

@@ -4,6 +4,8 @@ use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::resource::{Made, ResourceError, ResourceKey};
+
 /// A container of a task, named as the task definition names it. Docker containers carry both parts as labels.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 pub struct ContainerKey {
@@ -85,6 +87,24 @@ pub enum Input {
         container: ContainerKey,
         /// Whether it is gone ([`DockerError::NotFound`] counts as gone).
         result: Result<(), DockerError>,
+    },
+    /// Result of [`super::Action::MakeResource`].
+    ResourceMade {
+        /// The task.
+        task_arn: String,
+        /// Which of its resources.
+        key: ResourceKey,
+        /// What was made.
+        result: Result<Made, ResourceError>,
+    },
+    /// Result of [`super::Action::RemoveResource`].
+    ResourceRemoved {
+        /// The task.
+        task_arn: String,
+        /// Which of its resources.
+        key: ResourceKey,
+        /// Whether it is gone; one that never was is.
+        result: Result<(), ResourceError>,
     },
     /// Result of [`super::Action::FindContainers`].
     ContainersFound {

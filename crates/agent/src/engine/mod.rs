@@ -19,6 +19,7 @@ pub mod input;
 mod orders;
 mod ports;
 mod report;
+mod resource;
 mod support;
 mod task;
 #[cfg(test)]
@@ -34,6 +35,7 @@ pub use input::{
     ContainerKey, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
+pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use task::{Desired, TaskRecord};
 
 use admission::{Ledger, MAX_WAITING_TASKS};
@@ -139,7 +141,7 @@ impl Engine {
         self.orders.saw(timeline);
         for record in records {
             self.orders.saw(record.seq_num);
-            let task = Task::restored(record);
+            let task = Task::restored(&self.config, record);
             let record = &task.record;
             if record.admitted && record.known < Status::Stopped {
                 self.ledger.take(record.arn(), &task.demand);
@@ -163,6 +165,22 @@ impl Engine {
             Input::DockerReady { docker, found } => self.docker_ready(&mut turn, docker, found),
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
             Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
+            Input::ResourceMade { task_arn, key, result } => {
+                if let Err(ResourceError::Again(why)) = &result {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} is tried again: {why}"));
+                }
+                if let Some(task) = self.tasks.get_mut(&task_arn) {
+                    task.resource_made(now, &key, result);
+                }
+                self.advance(&mut turn, task_arn);
+            }
+            Input::ResourceRemoved { task_arn, key, result } => {
+                let trouble = self.tasks.get_mut(&task_arn).and_then(|task| task.resource_removed(now, &key, result));
+                if let Some(why) = trouble {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} cannot be removed yet: {why}"));
+                }
+                self.advance(&mut turn, task_arn);
+            }
             Input::ClockSet { by_ms } => self.clock_set(by_ms),
             Input::Tick => {}
             result => self.container_news(&mut turn, result),
@@ -268,6 +286,8 @@ impl Engine {
             | Input::DockerReady { .. }
             | Input::Submitted { .. }
             | Input::ContainersFound { .. }
+            | Input::ResourceMade { .. }
+            | Input::ResourceRemoved { .. }
             | Input::ClockSet { .. }
             | Input::Tick => return,
         };

@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use super::EngineConfig;
 use super::container_config::{container_spec, network_mode};
 use super::dependency;
+use super::resource::{self, Prepared};
 
 /// Whether the task can be run as it is wanted; an error names what cannot.
 pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), String> {
@@ -59,11 +60,9 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
                 return unsupported(&format!("container {}: {field}", container.name));
             }
         }
-        container_spec(config, task, container).map_err(
-            |why| {
-                if why.contains("Error: ") { why } else { unloadable(why) }
-            },
-        )?;
+        container_spec(config, task, container, &Prepared::default())
+            .map_err(|why| if why.contains("Error: ") { why } else { unloadable(why) })?;
     }
+    resource::plan(config, task).map_err(unloadable)?;
     dependency::resolve(task).map(|_| ())
 }

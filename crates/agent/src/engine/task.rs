@@ -15,6 +15,7 @@ use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
 use super::input::{ContainerKey, DockerError, DockerLife, FoundContainer};
 use super::report::{self, Due, Report};
+use super::resource::{self, Before, Planned, Prepared, ResourceKey, ResourceRecord, ResourceStatus};
 use super::support;
 
 /// What is wanted of a task. Only ever turns from Running to Stopped.
@@ -62,6 +63,9 @@ pub struct TaskRecord {
     /// Whether Docker is yet to be asked which containers it has: an order to stop came for a task that was not known.
     #[serde(default)]
     pub to_find: bool,
+    /// What it needs beside containers.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resources: Vec<ResourceRecord>,
 }
 
 impl TaskRecord {
@@ -116,6 +120,8 @@ pub(crate) struct Task {
     pub(crate) demand: Demand,
     pub(crate) work: Vec<Work>,
     dependencies: Vec<Vec<Dependency>>,
+    /// In the order of the record's.
+    resources: Vec<Planned>,
     outstanding: Option<Report>,
     submit_not_before: Option<Timestamp>,
     batched_since: Option<Timestamp>,
@@ -162,8 +168,9 @@ impl Task {
             reported: Status::None,
             cleaned: false,
             to_find: false,
+            resources: Vec::new(),
         };
-        let mut task = Self::around(record);
+        let mut task = Self::around(config, record);
         task.save = Save::First;
         if let Err(reason) = checked {
             task.record.reason = reason;
@@ -234,8 +241,8 @@ impl Task {
     }
 
     /// A task from its record. Until Docker was seen, nothing is done for its containers.
-    pub(crate) fn restored(record: TaskRecord) -> Self {
-        let mut task = Self::around(record);
+    pub(crate) fn restored(config: &EngineConfig, record: TaskRecord) -> Self {
+        let mut task = Self::around(config, record);
         for (container, work) in task.record.containers.iter().zip(&mut task.work) {
             work.unverified = true;
             work.start_unsure = container.start_intended;
@@ -244,8 +251,17 @@ impl Task {
         task
     }
 
-    fn around(record: TaskRecord) -> Self {
+    fn around(config: &EngineConfig, mut record: TaskRecord) -> Self {
+        // What cannot be planned is refused when it comes.
+        let planned = resource::plan(config, &record.definition).unwrap_or_default();
+        let known = std::mem::take(&mut record.resources);
+        let recorded = |key: &ResourceKey| known.iter().find(|record| record.key == *key).cloned();
+        record.resources = planned
+            .iter()
+            .map(|planned| recorded(&planned.key).unwrap_or_else(|| ResourceRecord::new(planned.key.clone())))
+            .collect();
         Self {
+            resources: planned.into_iter().map(Planned::new).collect(),
             demand: Demand::of(&record.definition),
             work: vec![Work::default(); record.containers.len()],
             dependencies: dependency::resolve(&record.definition).unwrap_or_default(),
@@ -278,6 +294,41 @@ impl Task {
         let position = self.record.containers.iter().position(|container| container.name == name)?;
         let container = self.record.containers.get_mut(position).filter(|c| c.known < Status::Stopped)?;
         Some((container, self.work.get_mut(position)?))
+    }
+
+    /// A resource was made, or not.
+    pub(crate) fn resource_made(
+        &mut self,
+        now: Timestamp,
+        key: &ResourceKey,
+        result: Result<resource::Made, resource::ResourceError>,
+    ) {
+        let Some((planned, record)) = self.resource(key) else { return };
+        let failure = planned.made(record, now, result);
+        self.save = self.save.max(Save::Soon);
+        if let Some(reason) = failure
+            && self.record.desired == Desired::Running
+        {
+            self.refuse(reason);
+        }
+    }
+
+    /// A resource was removed, or not; answers with what is to be told about that.
+    pub(crate) fn resource_removed(
+        &mut self,
+        now: Timestamp,
+        key: &ResourceKey,
+        result: Result<(), resource::ResourceError>,
+    ) -> Option<String> {
+        let (planned, record) = self.resource(key)?;
+        let trouble = planned.removed(record, now, result);
+        self.save = self.save.max(Save::Soon);
+        trouble
+    }
+
+    fn resource(&mut self, key: &ResourceKey) -> Option<(&mut Planned, &mut ResourceRecord)> {
+        let mut both = self.resources.iter_mut().zip(&mut self.record.resources);
+        both.find(|(planned, _)| planned.resource.key == *key && planned.work.in_flight)
     }
 
     /// The task is to stop.
@@ -345,6 +396,7 @@ impl Task {
         for (container, work) in record.containers.iter_mut().zip(&mut self.work) {
             container::clock_set(container, work, by_ms);
         }
+        self.resources.iter_mut().for_each(|planned| planned.clock_set(by_ms));
     }
 
     /// What became of the report under way.
@@ -368,6 +420,7 @@ impl Task {
         if self.record.to_find {
             self.step_find(context, &mut actions);
         } else if !self.waits_for_admission() {
+            self.step_resources(context, &mut actions);
             self.step_containers(context, &mut actions);
         }
         self.step_known(context);
@@ -429,10 +482,84 @@ impl Task {
             stopping: self.record.desired == Desired::Stopped,
             readiness: dependency::readiness(own, &self.record.containers, context.now),
             dependents_down: dependents.into_iter().all(|(_, c)| c.known == Status::Stopped || !c.start_intended),
+            held_before_pull: self.is_held(&container.name, Before::Pull),
+            held_before_create: self.is_held(&container.name, Before::Create),
             pull_dependents_upfront: context.config.pull_dependents_upfront,
             pull_behavior: context.config.image_pull_behavior,
         };
         container::next(container, work, &around)
+    }
+
+    /// Whether the container waits for a resource.
+    fn is_held(&self, container: &str, before: Before) -> bool {
+        let mut both = self.resources.iter().zip(&self.record.resources);
+        both.any(|(planned, record)| planned.holds(record.known, container, before))
+    }
+
+    /// What the task's resources need, for as long as it is to run; and the removal of those that go with its containers.
+    fn step_resources(&mut self, context: &Context<'_>, actions: &mut Vec<Action>) {
+        if self.record.desired == Desired::Stopped {
+            let ended = self.record.containers.iter().all(|container| container.known == Status::Stopped);
+            if ended {
+                self.remove_resources(context, actions, |planned| planned.resource.brief);
+            }
+            return;
+        }
+        for position in 0..self.resources.len() {
+            let (Some(planned), Some(record)) =
+                (self.resources.get_mut(position), self.record.resources.get_mut(position))
+            else {
+                return;
+            };
+            match planned.next(record.known, &self.record.containers, context.now) {
+                resource::Next::Wait(until) => self.wake_at(until),
+                resource::Next::Make => {
+                    // That it may exist is known before it does, or nobody would remove it.
+                    if record.known == ResourceStatus::None {
+                        record.known = ResourceStatus::Intended;
+                        self.save = Save::First;
+                    }
+                    planned.work.in_flight = true;
+                    actions.push(Action::MakeResource {
+                        task_arn: self.record.definition.arn.clone(),
+                        key: planned.resource.key.clone(),
+                        spec: Box::new(planned.resource.spec.clone()),
+                    });
+                }
+            }
+        }
+    }
+
+    /// Removes those resources; says whether none of them is left.
+    fn remove_resources(
+        &mut self,
+        context: &Context<'_>,
+        actions: &mut Vec<Action>,
+        which: impl Fn(&Planned) -> bool,
+    ) -> bool {
+        let mut gone = true;
+        for position in 0..self.resources.len() {
+            let (Some(planned), Some(record)) = (self.resources.get_mut(position), self.record.resources.get(position))
+            else {
+                return gone;
+            };
+            if !which(planned) || matches!(record.known, ResourceStatus::None | ResourceStatus::Removed) {
+                continue;
+            }
+            gone = false;
+            match planned.may_go(context.now) {
+                Err(until) => self.wake_at(until),
+                Ok(()) => {
+                    planned.work.in_flight = true;
+                    actions.push(Action::RemoveResource {
+                        task_arn: self.record.definition.arn.clone(),
+                        key: planned.resource.key.clone(),
+                        spec: Box::new(planned.resource.spec.clone()),
+                    });
+                }
+            }
+        }
+        gone
     }
 
     fn end(&mut self, now: Timestamp, position: usize, reason: Option<String>, exit_code: Option<i32>) {
@@ -472,18 +599,22 @@ impl Task {
             Step::PullImage => {
                 self.record.pull_started_at.get_or_insert(context.now);
                 work.pull_began.get_or_insert(context.now);
-                Action::PullImage { container, image: definition.image.clone() }
+                let login = prepared(&self.resources, &self.record.resources, &definition.name).login();
+                Action::PullImage { container, image: definition.image.clone(), login }
             }
-            Step::Create => match container_spec(context.config, &self.record.definition, definition) {
-                Ok(spec) => {
-                    let timeout_ms = context.config.create_timeout_ms;
-                    Action::Create { container, spec: Box::new(spec), timeout_ms }
+            Step::Create => {
+                let prepared = prepared(&self.resources, &self.record.resources, &definition.name);
+                match container_spec(context.config, &self.record.definition, definition, &prepared) {
+                    Ok(spec) => {
+                        let timeout_ms = context.config.create_timeout_ms;
+                        Action::Create { container, spec: Box::new(spec), timeout_ms }
+                    }
+                    Err(why) => {
+                        work.failing = Some(format!("CannotCreateContainerError: {why}"));
+                        return self.wake_at(Some(context.now));
+                    }
                 }
-                Err(why) => {
-                    work.failing = Some(format!("CannotCreateContainerError: {why}"));
-                    return self.wake_at(Some(context.now));
-                }
-            },
+            }
             Step::Start => {
                 if !record.start_intended || record.start_asked_of != *context.docker {
                     record.start_intended = true;
@@ -587,7 +718,9 @@ impl Task {
                 (false, None) => self.perform(context, position, Step::Remove, actions),
             }
         }
-        if self.record.containers.iter().all(|container| container.removed) {
+        if self.record.containers.iter().all(|container| container.removed)
+            && self.remove_resources(context, actions, |_| true)
+        {
             self.forget_details();
             actions.push(Action::Log {
                 level: LogLevel::Info,
@@ -615,6 +748,8 @@ impl Task {
             ..acs::Task::default()
         };
         self.record.cleaned = true;
+        self.record.resources = Vec::new();
+        self.resources = Vec::new();
         self.dependencies = Vec::new();
         self.save = self.save.max(Save::Soon);
     }
@@ -624,5 +759,14 @@ impl Task {
             (Some(have), Some(at)) => Some(have.min(at)),
             (have, at) => have.or(at),
         };
+    }
+}
+
+/// What the resources that were made have for a container.
+fn prepared<'a>(resources: &'a [Planned], records: &'a [ResourceRecord], container: &str) -> Prepared<'a> {
+    let made = resources.iter().zip(records).filter(|(_, record)| record.known == ResourceStatus::Made);
+    Prepared {
+        facts: made.clone().map(|(_, record)| (&record.key, &record.facts)).collect(),
+        provided: made.filter_map(|(planned, _)| planned.provided(container)).collect(),
     }
 }

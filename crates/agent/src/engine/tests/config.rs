@@ -5,10 +5,11 @@ use serde_json::{Value, json};
 
 use super::world::*;
 use crate::engine::container_config::{container_spec, docker_name};
+use crate::engine::resource::Prepared;
 use crate::engine::*;
 
 fn body(task: &acs::Task) -> Value {
-    container_spec(&config(), task, &task.containers[0]).unwrap().body
+    container_spec(&config(), task, &task.containers[0], &Prepared::default()).unwrap().body
 }
 
 /// The settings of a task with one container, as `change` makes it.

@@ -261,6 +261,10 @@ pub(super) struct World {
     pub(super) control_plane: BTreeMap<String, View>,
     /// What the next submits meet.
     pub(super) submit_outcomes: VecDeque<SubmitOutcome>,
+    /// What the next resources to be made come to.
+    pub(super) makes: VecDeque<Result<Made, ResourceError>>,
+    /// What the next removals of resources come to.
+    pub(super) removals: VecDeque<Result<(), ResourceError>>,
     pub(super) trace: Vec<String>,
     pub(super) logs: Vec<String>,
     pub(super) last_submit: Option<SubmitTaskStateChangeRequest>,
@@ -289,6 +293,8 @@ impl World {
             news: VecDeque::new(),
             control_plane: BTreeMap::new(),
             submit_outcomes: VecDeque::new(),
+            makes: VecDeque::new(),
+            removals: VecDeque::new(),
             trace: Vec::new(),
             logs: Vec::new(),
             last_submit: None,
@@ -369,7 +375,7 @@ impl World {
                 };
                 self.news.push_back(Input::ImageInspected { container, result });
             }
-            Action::PullImage { container, image } => {
+            Action::PullImage { container, image, .. } => {
                 let unknown = Err(PullError::Refused(format!("pull access denied for {image}")));
                 let result = self.docker.registry.get(&image).cloned().unwrap_or(unknown);
                 let result = if self.docker.reachable { result } else { Err(PullError::Docker("down".to_owned())) };
@@ -397,6 +403,14 @@ impl World {
             Action::Remove { container, target } => {
                 let result = self.docker.remove(&container, &target);
                 self.news.push_back(Input::Removed { container, result });
+            }
+            Action::MakeResource { task_arn, key, .. } => {
+                let result = self.makes.pop_front().unwrap_or_else(|| Ok(Made::default()));
+                self.news.push_back(Input::ResourceMade { task_arn, key, result });
+            }
+            Action::RemoveResource { task_arn, key, .. } => {
+                let result = self.removals.pop_front().unwrap_or(Ok(()));
+                self.news.push_back(Input::ResourceRemoved { task_arn, key, result });
             }
             Action::FindContainers { task_arn } => {
                 let result = match self.docker.refused("find", &task_arn) {
@@ -527,6 +541,8 @@ fn line(action: &Action) -> Option<String> {
         Action::Stop { container, grace_s, .. } => format!("stop {} {grace_s}", container.name),
         Action::Inspect { container, .. } => format!("inspect {}", container.name),
         Action::Remove { container, .. } => format!("remove {}", container.name),
+        Action::MakeResource { key, .. } => format!("make {key:?}"),
+        Action::RemoveResource { key, .. } => format!("unmake {key:?}"),
         Action::FindContainers { task_arn } => format!("find {task_arn}"),
         Action::Submit { change, .. } => {
             let mut line = format!("submit {}", change.status.clone().unwrap_or_default());
