@@ -385,26 +385,89 @@ def test_an_invalid_definition_is_refused_and_says_where(
 @pytest.mark.parametrize(
     ("fields", "word"),
     [
-        ({"networkMode": "awsvpc"}, "networkMode"),
-        ({"volumes": [{"name": "v", "host": {"sourcePath": "/tmp"}}]}, "volumes"),
         ({"taskRoleArn": "arn:aws:iam::000000000000:role/r"}, "taskRoleArn"),
+        ({"volumes": [{"name": "v", "configuredAtLaunch": True}]}, "configuredAtLaunch"),
+        ({"ephemeralStorage": {"sizeInGiB": 21}}, "ephemeralStorage"),
         (
             {
                 "containerDefinitions": [
-                    PLAIN | {"resourceRequirements": [{"type": "GPU", "value": "1"}]}
+                    PLAIN | {"resourceRequirements": [{"type": "NeuronDevice", "value": "ALL"}]}
                 ]
             },
             "resourceRequirements",
         ),
     ],
 )
-def test_what_is_not_obeyed_yet_is_refused_by_name(
+def test_what_is_not_obeyed_is_refused_by_name(
     ecs: Any, family: str, fields: dict[str, Any], word: str
 ) -> None:
     """Accepted and ignored would be worse (ECS-SEMANTICS 8)."""
     request = {"family": family, "containerDefinitions": [PLAIN]} | fields
     codes = ("ClientException", "UnsupportedFeatureException")
     assert word in refused(ecs.register_task_definition, *codes, **request)
+
+
+ROLE = "arn:aws:iam::000000000000:role/reader"
+FETCHED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
+    ("volumes", {
+        "volumes": [
+            {"name": "plain"},
+            {"name": "host", "host": {"sourcePath": "/srv"}},
+            {"name": "docker", "dockerVolumeConfiguration": {"scope": "shared", "driver": "local"}},
+            {"name": "efs", "efsVolumeConfiguration": {"fileSystemId": "fs-12345678"}},
+        ]
+    }, {"mountPoints": [{"sourceVolume": "host", "containerPath": "/srv", "readOnly": True}]}),
+    ("secrets", {"executionRoleArn": ROLE}, {
+        "secrets": [{"name": "TOKEN", "valueFrom": "arn:aws:ssm:us-east-1:1:parameter/token"}]
+    }),
+    ("log secrets", {"executionRoleArn": ROLE}, {
+        "logConfiguration": {
+            "logDriver": "splunk",
+            "options": {"splunk-url": "https://splunk.example.com"},
+            "secretOptions": [{"name": "splunk-token", "valueFrom": "token"}],
+        }
+    }),
+    ("environment files", {"executionRoleArn": ROLE}, {
+        "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::bucket/first.env"}]
+    }),
+    ("registry", {"executionRoleArn": ROLE}, {
+        "repositoryCredentials": {"credentialsParameter": "registry/login"}
+    }),
+    ("versions", {}, {"versionConsistency": "enabled"}),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("task", "main"), [case[1:] for case in FETCHED], ids=[case[0] for case in FETCHED]
+)
+def test_what_comes_from_elsewhere_is_described_as_it_was_given(
+    ecs: Any, family: str, task: dict[str, Any], main: dict[str, Any]
+) -> None:
+    request = {"family": family, "containerDefinitions": [PLAIN | main]} | task
+    ecs.register_task_definition(**request)
+    described = ecs.describe_task_definition(taskDefinition=family)["taskDefinition"]
+    for key, value in task.items():
+        assert described[key] == value
+    for key, value in main.items():
+        assert described["containerDefinitions"][0][key] == value
+
+
+@pytest.mark.parametrize(
+    ("main", "words"),
+    [
+        ({"secrets": [{"name": "S", "valueFrom": "p"}]}, "When you are specifying container secrets"),
+        (
+            {"repositoryCredentials": {"credentialsParameter": "login"}},
+            "Private repository authentication requires",
+        ),
+    ],
+)
+def test_what_a_role_fetches_needs_the_role(
+    ecs: Any, family: str, main: dict[str, Any], words: str
+) -> None:
+    request = {"family": family, "containerDefinitions": [PLAIN | main]}
+    message = refused(ecs.register_task_definition, "ClientException", **request)
+    assert words in message and "executionRoleArn" in message
 
 
 @pytest.mark.parametrize("name", ["with space", "a" * 256, "a:b", "sla/sh"])

@@ -1,43 +1,48 @@
-//! `xtask coverage`: `docs/api-coverage.md`, made from what the core says of itself.
+//! `xtask coverage`: the pages of `docs/` that are made from what the core says of itself.
 //!
-//! The core prints the page (`crates/core/examples/coverage.rs`), in a process of its own: chores must run even when
-//! the crates that they generate code for do not compile.
+//! The core prints them (`crates/core/examples`), in a process of its own: chores must run even when the crates that
+//! they generate code for do not compile.
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::Command;
 
 use crate::Failure;
 
-/// Writes the page.
+/// The pages, each with the example that prints it.
+const PAGES: [(&str, &str); 2] =
+    [("docs/api-coverage.md", "coverage"), ("docs/task-definition-coverage.md", "task_definition_coverage")];
+
+/// Writes the pages.
 pub(crate) fn write(root: &Path) -> Result<String, Failure> {
-    let path = page(root);
-    std::fs::write(&path, made(root)?).map_err(|cause| Failure::Write(path, cause))?;
-    Ok("wrote docs/api-coverage.md".to_owned())
+    for (page, example) in PAGES {
+        let path = root.join(page);
+        std::fs::write(&path, made(root, example)?).map_err(|cause| Failure::Write(path, cause))?;
+    }
+    Ok(format!("wrote {}", PAGES.map(|(page, _)| page).join(", ")))
 }
 
-/// What is wrong with the page that lies there.
+/// What is wrong with the pages that lie there.
 pub(crate) fn offences(root: &Path) -> Result<Vec<String>, Failure> {
-    let path = page(root);
-    let found = std::fs::read_to_string(&path).unwrap_or_default();
-    Ok(match found == made(root)? {
-        true => Vec::new(),
-        false => vec!["docs/api-coverage.md is stale: run `cargo run -p xtask -- coverage`".to_owned()],
-    })
+    let mut offences = Vec::new();
+    for (page, example) in PAGES {
+        let found = std::fs::read_to_string(root.join(page)).unwrap_or_default();
+        if found != made(root, example)? {
+            offences.push(format!("{page} is stale: run `cargo run -p xtask -- coverage`"));
+        }
+    }
+    Ok(offences)
 }
 
-fn page(root: &Path) -> PathBuf {
-    root.join("docs").join("api-coverage.md")
-}
-
-fn made(root: &Path) -> Result<String, Failure> {
+fn made(root: &Path, example: &str) -> Result<String, Failure> {
+    const WHAT: &str = "cargo run --example of longshore-core";
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["run", "--quiet", "--locked", "--package", "longshore-core", "--example", "coverage"])
+        .args(["run", "--quiet", "--locked", "--package", "longshore-core", "--example", example])
         .current_dir(root)
         .output()
-        .map_err(|cause| Failure::Run("cargo run --example coverage", cause.to_string()))?;
+        .map_err(|cause| Failure::Run(WHAT, cause.to_string()))?;
     if !output.status.success() {
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        return Err(Failure::Run("cargo run --example coverage", said));
+        return Err(Failure::Run(WHAT, said));
     }
-    String::from_utf8(output.stdout).map_err(|cause| Failure::Run("cargo run --example coverage", cause.to_string()))
+    String::from_utf8(output.stdout).map_err(|cause| Failure::Run(WHAT, cause.to_string()))
 }

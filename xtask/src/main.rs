@@ -34,7 +34,7 @@ pub(crate) enum Failure {
 const USAGE: &str = "usage: cargo run -p xtask -- COMMAND
   reduce PATH   reduce a botocore service-2.json[.gz] to models/<service>.json
   codegen       write crates/api/src/<service>/generated from models/
-  coverage      write docs/api-coverage.md from what the core says of each operation
+  coverage      write docs/*-coverage.md from what the core says of operations and task definitions
   tidy          check the rules of the house";
 
 fn main() -> ExitCode {

@@ -161,12 +161,8 @@ const UPDATE_CLUSTER: &[&str] = &[NAMESPACES, INSIGHTS, COMMAND_SESSIONS];
 const CREATE_CLUSTER: &[&str] = &[NAMESPACES, INSIGHTS, COMMAND_SESSIONS, OWN_PROVIDERS];
 
 const TASK_DEFINITION: &[&str] = &[
-    "Refused by name for containers: `credentialSpecs`, `environmentFiles`, `firelensConfiguration`, `mountPoints`, \
-     `repositoryCredentials`, `resourceRequirements`, `secrets`, `versionConsistency` enabled, `volumesFrom`, secret \
-     options and the driver awsfirelens in `logConfiguration`.",
-    "Refused by name for tasks: `ephemeralStorage`, `executionRoleArn`, `inferenceAccelerators`, `networkMode` awsvpc, \
-     `placementConstraints`, `proxyConfiguration`, operating systems other than Linux, `taskRoleArn`, \
-     `trustedExecutionConfiguration`, `volumes`; hence FARGATE.",
+    "Some members are refused by name: [task-definition-coverage.md](task-definition-coverage.md) has each, with the \
+     message.",
 ];
 
 const RUN_TASK: &[&str] = &[
@@ -178,8 +174,8 @@ const START_TASK: &[&str] = &[
     "Refused by name: `enableExecuteCommand`, `networkConfiguration`, `referenceId`, `volumeConfigurations`.",
     OVERRIDES,
 ];
-const OVERRIDES: &str = "Refused by name in `overrides`: roles, `ephemeralStorage`, `inferenceAcceleratorOverrides`, and for \
-    containers `environmentFiles` and `resourceRequirements`.";
+const OVERRIDES: &str = "Refused by name in `overrides`: `taskRoleArn`, `ephemeralStorage`, `inferenceAcceleratorOverrides`, \
+    and for containers `resourceRequirements`.";
 
 const PATTERNS: &str = "Patterns of `filter` that need backtracking (look-around, back-references) are refused: every pattern \
     is tried in linear time.";

@@ -4,14 +4,16 @@
 //! `docker_config`. Overrides are merged before; the agent never sees them as such.
 
 mod docker_config;
+mod secrets;
+mod volumes;
 
 use std::collections::BTreeMap;
 
 use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::{ContainerDefinition, LaunchType, PortMapping, TaskDefinition};
 
+use crate::task_definition;
 use crate::task_definition::overrides::{EffectiveContainer, EffectiveTask};
-use crate::task_definition::{self, ImageReference};
 
 /// What a payload is made of.
 #[derive(Clone, Copy, Debug)]
@@ -34,6 +36,13 @@ pub struct TaskFacts<'a> {
     pub log_driver_mode: &'a str,
 }
 
+impl TaskFacts<'_> {
+    /// The task's region, where what is named without one is.
+    fn region(&self) -> Option<&str> {
+        self.task_arn.split(':').nth(3)
+    }
+}
+
 /// The order to run a task.
 pub fn start(facts: &TaskFacts<'_>) -> acs::Task {
     let definition = facts.definition;
@@ -51,6 +60,7 @@ pub fn start(facts: &TaskFacts<'_>) -> acs::Task {
                 container(facts, document, effective, arn)
             })
             .collect(),
+        volumes: volumes::of_task(definition),
         cpu: facts.effective.task_cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: facts.effective.task_memory.map(|memory| i64::from(memory.0)),
         network_mode: Some(task_definition::network_mode(definition).as_str().to_owned()),
@@ -94,7 +104,11 @@ fn container(
         // Lower case, and only together with a health check in the configuration: else the agent stops the task.
         health_check_type: document.health_check.as_ref().map(|_| "docker".to_owned()),
         docker_config: Some(docker_config::of(facts, document, effective)),
-        registry_authentication: registry_authentication(document),
+        registry_authentication: secrets::registry_authentication(facts, document),
+        secrets: secrets::references(facts, document),
+        environment_files: secrets::environment_files(&effective.environment_files),
+        mount_points: volumes::mount_points(document),
+        volumes_from: volumes::volumes_from(document),
         ..acs::Container::default()
     }
 }
@@ -137,21 +151,6 @@ fn restart_policy(document: &ContainerDefinition) -> Option<acs::RestartPolicy> 
         enabled: true,
         ignored_exit_codes: codes.iter().copied().map(i64::from).collect(),
         restart_attempt_period: Some(i64::from(period)),
-    })
-}
-
-/// Images of ECR are pulled with credentials that the agent asks ECR for; it has to be told of which registry.
-fn registry_authentication(document: &ContainerDefinition) -> Option<acs::RegistryAuthentication> {
-    let registry = ImageReference::parse(document.image.as_deref()?).ok()?.ecr()?;
-    Some(acs::RegistryAuthentication {
-        authentication_type: "ecr".to_owned(),
-        ecr_auth_data: Some(acs::EcrAuthData {
-            region: Some(registry.region.to_owned()),
-            registry_id: Some(registry.account.to_owned()),
-            use_execution_role: Some(false),
-            ..acs::EcrAuthData::default()
-        }),
-        ..acs::RegistryAuthentication::default()
     })
 }
 

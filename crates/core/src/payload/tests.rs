@@ -89,6 +89,24 @@ fn a_rich_task() {
 }
 
 #[test]
+fn volumes_secrets_and_logins() {
+    let request: Value = serde_json::from_str(include_str!("tests/storage.json")).unwrap();
+    let expected: Value = serde_json::from_str(include_str!("tests/storage.payload.json")).unwrap();
+    assert_eq!(payload(&request, json!(null), LaunchType::Ec2), expected);
+}
+
+#[test]
+fn with_a_role_the_agent_asks_ecr_by_it() {
+    let request = definition(
+        json!({"executionRoleArn": "reader"}),
+        json!({"image": "012345678910.dkr.ecr.eu-west-1.amazonaws.com/app:7"}),
+    );
+    let task = payload(&request, json!(null), LaunchType::Ec2);
+    let data = &task["containers"][0]["registryAuthentication"]["ecrAuthData"];
+    assert_eq!(*data, json!({"region": "eu-west-1", "registryId": "012345678910", "useExecutionRole": true}));
+}
+
+#[test]
 fn overrides_are_merged_before_they_are_sent() {
     let overrides = json!({"cpu": "1024", "containerOverrides": [{"name": "app", "command": ["other"], "cpu": 7, "memory": 512, "memoryReservation": 300,
         "environment": [{"name": "A", "value": "2"}, {"name": "B", "value": "3"}]}]});

@@ -8,6 +8,7 @@
 //! obeyed (the payload carries it to any agent), required (it needs an instance with an attribute, see [`requires`]), or
 //! refused by name (see `validate::support`).
 
+pub mod coverage;
 mod defaults;
 pub(crate) mod deletion;
 mod image;
@@ -16,6 +17,7 @@ pub(crate) mod operations;
 pub mod overrides;
 pub mod requires;
 mod resolve;
+pub mod secret;
 mod size;
 mod validate;
 
@@ -32,6 +34,7 @@ pub use overrides::{EffectiveContainer, EffectiveTask, merge};
 pub use requires::RequiredAttribute;
 pub(crate) use resolve::network_mode;
 pub use resolve::{Resolved, ResolvedContainer, resolve};
+pub(crate) use secret::SecretSource;
 
 /// What the cell gives a definition at registration.
 #[derive(Clone, Debug, PartialEq, Eq)]

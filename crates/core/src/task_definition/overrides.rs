@@ -4,16 +4,20 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_api::ApiError;
 use longshore_api::ecs::error::UNSUPPORTED_FEATURE_EXCEPTION;
-use longshore_api::ecs::types::{ContainerDefinition, ContainerOverride, KeyValuePair, TaskDefinition, TaskOverride};
+use longshore_api::ecs::types::{
+    ContainerDefinition, ContainerOverride, EnvironmentFile, KeyValuePair, TaskDefinition, TaskOverride,
+};
 
-use super::requires::{INCREASED_TASK_CPU, RequiredAttribute, TASK_LIMITS};
+use super::requires::{
+    ENVIRONMENT_FILES, EXECUTION_ROLE_ECR_PULL, INCREASED_TASK_CPU, RequiredAttribute, TASK_LIMITS, is_ecr,
+};
 use super::resolve::reserved;
-use super::validate::{check_variable, is_environment_file};
+use super::validate::{SHARED_SECRET_NAME, check_environment_files, check_variable, is_role};
 use super::{Resolved, ResolvedContainer, limits, size};
 use crate::resources::{CpuUnits, MemoryMib};
 
 /// A definition with the overrides of one task laid over it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct EffectiveTask {
     /// CPU units that the task reserves.
     pub cpu: CpuUnits,
@@ -23,6 +27,8 @@ pub struct EffectiveTask {
     pub task_cpu: Option<CpuUnits>,
     /// Memory limit of the task as a whole.
     pub task_memory: Option<MemoryMib>,
+    /// The role with which the agent prepares the task: its ARN, or its name as the definition has it.
+    pub execution_role: Option<String>,
     /// What the task needs of an instance, sorted by name: an override can add to what the definition needs.
     pub requires: Vec<RequiredAttribute>,
     /// The containers, in the order of the definition.
@@ -30,7 +36,7 @@ pub struct EffectiveTask {
 }
 
 /// A container with its override laid over it.
-#[derive(Clone, PartialEq, Eq)]
+#[derive(Clone, PartialEq)]
 pub struct EffectiveContainer {
     /// Its name.
     pub name: String,
@@ -38,6 +44,8 @@ pub struct EffectiveContainer {
     pub command: Option<Vec<String>>,
     /// Its environment.
     pub environment: BTreeMap<String, String>,
+    /// Files of variables that the agent fetches; of a name in several of them the first counts, and `environment` before.
+    pub environment_files: Vec<EnvironmentFile>,
     /// CPU units.
     pub cpu: CpuUnits,
     /// Hard limit of its memory.
@@ -53,6 +61,7 @@ impl std::fmt::Debug for EffectiveContainer {
             .field("name", &self.name)
             .field("command", &self.command)
             .field("environment", &self.environment.keys())
+            .field("environment_files", &self.environment_files)
             .field("cpu", &self.cpu)
             .field("memory", &self.memory)
             .field("memory_reservation", &self.memory_reservation)
@@ -75,6 +84,7 @@ pub fn merge(
     let changes = overrides.and_then(|overrides| overrides.container_overrides.as_deref()).unwrap_or_default();
     let task_cpu = task_cpu(overrides)?.or(resolved.task_cpu);
     let task_memory = task_memory(overrides)?.or(resolved.task_memory);
+    let execution_role = execution_role(document, overrides)?;
     let definitions = document.container_definitions.as_deref().unwrap_or_default();
     let mut containers = Vec::with_capacity(definitions.len());
     for (definition, container) in definitions.iter().zip(&resolved.containers) {
@@ -94,15 +104,16 @@ pub fn merge(
     );
     // Last: what is wrong by ECS's rules is told so even if it uses something that is missing here.
     overrides.map_or(Ok(()), check_supported)?;
-    let requires = required(resolved, task_cpu, task_memory);
-    Ok(EffectiveTask { cpu, memory, task_cpu, task_memory, requires, containers })
+    let mut effective =
+        EffectiveTask { cpu, memory, task_cpu, task_memory, execution_role, requires: Vec::new(), containers };
+    effective.requires = required(document, resolved, &effective);
+    Ok(effective)
 }
 
 /// Refuses by name what would otherwise be ignored.
 fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
     for (field, used) in [
         ("taskRoleArn", overrides.task_role_arn.is_some()),
-        ("executionRoleArn", overrides.execution_role_arn.is_some()),
         ("ephemeralStorage", overrides.ephemeral_storage.is_some()),
         (
             "inferenceAcceleratorOverrides",
@@ -115,10 +126,9 @@ fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
         }
     }
     for change in overrides.container_overrides.as_deref().unwrap_or_default() {
-        for (field, used) in [
-            ("environmentFiles", change.environment_files.as_ref().is_some_and(|list| !list.is_empty())),
-            ("resourceRequirements", change.resource_requirements.as_ref().is_some_and(|list| !list.is_empty())),
-        ] {
+        for (field, used) in
+            [("resourceRequirements", change.resource_requirements.as_ref().is_some_and(|list| !list.is_empty()))]
+        {
             if used {
                 let name = change.name.as_deref().unwrap_or_default();
                 let message = format!(
@@ -183,6 +193,20 @@ fn task_memory(overrides: Option<&TaskOverride>) -> Result<Option<MemoryMib>, Ap
     }
 }
 
+/// The role that the agent is given. An empty one is none.
+fn execution_role(document: &TaskDefinition, overrides: Option<&TaskOverride>) -> Result<Option<String>, ApiError> {
+    let given = |role: &Option<String>| role.clone().filter(|role| !role.is_empty());
+    let Some(role) = overrides.and_then(|overrides| given(&overrides.execution_role_arn)) else {
+        return Ok(given(&document.execution_role_arn));
+    };
+    match is_role(&role) {
+        true => Ok(Some(role)),
+        false => Err(ApiError::invalid_parameter(format!(
+            "Role is not valid. 'executionRoleArn' in the overrides must be the ARN or the name of an IAM role, not '{role}'."
+        ))),
+    }
+}
+
 fn merge_container(
     definition: &ContainerDefinition,
     container: &ResolvedContainer,
@@ -195,6 +219,7 @@ fn merge_container(
         name: container.name.clone(),
         command: definition.command.clone().filter(|command| !command.is_empty()),
         environment: BTreeMap::new(),
+        environment_files: definition.environment_files.clone().unwrap_or_default(),
         cpu,
         memory,
         memory_reservation,
@@ -208,6 +233,12 @@ fn merge_container(
                     container.name
                 ))
             })?;
+            if definition.secrets.iter().flatten().any(|secret| secret.name == key) {
+                return Err(ApiError::invalid_parameter(format!(
+                    "{SHARED_SECRET_NAME}, such as '{key}'. Rename it in the override for container '{}'.",
+                    container.name
+                )));
+            }
             environment.insert(key, value);
         }
         if let Some(command) = change.command.as_ref().filter(|command| !command.is_empty()) {
@@ -219,11 +250,14 @@ fn merge_container(
                 container.name
             )));
         }
-        if let Some(file) = change.environment_files.iter().flatten().find(|file| !is_environment_file(&file.value)) {
-            return Err(ApiError::invalid_parameter(format!(
-                "Invalid 'environmentFiles' setting in the override for container '{}'. '{}' must be the ARN of an S3 object whose name ends with .env.",
-                container.name, file.value
-            )));
+        if let Some(files) = change.environment_files.as_ref().filter(|files| !files.is_empty()) {
+            check_environment_files(files).map_err(|why| {
+                ApiError::invalid_parameter(format!(
+                    "Invalid 'environmentFiles' setting in the override for container '{}'. {why}",
+                    container.name
+                ))
+            })?;
+            merged.environment_files = files.clone();
         }
         check_mib(container, "memory", change.memory)?;
         check_mib(container, "memoryReservation", change.memory_reservation)?;
@@ -286,11 +320,19 @@ fn check_cpu(containers: &[EffectiveContainer], task: Option<CpuUnits>) -> Resul
     Ok(())
 }
 
-/// What the definition needs, and what limits of the whole task need that only the overrides give.
-fn required(resolved: &Resolved, cpu: Option<CpuUnits>, memory: Option<MemoryMib>) -> Vec<RequiredAttribute> {
+/// What the definition needs, and what is needed by what only the overrides give.
+fn required(document: &TaskDefinition, resolved: &Resolved, effective: &EffectiveTask) -> Vec<RequiredAttribute> {
+    let limited = effective.task_cpu.is_some() || effective.task_memory.is_some();
+    let increased = effective.task_cpu.is_some_and(|cpu| cpu.0 > limits::BASIC_TASK_CPU);
+    let files = effective.containers.iter().any(|container| !container.environment_files.is_empty());
+    let ecr_by_role = effective.execution_role.is_some() && document.container_definitions.iter().flatten().any(is_ecr);
     let mut requires = resolved.requires.clone();
-    let increased = cpu.is_some_and(|cpu| cpu.0 > limits::BASIC_TASK_CPU);
-    for (name, needed) in [(TASK_LIMITS, cpu.is_some() || memory.is_some()), (INCREASED_TASK_CPU, increased)] {
+    for (name, needed) in [
+        (TASK_LIMITS, limited),
+        (INCREASED_TASK_CPU, increased),
+        (ENVIRONMENT_FILES, files),
+        (EXECUTION_ROLE_ECR_PULL, ecr_by_role),
+    ] {
         if let (true, Err(at)) = (needed, requires.binary_search_by(|required| required.name.as_str().cmp(name))) {
             requires.insert(at, RequiredAttribute { name: name.to_owned(), value: None });
         }

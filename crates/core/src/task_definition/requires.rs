@@ -4,9 +4,12 @@
 
 use std::collections::BTreeMap;
 
-use longshore_api::ecs::types::{CPUArchitecture, Compatibility, ContainerDefinition, LogDriver, TaskDefinition};
+use longshore_api::ecs::types::{
+    CPUArchitecture, Compatibility, ContainerDefinition, EFSTransitEncryption, LogDriver, TaskDefinition, Volume,
+};
 
 use super::image::ImageReference;
+use super::secret::SecretSource;
 use super::{limits, size};
 use crate::resources::MemoryMib;
 
@@ -23,6 +26,11 @@ pub struct RequiredAttribute {
 pub(crate) const TASK_LIMITS: &str = "ecs.capability.task-cpu-mem-limit";
 /// Limits for a task as a whole, beyond 10 vCPUs.
 pub(crate) const INCREASED_TASK_CPU: &str = "ecs.capability.increased-task-cpu-limit";
+
+/// Files of variables.
+pub(crate) const ENVIRONMENT_FILES: &str = "ecs.capability.env-files.s3";
+/// Tokens of ECR had with the execution role instead of the agent's own credentials.
+pub(crate) const EXECUTION_ROLE_ECR_PULL: &str = "ecs.capability.execution-role-ecr-pull";
 
 /// Attributes by name, so that they come out sorted and once each.
 type Attributes = BTreeMap<String, Option<String>>;
@@ -50,9 +58,17 @@ pub(super) fn attributes(document: &TaskDefinition) -> Vec<RequiredAttribute> {
         };
         found.insert("ecs.cpu-architecture".to_owned(), Some(value.to_owned()));
     }
+    let execution_role = document.execution_role_arn.as_ref().is_some_and(|role| !role.is_empty());
     for container in document.container_definitions.as_deref().unwrap_or_default() {
         of_engine(container, &mut found);
         of_agent(container, &mut found);
+        of_secrets(container, &mut found);
+        if execution_role && is_ecr(container) {
+            add(&mut found, EXECUTION_ROLE_ECR_PULL);
+        }
+    }
+    for volume in document.volumes.iter().flatten() {
+        of_volume(volume, &mut found);
     }
     found.into_iter().map(|(name, value)| RequiredAttribute { name, value }).collect()
 }
@@ -110,7 +126,7 @@ pub(crate) fn api_versions(container: &ContainerDefinition) -> impl Iterator<Ite
     .filter_map(|(version, needed)| needed.then_some(version))
 }
 
-fn is_ecr(container: &ContainerDefinition) -> bool {
+pub(super) fn is_ecr(container: &ContainerDefinition) -> bool {
     let image = container.image.as_deref().and_then(|image| ImageReference::parse(image).ok());
     image.is_some_and(|image| image.ecr().is_some())
 }
@@ -132,6 +148,42 @@ fn of_agent(container: &ContainerDefinition, found: &mut Attributes) {
     let mappings = container.port_mappings.as_deref().unwrap_or_default();
     if mappings.iter().any(|mapping| mapping.container_port_range.is_some()) {
         add(found, "ecs.capability.network.container-port-range");
+    }
+}
+
+/// What is fetched from other services before the container can be.
+fn of_secrets(container: &ContainerDefinition, found: &mut Attributes) {
+    let logging = container.log_configuration.as_ref().and_then(|logging| logging.secret_options.as_deref());
+    for (secrets, purpose) in
+        [(container.secrets.as_deref(), "environment-variables"), (logging, "bootstrap.log-driver")]
+    {
+        for secret in secrets.unwrap_or_default() {
+            let provider = SecretSource::of_value_from(&secret.value_from).provider;
+            add(found, &format!("ecs.capability.secrets.{}.{purpose}", provider.as_str()));
+        }
+    }
+    if filled(&container.environment_files) {
+        add(found, ENVIRONMENT_FILES);
+    }
+    if container.repository_credentials.is_some() {
+        add(found, "ecs.capability.private-registry-authentication.secretsmanager");
+    }
+}
+
+/// What makes a volume: a plugin of Docker's, or the agent's own way to mount a network file system.
+fn of_volume(volume: &Volume, found: &mut Attributes) {
+    if let Some(docker) = &volume.docker_volume_configuration {
+        let driver = docker.driver.as_deref().filter(|driver| !driver.is_empty()).unwrap_or("local");
+        // An attribute's name has no colon; a plugin's may have one, before its tag.
+        add(found, &format!("ecs.capability.docker-plugin.{}", driver.replace(':', ".")));
+        add_api(found, "1.25");
+    }
+    if let Some(efs) = &volume.efs_volume_configuration {
+        add(found, "ecs.capability.efs");
+        add_api(found, "1.25");
+        if efs.transit_encryption == Some(EFSTransitEncryption::Enabled) {
+            add(found, "ecs.capability.efsAuth");
+        }
     }
 }
 

@@ -128,6 +128,28 @@ fn what_the_user_says_is_kept() {
 }
 
 #[test]
+fn what_says_where_things_come_from_is_described() {
+    let task = json!({
+        "executionRoleArn": "reader",
+        "volumes": [{"name": "a"}, {"name": "b", "dockerVolumeConfiguration": {"driver": "local"}}],
+    });
+    let container = json!({
+        "mountPoints": [{"sourceVolume": "a", "containerPath": "/a", "readOnly": true}],
+        "secrets": [{"name": "S", "valueFrom": "p"}],
+        "versionConsistency": "enabled",
+    });
+    let document: Value = serde_json::from_slice(&registered(&definition(task, container.clone())).to_json()).unwrap();
+    assert_eq!(document["executionRoleArn"], "reader");
+    assert_eq!(
+        document["volumes"],
+        json!([{"name": "a"}, {"name": "b", "dockerVolumeConfiguration": {"driver": "local", "scope": "task"}}])
+    );
+    for (key, value) in container.as_object().unwrap() {
+        assert_eq!(document["containerDefinitions"][0][key], *value);
+    }
+}
+
+#[test]
 fn a_port_range_gets_no_host_port() {
     let request = definition(json!({}), json!({"portMappings": [{"containerPortRange": "7000-7002"}]}));
     let document: Value = serde_json::from_slice(&registered(&request).to_json()).unwrap();
@@ -224,6 +246,49 @@ fn members_that_need_something_of_the_instance() {
         let expected: Vec<_> = attributes.iter().map(|name| attribute(name)).collect();
         assert_eq!(found, expected, "{member}");
     }
+}
+
+/// What a role fetches, and what makes volumes.
+#[test]
+fn what_comes_from_elsewhere_needs_something_of_the_instance() {
+    let role = json!({"executionRoleArn": "r"});
+    let secrets = |from: &str| json!({"secrets": [{"name": "S", "valueFrom": from}]});
+    let secret = "arn:aws:secretsmanager:us-east-1:1:secret:x-AbCdEf";
+    let options = |from: &str| json!({"logConfiguration": {"logDriver": "syslog", "secretOptions": [{"name": "S", "valueFrom": from}]}});
+    for (member, wanted) in [
+        (secrets("p"), "ecs.capability.secrets.ssm.environment-variables"),
+        (secrets(secret), "ecs.capability.secrets.asm.environment-variables"),
+        (options("p"), "ecs.capability.secrets.ssm.bootstrap.log-driver"),
+        (options(secret), "ecs.capability.secrets.asm.bootstrap.log-driver"),
+        (
+            json!({"repositoryCredentials": {"credentialsParameter": "x"}}),
+            "ecs.capability.private-registry-authentication.secretsmanager",
+        ),
+        (json!({"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]}), "ecs.capability.env-files.s3"),
+        (
+            json!({"image": "012345678910.dkr.ecr.eu-west-1.amazonaws.com/app"}),
+            "ecs.capability.execution-role-ecr-pull",
+        ),
+    ] {
+        let found = resolved(&definition(role.clone(), member.clone())).requires;
+        assert!(found.contains(&attribute(wanted)), "{member}: {found:?}");
+    }
+    let volume = |kind: Value| {
+        let mut volume = json!({"name": "v"});
+        lay_over(&mut volume, kind);
+        resolved(&definition(json!({"volumes": [volume]}), json!({}))).requires
+    };
+    let api = attribute("com.amazonaws.ecs.capability.docker-remote-api.1.25");
+    let plugin = |name: &str| vec![api.clone(), attribute(&format!("ecs.capability.docker-plugin.{name}"))];
+    let efs = attribute("ecs.capability.efs");
+    assert_eq!(volume(json!({"host": {"sourcePath": "/srv"}})), []);
+    assert_eq!(volume(json!({"dockerVolumeConfiguration": {}})), plugin("local"));
+    assert_eq!(volume(json!({"dockerVolumeConfiguration": {"driver": "rexray/ebs:0.11"}})), plugin("rexray/ebs.0.11"));
+    assert_eq!(volume(json!({"efsVolumeConfiguration": {"fileSystemId": "fs"}})), [api.clone(), efs.clone()]);
+    assert_eq!(
+        volume(json!({"efsVolumeConfiguration": {"fileSystemId": "fs", "transitEncryption": "ENABLED"}})),
+        [api, efs, attribute("ecs.capability.efsAuth")]
+    );
 }
 
 #[test]

@@ -12,6 +12,8 @@ use crate::task_definition::overrides::merge;
 use crate::task_definition::{register, resolve};
 
 /// Words that are often right, so that definitions get past the first rules, and now and then are not.
+const SECRET: &str = "arn:aws:secretsmanager:us-east-1:000000000000:secret:s-AbCdEf";
+
 fn word() -> impl Strategy<Value = Value> {
     const WORDS: &[&str] = &[
         "a",
@@ -178,7 +180,13 @@ fn container(name: &'static str) -> BoxedStrategy<Value> {
     let sysctl =
         object(vec![("namespace", like(&["net.core.somaxconn", "kernel.sem"])), ("value", like(&["1"]))], vec![]);
     let host = object(vec![("hostname", like(&["db"])), ("ipAddress", like(&["10.0.0.1"]))], vec![]);
-    let secret = object(vec![("name", word().boxed()), ("valueFrom", word().boxed())], vec![]);
+    let secret = object(vec![("name", like(&["S", "A"])), ("valueFrom", like(&["p", SECRET]))], vec![]);
+    let file = object(vec![("type", one_of(&["s3"])), ("value", like(&["arn:aws:s3:::b/x.env"]))], vec![]);
+    let mount = object(
+        vec![("sourceVolume", like(&["v"])), ("containerPath", like(&["/v", "/w"]))],
+        vec![("readOnly", flag())],
+    );
+    let credentials = object(vec![("credentialsParameter", like(&["login", SECRET]))], vec![]);
     object(
         vec![
             ("name", like(names)),
@@ -208,8 +216,24 @@ fn container(name: &'static str) -> BoxedStrategy<Value> {
             ("startTimeout", like(&[1, 30])),
             ("privileged", flag()),
             ("user", word().boxed()),
-            ("mountPoints", list(object(vec![], vec![("sourceVolume", word().boxed())]), 1)),
+            ("mountPoints", list(mount, 2)),
+            ("volumesFrom", list(object(vec![("sourceContainer", like(&["b", "c"]))], vec![("readOnly", flag())]), 1)),
             ("secrets", list(secret, 1)),
+            ("environmentFiles", list(file, 1)),
+            ("repositoryCredentials", credentials),
+        ],
+    )
+}
+
+fn volume() -> BoxedStrategy<Value> {
+    let docker = object(vec![], vec![("scope", one_of(&["task", "shared"])), ("driver", like(&["local", "nfs:1"]))]);
+    let efs = object(vec![("fileSystemId", like(&["fs-1"]))], vec![("transitEncryption", one_of(&["ENABLED"]))]);
+    object(
+        vec![("name", like(&["v"]))],
+        vec![
+            ("host", object(vec![], vec![("sourcePath", like(&["/srv", ""]))])),
+            ("dockerVolumeConfiguration", docker),
+            ("efsVolumeConfiguration", efs),
         ],
     )
 }
@@ -228,7 +252,8 @@ fn request() -> impl Strategy<Value = Value> {
             ("ipcMode", one_of(&["host", "task", "none"])),
             ("requiresCompatibilities", list(one_of(&["EC2", "EXTERNAL", "FARGATE"]), 2)),
             ("enableFaultInjection", flag()),
-            ("volumes", list(object(vec![], vec![("name", word().boxed())]), 1)),
+            ("executionRoleArn", like(&["reader", "arn:aws:iam::000000000000:role/reader"])),
+            ("volumes", list(volume(), 1)),
         ],
     )
 }
@@ -278,6 +303,15 @@ fn check(document: &TaskDefinition, overrides: &TaskOverride) -> Result<(), Test
         };
         let task = payload::start(&facts);
         prop_assert_eq!(&task, &payload::start(&facts), "the same inputs give the same payload");
+        for volume in &task.volumes {
+            let objects = [
+                ("host", volume.host.is_some()),
+                ("docker", volume.docker_volume_configuration.is_some()),
+                ("efs", volume.efs_volume_configuration.is_some()),
+            ];
+            let given: Vec<&str> = objects.iter().filter(|(_, given)| *given).map(|(kind, _)| *kind).collect();
+            prop_assert_eq!(given, volume.volume_type.as_deref().into_iter().collect::<Vec<_>>());
+        }
         for container in &task.containers {
             let docker = container.docker_config.as_ref().expect("always there");
             let config: Value = serde_json::from_str(docker.config.as_deref().unwrap_or_default()).expect("JSON");

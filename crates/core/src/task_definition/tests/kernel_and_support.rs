@@ -75,7 +75,8 @@ fn ulimits_sysctls_and_security() {
 fn logging_secrets_and_volumes() {
     let log = |driver: &str, options: Value| json!({"logConfiguration": {"logDriver": driver, "options": options}});
     let secret = |name: &str, from: &str| json!({"secrets": [{"name": name, "valueFrom": from}], "environment": [{"name": "TAKEN", "value": ""}]});
-    let not_yet = "Longshore does not support it yet.";
+    const NO_ROLE: &str =
+        "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'.";
     container_rules(
         &[
             log("json-file", json!({"max-size": "1m"})),
@@ -91,69 +92,53 @@ fn logging_secrets_and_volumes() {
             (secret("S", ""), "'valueFrom' of 'S'"),
             (secret("S", "arn:aws:ssm:us-east-1:1:secret:x"), "'valueFrom' of 'S'"),
             (secret("TAKEN", "parameter"), "The secret name must be unique and not shared"),
-            (secret("S", "arn:aws:ssm:us-east-1:1:parameter/x"), not_yet),
-            (secret("S", "arn:aws:secretsmanager:us-east-1:1:secret:x-AbCdEf"), not_yet),
+            (secret("S", "arn:aws:ssm:us-east-1:1:parameter/x"), NO_ROLE),
+            (secret("S", "arn:aws:secretsmanager:us-east-1:1:secret:x-AbCdEf"), NO_ROLE),
+            (
+                json!({"logConfiguration": {"logDriver": "splunk", "options": {"splunk-url": "u"}, "secretOptions": [{"name": "splunk-token", "valueFrom": "p"}]}}),
+                NO_ROLE,
+            ),
+            (
+                json!({"repositoryCredentials": {"credentialsParameter": "x"}}),
+                "Private repository authentication requires that the task definition specify a value for executionRoleArn.",
+            ),
             (json!({"mountPoints": [{"sourceVolume": "data", "containerPath": "/d"}]}), "Unknown volume 'data'."),
             (json!({"volumesFrom": [{"sourceContainer": "missing"}]}), "Unknown container 'missing'."),
         ],
     );
     task_rules(
-        &[json!({"volumes": []})],
+        &[
+            json!({"volumes": []}),
+            json!({"volumes": [{"name": "a"}, {"name": "b", "host": {}}, {"name": "c", "host": {"sourcePath": "/srv"}}]}),
+            json!({"volumes": [{"name": "a", "dockerVolumeConfiguration": {"scope": "shared", "autoprovision": true}}]}),
+            json!({"volumes": [{"name": "a", "efsVolumeConfiguration": {"fileSystemId": "fs-1", "transitEncryption": "ENABLED"}}]}),
+            json!({"executionRoleArn": "r"}),
+            json!({"executionRoleArn": "arn:aws:iam::000000000000:role/path/r"}),
+        ],
         &[
             (json!({"volumes": [{}]}), "Invalid 'volumes' setting for task."),
             (json!({"volumes": [{"name": "a"}, {"name": "a"}]}), "unique"),
-            (json!({"volumes": [{"name": "a"}]}), not_yet),
         ],
     );
 }
 
 #[test]
-fn what_is_not_supported_is_refused_by_name() {
-    let secret = json!([{"name": "s", "valueFrom": "p"}]);
-    for (field, member) in [
-        ("credentialSpecs", json!({"credentialSpecs": ["credentialspec:arn:aws:s3:::b/x"]})),
-        ("dockerSecurityOptions", json!({"dockerSecurityOptions": ["credentialspec:file://x"]})),
-        ("environmentFiles", json!({"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]})),
-        (
-            "firelensConfiguration",
-            json!({"firelensConfiguration": {"type": "fluentbit"}, "logConfiguration": {"logDriver": "awsfirelens"}}),
-        ),
-        (
-            "logConfiguration.secretOptions",
-            json!({"logConfiguration": {"logDriver": "json-file", "secretOptions": secret}}),
-        ),
-        ("repositoryCredentials", json!({"repositoryCredentials": {"credentialsParameter": "x"}})),
-        ("resourceRequirements", json!({"resourceRequirements": [{"type": "GPU", "value": "1"}]})),
-        ("secrets", json!({"secrets": secret})),
-        ("versionConsistency", json!({"versionConsistency": "enabled"})),
+fn what_a_role_fetches_is_accepted_with_a_role() {
+    let role = json!({"executionRoleArn": "r"});
+    let from = |from: &str| json!([{"name": "S", "valueFrom": from}]);
+    for member in [
+        json!({"secrets": from("arn:aws:ssm:us-east-1:1:parameter/x")}),
+        json!({"secrets": from("arn:aws:secretsmanager:us-east-1:1:secret:x-AbCdEf:key::")}),
+        json!({"logConfiguration": {"logDriver": "syslog", "secretOptions": from("p")}}),
+        json!({"repositoryCredentials": {"credentialsParameter": "x"}}),
+        json!({"environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]}),
+        json!({"versionConsistency": "enabled"}),
     ] {
-        let words = format!("Invalid '{field}' setting for container 'app'. Longshore does not support it yet.");
-        refused(&definition(json!({}), member), &[&words]);
+        accepted(&definition(role.clone(), member));
     }
-    for (field, member) in [
-        ("networkMode", json!({"networkMode": "awsvpc"})),
-        ("ephemeralStorage", json!({"ephemeralStorage": {"sizeInGiB": 21}})),
-        ("executionRoleArn", json!({"executionRoleArn": "r"})),
-        ("inferenceAccelerators", json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
-        (
-            "placementConstraints",
-            json!({"placementConstraints": [{"type": "memberOf", "expression": "attribute:rack exists"}]}),
-        ),
-        (
-            "runtimePlatform.operatingSystemFamily",
-            json!({"runtimePlatform": {"operatingSystemFamily": "WINDOWS_SERVER_2022_CORE"}}),
-        ),
-        ("taskRoleArn", json!({"taskRoleArn": "r"})),
-        ("trustedExecutionConfiguration", json!({"trustedExecutionConfiguration": {"isolationMode": "SHARED"}})),
-    ] {
-        let words = format!("Invalid '{field}' setting for task. Longshore does not support it yet.");
-        refused(&definition(member, json!({})), &[&words]);
-    }
-    let volume = pair("bridge", json!({"volumesFrom": [{"sourceContainer": "other"}]}), json!({}));
-    refused(&volume, &["Invalid 'volumesFrom' setting for container 'app'. Longshore does not support it yet."]);
-    let mut mount = definition(json!({"volumes": [{"name": "v"}]}), json!({}));
-    mount["containerDefinitions"][0]["mountPoints"] = json!([{"sourceVolume": "v", "containerPath": "/v"}]);
-    refused(&mount, &["Invalid 'mountPoints' setting for container 'app'. Longshore does not support it yet."]);
+    accepted(&pair("bridge", json!({"volumesFrom": [{"sourceContainer": "other", "readOnly": true}]}), json!({})));
+    let mount = json!({"mountPoints": [{"sourceVolume": "v", "containerPath": "/v"}]});
+    accepted(&definition(json!({"volumes": [{"name": "v"}]}), mount));
 }
 
 #[test]
@@ -171,10 +156,7 @@ fn compatibilities() {
     refused(&fargate(json!({})), &["Fargate requires that 'cpu' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256"})), &["Fargate requires that 'memory' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256", "memory": "4096"})), &["No Fargate configuration exists for given values."]);
-    refused(
-        &fargate(json!({"cpu": "256", "memory": "512"})),
-        &["Invalid 'networkMode' setting for task.", "does not support it yet"],
-    );
+    refused(&fargate(json!({"cpu": "256", "memory": "512"})), &["The task definition is not compatible with FARGATE."]);
     refused(&definition(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]}), json!({})), &["MANAGED_INSTANCES"]);
     refused(&definition(json!({"enableFaultInjection": true}), json!({})), &["Invalid 'enableFaultInjection' setting"]);
     let external =

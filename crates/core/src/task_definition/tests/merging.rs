@@ -17,8 +17,9 @@ fn merged(request: &Value, overrides: Value) -> Result<EffectiveTask, ApiError> 
 
 fn base() -> Value {
     definition(
-        json!({}),
+        json!({"executionRoleArn": "reader"}),
         json!({
+            "secrets": [{"name": "TOKEN", "valueFrom": "token"}],
             "cpu": 10, "memory": 64, "memoryReservation": 32, "command": ["serve"],
             "environment": [{"name": "MODE", "value": "slow"}, {"name": "KEEP", "value": "1"}, {"name": "KEEP", "value": "2"}],
         }),
@@ -52,6 +53,7 @@ fn every_override_is_laid_over() {
         task.requires,
         [
             attribute("com.amazonaws.ecs.capability.docker-remote-api.1.21"),
+            attribute("ecs.capability.secrets.ssm.environment-variables"),
             attribute("ecs.capability.task-cpu-mem-limit")
         ]
     );
@@ -68,6 +70,30 @@ fn reservations_follow_the_containers() {
     let task =
         merged(&base(), json!({"containerOverrides": [{"name": "app", "cpu": 0, "memoryReservation": 64}]})).unwrap();
     assert_eq!((task.cpu, task.memory), (CpuUnits(0), MemoryMib(64)));
+}
+
+#[test]
+fn files_of_variables_and_the_role_take_the_place_of_those_of_the_definition() {
+    let file = |name: &str| json!([{"type": "s3", "value": format!("arn:aws:s3:::b/{name}.env")}]);
+    let request = definition(
+        json!({"executionRoleArn": "reader"}),
+        json!({"environmentFiles": file("a"), "image": "012345678910.dkr.ecr.eu-west-1.amazonaws.com/app"}),
+    );
+    let files = |task: &EffectiveTask| task.containers[0].environment_files[0].value.clone();
+    let plain = merged(&request, json!(null)).unwrap();
+    assert_eq!((files(&plain).as_str(), plain.execution_role.as_deref()), ("arn:aws:s3:::b/a.env", Some("reader")));
+    let overrides =
+        json!({"executionRoleArn": "other", "containerOverrides": [{"name": "app", "environmentFiles": file("b")}]});
+    let changed = merged(&request, overrides.clone()).unwrap();
+    assert_eq!((files(&changed).as_str(), changed.execution_role.as_deref()), ("arn:aws:s3:::b/b.env", Some("other")));
+    assert_eq!(plain.requires, changed.requires);
+    // What only the overrides bring, only they can require.
+    let bare = definition(json!({}), json!({"image": "012345678910.dkr.ecr.eu-west-1.amazonaws.com/app"}));
+    let requires = merged(&bare, overrides).unwrap().requires;
+    assert_eq!(requires, changed.requires);
+    for name in ["ecs.capability.env-files.s3", "ecs.capability.execution-role-ecr-pull"] {
+        assert!(requires.contains(&attribute(name)), "{name}");
+    }
 }
 
 #[test]
@@ -94,6 +120,8 @@ fn overrides_that_ecs_refuses() {
             json!({"containerOverrides": [{"name": "app", "environmentFiles": [{"type": "s3", "value": "x"}]}]}),
             "'environmentFiles'",
         ),
+        (json!({"executionRoleArn": "arn:aws:iam::1:role/r"}), "Role is not valid."),
+        (json!({"containerOverrides": [{"name": "app", "environment": [{"name": "TOKEN", "value": "x"}]}]}), "'TOKEN'"),
         (json!({"taskRoleArn": "r", "cpu": "x"}), "Invalid 'cpu' setting for task."),
         (json!({"cpu": "x"}), "Invalid 'cpu' setting for task."),
         (json!({"cpu": "127"}), "Invalid 'cpu' setting for task."),
@@ -114,13 +142,8 @@ fn overrides_that_ecs_refuses() {
 fn overrides_that_are_not_supported_are_refused_by_name() {
     for (field, overrides) in [
         ("taskRoleArn", json!({"taskRoleArn": "r"})),
-        ("executionRoleArn", json!({"executionRoleArn": "r"})),
         ("ephemeralStorage", json!({"ephemeralStorage": {"sizeInGiB": 21}})),
         ("inferenceAcceleratorOverrides", json!({"inferenceAcceleratorOverrides": [{}]})),
-        (
-            "environmentFiles",
-            json!({"containerOverrides": [{"name": "app", "environmentFiles": [{"type": "s3", "value": "arn:aws:s3:::b/x.env"}]}]}),
-        ),
         (
             "resourceRequirements",
             json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "GPU", "value": "1"}]}]}),

@@ -4,7 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use longshore_api::ApiError;
-use longshore_api::ecs::types::{ContainerDefinition, HealthCheck, KeyValuePair, NetworkMode, ResourceType, Secret};
+use longshore_api::ecs::types::{
+    ContainerDefinition, EnvironmentFile, HealthCheck, KeyValuePair, NetworkMode, ResourceType, Secret,
+};
 
 use super::{Task, invalid, name};
 use crate::resources::MemoryMib;
@@ -15,11 +17,12 @@ pub(super) fn check(container: &ContainerDefinition, task: &Task) -> Result<(), 
     check_image(container)?;
     check_resources(container, task)?;
     check_environment(container)?;
-    check_environment_files(container)?;
+    check_environment_files(container.environment_files.as_deref().unwrap_or_default())
+        .map_err(|why| invalid(container, "environmentFiles", why))?;
     check_names_and_addresses(container, task)?;
     check_timeouts(container)?;
     check_restart_policy(container)?;
-    check_secrets(container)?;
+    check_secrets(container, task)?;
     check_requirements(container, task)?;
     match &container.health_check {
         Some(health) => check_health(container, health),
@@ -100,23 +103,18 @@ pub(in crate::task_definition) fn check_variable(name: &str, value: &str) -> Res
 }
 
 /// Files are objects in S3, whatever holds them.
-fn check_environment_files(container: &ContainerDefinition) -> Result<(), ApiError> {
-    let files = container.environment_files.as_deref().unwrap_or_default();
+pub(in crate::task_definition) fn check_environment_files(files: &[EnvironmentFile]) -> Result<(), String> {
     if files.len() > limits::ENVIRONMENT_FILES {
-        let why = format!("A container has up to {} environment files.", limits::ENVIRONMENT_FILES);
-        return Err(invalid(container, "environmentFiles", why));
+        return Err(format!("A container has up to {} environment files.", limits::ENVIRONMENT_FILES));
     }
     match files.iter().find(|file| !is_environment_file(&file.value)) {
-        Some(file) => {
-            let why = format!("'{}' must be the ARN of an S3 object whose name ends with .env.", file.value);
-            Err(invalid(container, "environmentFiles", why))
-        }
+        Some(file) => Err(format!("'{}' must be the ARN of an S3 object whose name ends with .env.", file.value)),
         None => Ok(()),
     }
 }
 
 /// `arn:aws:s3:::bucket/path/name.env`.
-pub(in crate::task_definition) fn is_environment_file(value: &str) -> bool {
+fn is_environment_file(value: &str) -> bool {
     let object = value.strip_prefix("arn:").and_then(|rest| rest.split_once(":s3:::"));
     let path = object.filter(|(partition, _)| !partition.contains(':')).and_then(|(_, path)| path.split_once('/'));
     path.is_some_and(|(bucket, key)| !bucket.is_empty() && key.ends_with(".env"))
@@ -225,7 +223,11 @@ fn check_health(container: &ContainerDefinition, health: &HealthCheck) -> Result
     Ok(())
 }
 
-fn check_secrets(container: &ContainerDefinition) -> Result<(), ApiError> {
+/// ECS's words for a secret that would meet a variable of its name.
+pub(in crate::task_definition) const SHARED_SECRET_NAME: &str =
+    "The secret name must be unique and not shared with any new or existing environment variables set on the container";
+
+fn check_secrets(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
     let variables: BTreeSet<&str> =
         variables(container).iter().filter_map(|variable| variable.name.as_deref()).collect();
     let mut seen = BTreeSet::new();
@@ -233,13 +235,29 @@ fn check_secrets(container: &ContainerDefinition) -> Result<(), ApiError> {
         check_secret(container, "secrets", secret)?;
         if variables.contains(secret.name.as_str()) || !seen.insert(secret.name.as_str()) {
             return Err(ApiError::client(format!(
-                "The secret name must be unique and not shared with any new or existing environment variables set on the container, such as '{}'. Rename it in 'secrets' of container '{}'.",
+                "{SHARED_SECRET_NAME}, such as '{}'. Rename it in 'secrets' of container '{}'.",
                 secret.name,
                 name(container)
             )));
         }
     }
-    Ok(())
+    check_role_for_secrets(container, task, "secrets", container.secrets.as_deref())
+}
+
+/// Agents read secrets with the task's execution role and no other.
+pub(super) fn check_role_for_secrets(
+    container: &ContainerDefinition,
+    task: &Task,
+    field: &str,
+    secrets: Option<&[Secret]>,
+) -> Result<(), ApiError> {
+    if task.execution_role || secrets.unwrap_or_default().is_empty() {
+        return Ok(());
+    }
+    Err(ApiError::client(format!(
+        "When you are specifying container secrets, you must also specify a value for 'executionRoleArn'. '{field}' of container '{}' has one.",
+        name(container)
+    )))
 }
 
 /// Devices that the container asks for, and where its secrets of other kinds are.
@@ -277,6 +295,12 @@ fn check_requirements(container: &ContainerDefinition, task: &Task) -> Result<()
     {
         let why = format!("'credentialsParameter' must be the ARN or the name of a secret, not '{parameter}'.");
         return Err(invalid(container, "repositoryCredentials", why));
+    }
+    if credentials.is_some() && !task.execution_role {
+        return Err(ApiError::client(format!(
+            "Private repository authentication requires that the task definition specify a value for executionRoleArn. Container '{}' has 'repositoryCredentials'.",
+            name(container)
+        )));
     }
     match container.credential_specs.as_deref().unwrap_or_default() {
         [] => Ok(()),

@@ -3,15 +3,18 @@
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerDefinition, LogConfiguration, LogDriver};
 
-use super::{invalid, name};
+use super::container::{check_role_for_secrets, check_secret};
+use super::{Task, invalid, name};
 
-pub(super) fn check(container: &ContainerDefinition) -> Result<(), ApiError> {
+pub(super) fn check(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
     if let Some(logging) = &container.log_configuration {
         check_required(container, logging)?;
         check_options(container, logging)?;
         for secret in logging.secret_options.as_deref().unwrap_or_default() {
-            super::container::check_secret(container, "logConfiguration", secret)?;
+            check_secret(container, "logConfiguration", secret)?;
         }
+        let secrets = logging.secret_options.as_deref();
+        check_role_for_secrets(container, task, "logConfiguration.secretOptions", secrets)?;
     }
     check_router(container)
 }

@@ -20,7 +20,8 @@ use std::fmt::Display;
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerDefinition, NetworkMode, RegisterTaskDefinitionRequest};
 
-pub(super) use container::{check_variable, is_environment_file};
+pub(super) use container::{SHARED_SECRET_NAME, check_environment_files, check_variable};
+pub(super) use task::is_role;
 
 use super::{limits, size};
 use crate::resources::{CpuUnits, MemoryMib};
@@ -30,6 +31,8 @@ struct Task {
     mode: NetworkMode,
     cpu: Option<CpuUnits>,
     memory: Option<MemoryMib>,
+    /// Whether the agent is given a role to prepare it with.
+    execution_role: bool,
     /// The names of its inference accelerators.
     accelerators: BTreeSet<String>,
 }
@@ -43,6 +46,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         mode: request.network_mode.unwrap_or(NetworkMode::Bridge),
         cpu: task_cpu(request)?,
         memory: task_memory(request)?,
+        execution_role: request.execution_role_arn.as_ref().is_some_and(|role| !role.is_empty()),
         accelerators: request.inference_accelerators.iter().flatten().map(|one| one.device_name.clone()).collect(),
     };
     task::check(request, &task)?;
@@ -50,7 +54,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
     for container in containers {
         container::check(container, &task)?;
         linux::check(container, request, &task)?;
-        logging::check(container)?;
+        logging::check(container, &task)?;
         ports::check(container, &task)?;
     }
     check_sums(containers, &task)?;

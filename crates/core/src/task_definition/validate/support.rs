@@ -6,79 +6,93 @@
 use longshore_api::ApiError;
 use longshore_api::ecs::types::{
     Compatibility, ContainerDefinition, LogDriver, NetworkMode, OSFamily, RegisterTaskDefinitionRequest,
-    VersionConsistency,
+    ResourceRequirement, ResourceType, Volume,
 };
 
 use super::{invalid, invalid_task};
 use crate::task_definition::requires;
 
-/// The last sentence of every refusal in this module.
+/// What is still to come.
 const NOT_YET: &str = "Longshore does not support it yet.";
+/// Credential specifications are for Windows and for hosts joined to a domain.
+const MANAGED_ACCOUNTS: &str = "Longshore has no hosts of a Windows domain, which managed accounts need.";
+const LINUX_ONLY: &str = "Longshore runs Linux containers only.";
 
 pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
     for container in &request.container_definitions {
-        if let Some(field) = unsupported(container) {
-            return Err(invalid(container, field, NOT_YET));
+        if let Some((field, why)) = unsupported(container) {
+            return Err(invalid(container, field, why));
         }
     }
-    if let Some(field) = unsupported_of_task(request) {
-        return Err(invalid_task(field, NOT_YET));
+    check_compatibilities(request)?;
+    if let Some((field, why)) = unsupported_of_task(request) {
+        return Err(invalid_task(field, why));
     }
     if request.enable_fault_injection == Some(true) && request.network_mode != Some(NetworkMode::Host) {
         let why = "It needs networkMode host (or awsvpc, which Longshore does not support yet).";
         return Err(invalid_task("enableFaultInjection", why));
     }
-    check_compatibilities(request)
+    Ok(())
 }
 
 fn filled<T>(list: &Option<Vec<T>>) -> bool {
     list.as_ref().is_some_and(|list| !list.is_empty())
 }
 
-fn unsupported(container: &ContainerDefinition) -> Option<&'static str> {
-    let logging = container.log_configuration.as_ref();
+/// The first field that is used and cannot be obeyed, and why not.
+fn unsupported(container: &ContainerDefinition) -> Option<(&'static str, &'static str)> {
+    let driver = container.log_configuration.as_ref().map(|logging| logging.log_driver);
+    let requires = |used: fn(&ResourceRequirement) -> bool| container.resource_requirements.iter().flatten().any(used);
+    let options = container.docker_security_options.as_deref().unwrap_or_default();
     [
-        ("credentialSpecs", filled(&container.credential_specs)),
-        ("dockerSecurityOptions", gmsa(container)),
-        ("environmentFiles", filled(&container.environment_files)),
-        ("firelensConfiguration", container.firelens_configuration.is_some()),
-        ("logConfiguration.secretOptions", logging.is_some_and(|logging| filled(&logging.secret_options))),
-        ("logConfiguration.logDriver", logging.is_some_and(|logging| logging.log_driver == LogDriver::Awsfirelens)),
-        ("mountPoints", filled(&container.mount_points)),
-        ("repositoryCredentials", container.repository_credentials.is_some()),
-        ("resourceRequirements", filled(&container.resource_requirements)),
-        ("secrets", filled(&container.secrets)),
-        ("versionConsistency", container.version_consistency == Some(VersionConsistency::Enabled)),
-        ("volumesFrom", filled(&container.volumes_from)),
+        ("credentialSpecs", MANAGED_ACCOUNTS, filled(&container.credential_specs)),
+        ("dockerSecurityOptions", MANAGED_ACCOUNTS, options.iter().any(|option| option.starts_with("credentialspec"))),
+        ("firelensConfiguration", NOT_YET, container.firelens_configuration.is_some()),
+        ("logConfiguration.logDriver", NOT_YET, driver == Some(LogDriver::Awsfirelens)),
+        (
+            "resourceRequirements",
+            "Only managed instances have Neuron devices.",
+            requires(|wanted| wanted.r#type == ResourceType::NeuronDevice),
+        ),
+        ("resourceRequirements.sharingStrategy", NOT_YET, requires(|wanted| wanted.sharing_strategy.is_some())),
+        ("resourceRequirements", NOT_YET, requires(|wanted| wanted.r#type == ResourceType::Gpu)),
     ]
     .into_iter()
-    .find_map(|(field, used)| used.then_some(field))
+    .find_map(|(field, why, used)| used.then_some((field, why)))
 }
 
-/// Credential specifications are for Windows and for hosts joined to a domain.
-fn gmsa(container: &ContainerDefinition) -> bool {
-    let options = container.docker_security_options.as_deref().unwrap_or_default();
-    options.iter().any(|option| option.starts_with("credentialspec"))
-}
-
-fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<&'static str> {
+fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'static str, &'static str)> {
     let platform = request.runtime_platform.as_ref();
     let not_linux =
         platform.and_then(|platform| platform.operating_system_family).is_some_and(|family| family != OSFamily::Linux);
+    let volume = |used: fn(&Volume) -> bool| request.volumes.iter().flatten().any(used);
     [
-        ("networkMode", request.network_mode == Some(NetworkMode::Awsvpc)),
-        ("ephemeralStorage", request.ephemeral_storage.is_some()),
-        ("executionRoleArn", request.execution_role_arn.is_some()),
-        ("inferenceAccelerators", filled(&request.inference_accelerators)),
-        ("placementConstraints", filled(&request.placement_constraints)),
-        ("proxyConfiguration", request.proxy_configuration.is_some()),
-        ("runtimePlatform.operatingSystemFamily", not_linux),
-        ("taskRoleArn", request.task_role_arn.is_some()),
-        ("trustedExecutionConfiguration", request.trusted_execution_configuration.is_some()),
-        ("volumes", filled(&request.volumes)),
+        ("proxyConfiguration", "App Mesh, which it is for, is not there.", request.proxy_configuration.is_some()),
+        ("networkMode", NOT_YET, request.network_mode == Some(NetworkMode::Awsvpc)),
+        ("ephemeralStorage", "Only Fargate has it.", request.ephemeral_storage.is_some()),
+        (
+            "inferenceAccelerators",
+            "Elastic Inference, which made them, has been shut down.",
+            filled(&request.inference_accelerators),
+        ),
+        ("placementConstraints", NOT_YET, filled(&request.placement_constraints)),
+        ("runtimePlatform.operatingSystemFamily", LINUX_ONLY, not_linux),
+        ("taskRoleArn", NOT_YET, request.task_role_arn.is_some()),
+        (
+            "trustedExecutionConfiguration",
+            "Longshore has no enclaves.",
+            request.trusted_execution_configuration.is_some(),
+        ),
+        ("volumes.configuredAtLaunch", NOT_YET, volume(|volume| volume.configured_at_launch == Some(true))),
+        (
+            "volumes.fsxWindowsFileServerVolumeConfiguration",
+            LINUX_ONLY,
+            volume(|volume| volume.fsx_windows_file_server_volume_configuration.is_some()),
+        ),
+        ("volumes.s3filesVolumeConfiguration", NOT_YET, volume(|volume| volume.s3files_volume_configuration.is_some())),
     ]
     .into_iter()
-    .find_map(|(field, used)| used.then_some(field))
+    .find_map(|(field, why, used)| used.then_some((field, why)))
 }
 
 /// What the caller requires must be among what the definition is compatible with.

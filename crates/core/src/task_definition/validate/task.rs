@@ -21,9 +21,17 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest, task: &Task) -> Res
     check_proxy(request, task)
 }
 
-/// A role is named by its ARN or, in the same account, by its short name.
 fn check_role(field: &str, given: Option<&str>) -> Result<(), ApiError> {
-    let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(()) };
+    match given.filter(|given| !given.is_empty() && !is_role(given)) {
+        None => Ok(()),
+        Some(given) => Err(ApiError::client(format!(
+            "Role is not valid. '{field}' must be the ARN or the name of an IAM role, not '{given}'."
+        ))),
+    }
+}
+
+/// A role is named by its ARN or, in the same account, by its short name.
+pub(in crate::task_definition) fn is_role(given: &str) -> bool {
     let name = match given.strip_prefix("arn:") {
         None => Some(given),
         Some(rest) => match rest.splitn(5, ':').collect::<Vec<_>>().as_slice() {
@@ -38,12 +46,7 @@ fn check_role(field: &str, given: Option<&str>) -> Result<(), ApiError> {
         },
     };
     let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b"+=,.@_-/".contains(&byte);
-    match name.is_some_and(|name| !name.is_empty() && name.bytes().all(allowed)) {
-        true => Ok(()),
-        false => Err(ApiError::client(format!(
-            "Role is not valid. '{field}' must be the ARN or the name of an IAM role, not '{given}'."
-        ))),
-    }
+    name.is_some_and(|name| !name.is_empty() && name.bytes().all(allowed))
 }
 
 /// The proxy is a container of the task, and knows what to take.
