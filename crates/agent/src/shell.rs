@@ -34,8 +34,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
-use crate::engine::{Action, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
+use crate::engine::{Action, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
@@ -55,6 +56,7 @@ pub(crate) struct Shared<D> {
     pub(crate) submits: Semaphore,
     pub(crate) images: Images,
     pub(crate) pull_limits: PullLimits,
+    pub(crate) disk: DiskGuard,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
@@ -268,8 +270,13 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
         Action::PullImage { container, image, login: _ } => {
-            let result = shared.images.pull(docker, &image, shared.pull_limits).await;
-            Input::ImagePulled { container, result: noticing(shared, result).map_err(convert::pull_error) }
+            let pull = shared.images.pull(docker, &image, shared.pull_limits);
+            let result = match shared.disk.guarding(pull).await {
+                Ok(result) => noticing(shared, result).map_err(convert::pull_error),
+                // Clean-up makes room, perhaps before the last attempt.
+                Err(pressure) => Err(PullError::Registry(pressure.to_string())),
+            };
+            Input::ImagePulled { container, result }
         }
         Action::Create { container, spec, timeout_ms } => {
             let result = docker.create(&spec.name, &spec.body, millis(timeout_ms)).await;

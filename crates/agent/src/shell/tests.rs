@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{LABEL_CONTAINER, Phase};
 use crate::engine::image::CleanupRules;
-use crate::engine::{EngineConfig, HostResources, ImagePullBehavior};
+use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -52,6 +53,7 @@ fn config() -> EngineConfig {
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
+        awslogs_as: AwslogsAs::Awslogs,
         resources: HostResources { cpu: 4096, memory_mib: 4096, ..HostResources::default() },
         remembered_tasks: 10,
     }
@@ -86,6 +88,7 @@ impl World {
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
+            disk: DiskGuard::new(Vec::new(), None),
             look_every,
             docker_lost: Notify::new(),
         });
