@@ -79,6 +79,12 @@ impl DiskGuard {
         self.clean.notified().await;
     }
 
+    /// As if there were little room.
+    #[cfg(test)]
+    pub(crate) fn ring(&self) {
+        self.clean.notify_one();
+    }
+
     /// How much room there is now: that of the disk which has least.
     pub(crate) fn look(&self) -> Room {
         let mut room = Room::Enough;
@@ -198,7 +204,7 @@ mod tests {
     /// What is free in the folder for temporary files.
     fn free_mib() -> u64 {
         let disk = statvfs("/tmp").unwrap();
-        disk.f_bavail * disk.f_frsize >> 20
+        (disk.f_bavail * disk.f_frsize) >> 20
     }
 
     fn guard(min_free_mib: Option<u64>) -> DiskGuard {

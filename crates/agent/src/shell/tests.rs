@@ -370,6 +370,26 @@ async fn an_image_goes_when_the_last_task_that_used_it_was_cleaned_up() {
 }
 
 #[tokio::test]
+async fn while_room_is_scarce_unused_images_go_at_once() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.shared.images.find(&world.shared.docker, "web").await.unwrap();
+    let (shared, questions) = (world.shared.clone(), world.questions.clone());
+    let cleaning = tokio::spawn(images::clean(shared, questions, rules(), HOUR));
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(world.shared.docker.image_tags(), ["web"], "the next round is an hour away");
+    world.shared.disk.ring();
+    timeout(PATIENCE, async {
+        while !world.shared.docker.image_tags().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    cleaning.abort();
+}
+
+#[tokio::test]
 async fn an_image_whose_task_is_about_to_create_its_container_stays() {
     let mut world = World::start(FakeDocker::with_image("web"), 1).await;
     world.shared.docker.add_image("init", 1);
