@@ -1,12 +1,17 @@
 //! The agent's configuration: `ecs.config` files and `ECS_*` variables, as the official agent names them.
 //!
 //! Order, low to high: built-in defaults, what the machine was told when it joined (`identity.json`, then `ecs.config`, both
-//! in its data directory), `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config` (or the file given), environment. Nothing else in the crate reads a file of configuration or a variable. A value that cannot be meant is
-//! an error that names the variable: a misspelt time-out that silently became a default costs somebody an evening.
+//! in its data directory), what was fetched from an object store, `/var/lib/ecs/ecs.config`, `/etc/ecs/ecs.config` (or the
+//! file given instead of these), environment. Nothing else in the crate reads a file of configuration or a variable. A value
+//! that cannot be meant is an error that names the variable: a misspelt time-out that silently became a default costs somebody
+//! an evening.
 
+mod credential_chain;
 mod credentials;
 mod image_cleanup;
+mod location;
 mod log;
+mod machine;
 mod registry_auth;
 mod secrets;
 pub(crate) mod server;
@@ -18,20 +23,22 @@ mod unsupported;
 mod value;
 
 use std::collections::BTreeMap;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use longshore_api::admin::INSTANCES;
 use longshore_client::{ClientConfig, Proxies, Trust, TrustSources};
 use thiserror::Error;
 
-use crate::engine::ImagePullBehavior;
+use crate::engine::{AwslogsAs, ImagePullBehavior};
 use crate::identity::{FileError, MachineIdentity};
 use source::{HOUR, MINUTE, Source};
 
 pub use credentials::Credentials;
 pub use image_cleanup::ImageCleanupConfig;
+pub use location::{ConfigFiles, ConfigLocation, ConfigObject, ObjectError};
 pub use log::{LogConfig, LogFormat, LogLevel, LogRollover};
+pub use machine::{DiskConfig, NoticeConfig};
 pub use registry_auth::{RegistryAuth, RegistryLogin};
 pub use secrets::SecretEndpoints;
 pub use sizes::{PerInstance, Sizes};
@@ -111,6 +118,9 @@ pub enum ConfigError {
         /// Where that is written.
         data_dir: PathBuf,
     },
+    /// The settings are in an object store, and cannot be had.
+    #[error(transparent)]
+    Object(#[from] ObjectError),
     /// A file of the data directory cannot be used.
     #[error(transparent)]
     File(#[from] FileError),
@@ -157,6 +167,8 @@ pub struct AgentConfig {
     pub reserved_memory_mib: u64,
     /// Log drivers to advertise.
     pub logging_drivers: Vec<String>,
+    /// What becomes of containers that are to log with `awslogs`.
+    pub awslogs_as: AwslogsAs,
     /// Do not advertise privileged containers.
     pub disable_privileged: bool,
     /// Advertise SELinux, where the host has it.
@@ -173,6 +185,10 @@ pub struct AgentConfig {
     pub task_cleanup_jitter: Duration,
     /// When images are removed.
     pub image_cleanup: ImageCleanupConfig,
+    /// How the room on this machine's disks is guarded.
+    pub disk: DiskConfig,
+    /// Where it is told that this machine will be taken away.
+    pub notice: NoticeConfig,
     /// Logins to private registries.
     pub engine_auth: RegistryAuth,
     /// Grace before SIGKILL when the container names none.
@@ -210,13 +226,21 @@ pub struct AgentConfig {
 }
 
 impl AgentConfig {
-    /// Reads the configuration. With `config_file` that file is read instead of those in the usual places, and must exist.
-    /// `env` wins over files; lowest are what was saved when this machine joined, and what it was told then.
+    /// Reads the configuration. `env` wins over files; lowest are what was saved when this machine joined, and what it was
+    /// told then.
     pub fn load(
-        config_file: Option<&Path>,
+        files: impl Into<ConfigFiles>,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
-        Self::read(&mut Source::load(config_file, env)?)
+        let files = files.into();
+        let mut config = Self::read(&mut Source::load(&files, env)?)?;
+        if let ConfigFiles::UsualAbove(ConfigObject { name, stale: Some(why), .. }) = &files {
+            let warning = format!(
+                "the settings are those that {name} had when it was fetched last: it is out of reach now: {why}"
+            );
+            config.warnings.push(warning);
+        }
+        Ok(config)
     }
 
     /// How to call the server.
@@ -258,6 +282,7 @@ impl AgentConfig {
             )?,
             reserved_ports_udp: s.json("ECS_RESERVED_PORTS_UDP", "a JSON list of port numbers", Vec::new())?,
             reserved_memory_mib: s.integer("ECS_RESERVED_MEMORY", 0, 0, u64::from(u32::MAX))?,
+            awslogs_as: s.awslogs_as()?,
             logging_drivers: s.logging_drivers()?,
             disable_privileged: s.boolean("ECS_DISABLE_PRIVILEGED", false)?,
             selinux_capable: s.boolean("ECS_SELINUX_CAPABLE", false)?,
@@ -267,6 +292,8 @@ impl AgentConfig {
             task_cleanup_wait: s.duration("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", 3 * HOUR, 1)?,
             task_cleanup_jitter: s.duration("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION_JITTER", 0, 0)?,
             image_cleanup: ImageCleanupConfig::read(s)?,
+            disk: DiskConfig::read(s)?,
+            notice: NoticeConfig::read(s)?,
             engine_auth: RegistryAuth::read(s)?,
             container_stop_timeout: s.duration("ECS_CONTAINER_STOP_TIMEOUT", 30, 1)?,
             container_start_timeout: s.duration("ECS_CONTAINER_START_TIMEOUT", 3 * MINUTE, 45)?,
@@ -340,6 +367,13 @@ impl Source {
             None => Ok(drivers),
             Some(_) => Err(self.bad(NAME, format!("a JSON list out of {}", KNOWN_LOGGING_DRIVERS.join(", ")))),
         }
+    }
+
+    fn awslogs_as(&mut self) -> Result<AwslogsAs, ConfigError> {
+        self.parsed("LONGSHORE_AWSLOGS_AS", AwslogsAs::Awslogs, |text| match text {
+            "json-file" => Ok(AwslogsAs::JsonFile),
+            _ => Err("json-file".into()),
+        })
     }
 
     fn image_pull_behavior(&mut self) -> Result<ImagePullBehavior, ConfigError> {

@@ -125,14 +125,14 @@ async fn drain_looking(
 }
 
 /// This machine's instances, as the server knows them.
-struct Instances {
-    api: Client,
-    cluster: String,
-    arns: Vec<String>,
+pub(crate) struct Instances {
+    pub(crate) api: Client,
+    pub(crate) cluster: String,
+    pub(crate) arns: Vec<String>,
 }
 
 impl Instances {
-    async fn set_status(&self, status: ContainerInstanceStatus) -> Result<(), DrainError> {
+    pub(crate) async fn set_status(&self, status: ContainerInstanceStatus) -> Result<(), DrainError> {
         const OPERATION: Operation = Operation::UpdateContainerInstancesState;
         let mut failures = Vec::new();
         for arns in self.arns.chunks(UPDATED_AT_ONCE) {

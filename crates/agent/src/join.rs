@@ -20,7 +20,7 @@ use tokio::time::sleep;
 
 use crate::backoff::Backoff;
 use crate::config::source::{SAVED_FILE, Source};
-use crate::config::{ConfigError, USER_AGENT, server};
+use crate::config::{ConfigError, ConfigFiles, USER_AGENT, server};
 use crate::files::{self, Readers};
 use crate::identity::{FileError, MachineIdentity, read_json, write_json};
 
@@ -195,15 +195,15 @@ struct Started {
     client_token: String,
 }
 
-/// Joins, unless this machine has joined already. Settings other than those of the request come from `config_file` (or the
-/// usual files) and `env`, as in [`AgentConfig::load`](crate::AgentConfig::load).
+/// Joins, unless this machine has joined already. Settings other than those of the request come from `files`
+/// and `env`, as in [`AgentConfig::load`](crate::AgentConfig::load).
 pub async fn join(
     request: JoinRequest,
-    config_file: Option<&Path>,
+    files: impl Into<ConfigFiles>,
     env: impl IntoIterator<Item = (String, String)>,
 ) -> Result<Joined, JoinError> {
     let env = env.into_iter().chain(request.settings.clone());
-    let mut source = Source::load(config_file, env)?;
+    let mut source = Source::load(&files.into(), env)?;
     let data_dir = source.data_dir();
     let origin = match Origin::of(&request.server) {
         Ok((origin, path)) if matches!(path.as_str(), "" | "/") => origin,

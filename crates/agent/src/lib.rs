@@ -7,10 +7,12 @@
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
 //! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds
-//! a machine to a server, [`drain`](drain()) takes it out of placement.
+//! a machine to a server, [`drain`](drain()) takes it out of placement; `notice` does so when the machine is about to go, and
+//! `disk` sees to it that images do not fill it.
 
 mod backoff;
 mod config;
+mod disk;
 mod drain;
 pub mod engine;
 mod facts;
@@ -18,6 +20,7 @@ mod files;
 mod identity;
 mod join;
 mod logs;
+mod notice;
 mod register;
 mod roles;
 mod session;
@@ -25,6 +28,7 @@ mod shell;
 mod state;
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_client::{Client, chain, now};
@@ -36,9 +40,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use config::{
-    AgentConfig, ConfigError, Credentials, ImageCleanupConfig, LogConfig, LogFormat, LogLevel, LogRollover,
-    PerInstance, RegistryAuth, RegistryLogin, SecretEndpoints, Sizes, Unsupported,
+    AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, ImageCleanupConfig,
+    LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance, RegistryAuth, RegistryLogin,
+    SecretEndpoints, Sizes, Unsupported,
 };
+use disk::DiskGuard;
+use drain::Instances;
 pub use drain::{DrainError, DrainRequest, Drained, drain};
 pub use identity::{FileError, rebind};
 pub use join::{JoinError, JoinRequest, Joined, join};
@@ -173,6 +180,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     if let Some(warning) = warning {
         warn!("{warning}");
     }
+    let disk = DiskGuard::new(disks(config, &docker).await, config.disk.min_free_mib);
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
     let secrets = config.secret_stores(&api)?;
     let shared = Arc::new(Shared {
@@ -185,16 +193,20 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
         roles: ExecutionRoles::default(),
         secrets,
+        disk,
         look_every: watcher::LOOK_EVERY,
         docker_lost: Notify::new(),
     });
-    let (health_sender, health) =
-        watch::channel(RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None });
+    let initially = RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None };
+    let (docker_health_sender, docker_health) = watch::channel(initially.clone());
+    let (health_sender, health) = watch::channel(initially);
 
     let mut parts = Parts::default();
     // From the first instance on: what its containers do while the others register must not be missed.
     let (joining, joined) = mpsc::unbounded_channel();
-    parts.start("view of Docker", watcher::run(shared.clone(), joined, health_sender));
+    parts.start("view of Docker", watcher::run(shared.clone(), joined, docker_health_sender));
+    let guarded = shared.clone();
+    parts.start("guard of the disk", async move { guarded.disk.watch(docker_health, health_sender).await });
     // Nothing would be acknowledged any more, and nothing started: better to start anew.
     parts.start("writer of state", state.clone().writer_gone());
 
@@ -233,7 +245,11 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         }
     }
     if config.checkpoint {
-        say_who_we_are(config, arns);
+        say_who_we_are(config, arns.clone());
+    }
+    if config.notice.file.is_some() || config.notice.hook.is_some() {
+        let instances = Instances { api: shared.api.clone(), cluster: config.cluster.clone(), arns };
+        parts.start("watch for termination notices", notice::watch(config.notice.clone(), instances));
     }
     if let Some(rules) = cleanup_rules(config) {
         let interval = config.image_cleanup.interval;
@@ -266,6 +282,15 @@ fn check_cluster(config: &AgentConfig, loaded: &Loaded) -> Result<(), AgentError
         }),
         _ => Ok(()),
     }
+}
+
+/// What a pull fills, and what suffers when it is full.
+async fn disks(config: &AgentConfig, docker: &HttpDocker) -> Vec<PathBuf> {
+    let of_docker = docker.data_root().await.unwrap_or_else(|error| {
+        warn!(%error, "the disk of the Docker Engine is not guarded");
+        None
+    });
+    of_docker.into_iter().chain([config.data_dir.clone()]).collect()
 }
 
 /// Docker may come up after us.
@@ -362,6 +387,7 @@ fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, s
         pull_dependents_upfront: config.pull_dependents_upfront,
         dynamic_host_port_range: config.dynamic_host_port_range,
         exclude_ipv6_port_binding: config.exclude_ipv6_port_binding,
+        awslogs_as: config.awslogs_as,
         resources: resources.clone(),
         remembered_tasks: REMEMBERED_TASKS,
     });

@@ -35,8 +35,9 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
-use crate::engine::{self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, Status, TaskRecord};
+use crate::engine::{self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord};
 use crate::roles::ExecutionRoles;
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
@@ -64,6 +65,7 @@ pub(crate) struct Shared<D> {
     pub(crate) roles: ExecutionRoles,
     /// Where secrets are to be had.
     pub(crate) secrets: SecretStores,
+    pub(crate) disk: DiskGuard,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
@@ -288,8 +290,13 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
         Action::PullImage { container, image, login: _ } => {
-            let result = shared.images.pull(docker, &image, shared.pull_limits).await;
-            Input::ImagePulled { container, result: noticing(shared, result).map_err(convert::pull_error) }
+            let pull = shared.images.pull(docker, &image, shared.pull_limits);
+            let result = match shared.disk.guarding(pull).await {
+                Ok(result) => noticing(shared, result).map_err(convert::pull_error),
+                // Clean-up makes room, perhaps before the last attempt.
+                Err(pressure) => Err(PullError::Registry(pressure.to_string())),
+            };
+            Input::ImagePulled { container, result }
         }
         Action::Create { container, spec, timeout_ms } => {
             let spec = match with_ports(shared, spec).await {

@@ -3,11 +3,13 @@
 //! It must not know what an operation does, nor read configuration or the environment: its users hand it URLs, keys and
 //! trust. It knows no websockets either, but gives those who do their connection ([`Transport`]) and signature ([`Signer`]).
 //!
-//! Beside that it reads objects of S3-compatible stores ([`S3`]), where configuration is kept.
+//! Beside that it reads objects of S3-compatible stores ([`S3`]), where configuration is kept, and asks the small services
+//! that tell a machine who it is ([`fetch`]).
 //!
 //! Begin reading at [`Client::call`]; [`Transport`] is how to get to a server (TLS, proxies), [`Trust`] which one to believe.
 
 mod call;
+mod fetch;
 mod proxy;
 mod s3;
 mod signer;
@@ -17,6 +19,7 @@ mod transport;
 mod trust;
 
 pub use call::{CallError, Client, ClientConfig, ClientError, Operation, is_denial};
+pub use fetch::fetch;
 pub use proxy::{Proxies, ProxyError};
 pub use s3::{ObjectName, ObjectNameError, S3, S3Config, S3Error};
 pub use signer::{Signer, now};

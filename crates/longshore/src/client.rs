@@ -13,12 +13,12 @@ use longshore_api::admin::{
     RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
 };
 use longshore_api::ecs::types::{
-    Cluster, ContainerInstance, CreateClusterRequest, DescribeClustersRequest, DescribeClustersResponse,
-    DescribeContainerInstancesRequest, DescribeContainerInstancesResponse, DescribeTaskDefinitionRequest,
-    DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse, ListClustersRequest,
-    ListClustersResponse, ListContainerInstancesRequest, ListContainerInstancesResponse, ListTasksRequest,
-    ListTasksResponse, RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse, StopTaskRequest, Task,
-    TaskField,
+    Cluster, ContainerInstance, ContainerInstanceField, CreateClusterRequest, DescribeClustersRequest,
+    DescribeClustersResponse, DescribeContainerInstancesRequest, DescribeContainerInstancesResponse,
+    DescribeTaskDefinitionRequest, DescribeTaskDefinitionResponse, DescribeTasksRequest, DescribeTasksResponse,
+    ListClustersRequest, ListClustersResponse, ListContainerInstancesRequest, ListContainerInstancesResponse,
+    ListTasksRequest, ListTasksResponse, RegisterTaskDefinitionResponse, RunTaskRequest, RunTaskResponse,
+    StopTaskRequest, Task, TaskDefinition, TaskField,
 };
 use longshore_api::{JsonError, ecs};
 use longshore_client::{CallError, Client, ClientConfig, Operation, Trust, TrustSources};
@@ -194,7 +194,7 @@ impl EcsClient {
             let request = DescribeContainerInstancesRequest {
                 cluster: Some(cluster.to_owned()),
                 container_instances: some.to_vec(),
-                ..DescribeContainerInstancesRequest::default()
+                include: Some(vec![ContainerInstanceField::ContainerInstanceHealth]),
             };
             let operation = ecs::Operation::DescribeContainerInstances;
             let answer = self.call(operation, request.to_json(), DescribeContainerInstancesResponse::from_json);
@@ -309,6 +309,14 @@ impl EcsClient {
         let operation = ecs::Operation::DescribeTasks;
         let answer = self.call(operation, request.to_json(), DescribeTasksResponse::from_json).await?;
         Ok(answer.tasks.unwrap_or_default().into_iter().next())
+    }
+
+    /// A task definition, by ARN.
+    pub(crate) async fn describe_task_definition(&self, arn: &str) -> Result<Option<TaskDefinition>, CliError> {
+        let request = DescribeTaskDefinitionRequest { task_definition: arn.to_owned(), include: None };
+        let operation = ecs::Operation::DescribeTaskDefinition;
+        let answer = self.call(operation, request.to_json(), DescribeTaskDefinitionResponse::from_json).await?;
+        Ok(answer.task_definition)
     }
 
     pub(crate) async fn describe_server(&self) -> Result<DescribeServerResponse, CliError> {

@@ -1,6 +1,7 @@
 //! `longshore task`: one task's life, with the time of each step; and how the other commands find the task that is meant.
 
 mod find;
+mod kept_logs;
 mod life;
 
 use std::fmt::Write as _;
@@ -16,6 +17,7 @@ use crate::output::{self, harmless, print_json, seconds, time_text};
 use crate::reach::Reach;
 use crate::table::Table;
 pub(crate) use find::{Found, find};
+use kept_logs::{KeptLog, kept_logs};
 use life::{Step, life};
 
 /// What `--output json` prints.
@@ -25,6 +27,7 @@ struct Document<'a> {
     task: &'a Task,
     container_instance: Option<&'a ContainerInstance>,
     life: &'a [Step],
+    kept_logs: &'a [KeptLog],
 }
 
 /// Runs the command.
@@ -32,10 +35,13 @@ pub(crate) async fn task(args: &TaskArgs, program: &str) -> Result<(), CliError>
     let client = Reach::new(&args.reach, program).connect()?.client;
     let found = find(&client, &args.which).await?;
     let (task, instance) = described(&client, &found).await?;
-    let steps = life(&task);
+    let (instance, steps) = (instance.as_ref(), life(&task));
+    let kept = kept_logs(&client, &task, instance).await;
     match args.output.output {
-        Format::Json => print_json(&Document { task: &task, container_instance: instance.as_ref(), life: &steps }),
-        Format::Table => output::print(&text(&task, instance.as_ref(), &steps)),
+        Format::Json => {
+            print_json(&Document { task: &task, container_instance: instance, life: &steps, kept_logs: &kept })
+        }
+        Format::Table => output::print(&text(&task, instance, &steps, &kept)),
     }
 }
 
@@ -50,7 +56,7 @@ async fn described(client: &EcsClient, found: &Found) -> Result<(Task, Option<Co
     Ok((task, instance.into_iter().next()))
 }
 
-fn text(task: &Task, instance: Option<&ContainerInstance>, steps: &[Step]) -> String {
+fn text(task: &Task, instance: Option<&ContainerInstance>, steps: &[Step], kept_logs: &[KeptLog]) -> String {
     let mut text = format!("{}\n", task.task_arn.as_deref().unwrap_or("task"));
     let mut line = |name: &str, value: String| {
         if !value.is_empty() {
@@ -63,6 +69,7 @@ fn text(task: &Task, instance: Option<&ContainerInstance>, steps: &[Step]) -> St
     line("stop code", task.stop_code.map(|code| code.as_str().to_owned()).unwrap_or_default());
     line("reason", given(&task.stopped_reason));
     line("instance", place(task, instance));
+    kept_logs.iter().for_each(|kept| line("log", kept.text()));
     line("reserves", format!("{} CPU units, {} MiB", given(&task.cpu), given(&task.memory)));
     line("group", given(&task.group));
     line("started by", given(&task.started_by));
@@ -221,7 +228,7 @@ mod tests {
     #[test]
     fn a_task_is_told_from_its_creation_to_its_exit_codes() {
         let (task, instance) = sample();
-        let text = text(&task, Some(&instance), &life(&task));
+        let text = text(&task, Some(&instance), &life(&task), &[]);
         for part in [
             "arn:aws:ecs:r:1:task/prod/01a2\n",
             "  definition   web:7\n",
@@ -253,7 +260,7 @@ mod tests {
     fn programs_get_the_documents_of_the_api_and_the_steps() {
         let (task, instance) = sample();
         let steps = life(&task);
-        let document = Document { task: &task, container_instance: Some(&instance), life: &steps };
+        let document = Document { task: &task, container_instance: Some(&instance), life: &steps, kept_logs: &[] };
         let json = serde_json::to_value(&document).unwrap();
         assert_eq!(json["task"]["stoppedReason"], "Essential container in task exited");
         assert_eq!(json["containerInstance"]["status"], "DRAINING");

@@ -9,7 +9,10 @@ use super::ConfigError;
 use super::source::Source;
 use crate::identity::MachineIdentity;
 
-/// Keys for signing calls to the control plane.
+const ID: &str = "AWS_ACCESS_KEY_ID";
+const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
+
+/// Keys for signing calls.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Credentials {
     /// The public half.
@@ -38,26 +41,19 @@ impl Credentials {
 
     /// The first there are of: variables, what the machine received when it joined, the AWS credentials file.
     pub(super) fn read(source: &mut Source, identity: Option<&MachineIdentity>) -> Result<Self, ConfigError> {
-        const ID: &str = "AWS_ACCESS_KEY_ID";
-        const SECRET: &str = "AWS_SECRET_ACCESS_KEY";
-        let session_token = source.text("AWS_SESSION_TOKEN");
+        let in_variables = of_variables(source)?;
         let (profile, file, home) =
             (source.text("AWS_PROFILE"), source.text("AWS_SHARED_CREDENTIALS_FILE"), source.text("HOME"));
-        let missing = |name, expected| Err(ConfigError::Missing { name, expected });
-        match (source.text(ID), source.text(SECRET), identity) {
-            (Some(access_key_id), Some(secret_access_key), _) => {
-                return Ok(Self { access_key_id, secret_access_key, session_token });
-            }
-            (Some(_), None, _) => return missing(SECRET, "the secret access key that belongs to AWS_ACCESS_KEY_ID"),
-            (None, Some(_), _) => return missing(ID, "the access key id that AWS_SECRET_ACCESS_KEY belongs to"),
-            (None, None, Some(identity)) => {
+        match (in_variables, identity) {
+            (Some(keys), _) => return Ok(keys),
+            (None, Some(identity)) => {
                 return Ok(Self {
                     access_key_id: identity.access_key_id.clone(),
                     secret_access_key: identity.secret_access_key.clone(),
                     session_token: None,
                 });
             }
-            (None, None, None) => {}
+            (None, None) => {}
         }
         let named = profile.is_some() || file.is_some();
         let profile = profile.unwrap_or_else(|| "default".into());
@@ -73,16 +69,30 @@ impl Credentials {
         match (from_file(&text, &profile), path) {
             (Some(credentials), _) => Ok(credentials),
             (None, Some(path)) if named => Err(ConfigError::NoProfile { profile, path }),
-            (None, _) => missing(
-                ID,
-                "the access key id the control plane gave this machine, or join it with `longshore agent join`",
-            ),
+            (None, _) => Err(ConfigError::Missing {
+                name: ID,
+                expected: "the access key id the control plane gave this machine, or join it with `longshore agent join`",
+            }),
         }
     }
 }
 
+/// The keys in variables, if there are any.
+pub(super) fn of_variables(source: &mut Source) -> Result<Option<Credentials>, ConfigError> {
+    let missing = |name, expected| Err(ConfigError::Missing { name, expected });
+    let session_token = source.text("AWS_SESSION_TOKEN");
+    match (source.text(ID), source.text(SECRET)) {
+        (Some(access_key_id), Some(secret_access_key)) => {
+            Ok(Some(Credentials { access_key_id, secret_access_key, session_token }))
+        }
+        (Some(_), None) => missing(SECRET, "the secret access key that belongs to AWS_ACCESS_KEY_ID"),
+        (None, Some(_)) => missing(ID, "the access key id that AWS_SECRET_ACCESS_KEY belongs to"),
+        (None, None) => Ok(None),
+    }
+}
+
 /// The keys of a profile in the file that AWS's tools share.
-fn from_file(text: &str, profile: &str) -> Option<Credentials> {
+pub(super) fn from_file(text: &str, profile: &str) -> Option<Credentials> {
     let mut inside = false;
     let (mut access_key_id, mut secret_access_key, mut session_token) = (None, None, None);
     for line in text.lines().map(str::trim) {

@@ -4,8 +4,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::ConfigError;
 use super::value::{go_bool, go_duration};
+use super::{ConfigError, ConfigFiles};
 
 pub(super) const MINUTE: u64 = 60;
 pub(super) const HOUR: u64 = 3600;
@@ -14,6 +14,9 @@ pub(super) const HOUR: u64 = 3600;
 const DEFAULT_FILES: [&str; 2] = ["/var/lib/ecs/ecs.config", "/etc/ecs/ecs.config"];
 /// In the data directory: what was given to `longshore agent join` by flags.
 pub(crate) const SAVED_FILE: &str = "ecs.config";
+
+/// What was looked at to fetch settings from an object store, and has no other effect.
+const ASKED_FOR_AN_OBJECT: [&str; 2] = ["AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
 
 const DATA_DIR: &str = "ECS_DATADIR";
 const DEFAULT_DATA_DIR: &str = "/var/lib/ecs/data";
@@ -28,16 +31,17 @@ pub(crate) struct Source {
 impl Source {
     /// Everything there is, the highest last: files, then `env`.
     pub(crate) fn load(
-        config_file: Option<&Path>,
+        files: &ConfigFiles,
         env: impl IntoIterator<Item = (String, String)>,
     ) -> Result<Self, ConfigError> {
         let mut source = Self::default();
-        match config_file {
-            Some(path) => source.add_file(path, true)?,
-            None => {
-                for path in DEFAULT_FILES {
-                    source.add_file(Path::new(path), false)?;
-                }
+        match files {
+            ConfigFiles::One(path) => source.add_file(path, true)?,
+            ConfigFiles::Usual => source.add_usual_files()?,
+            ConfigFiles::UsualAbove(object) => {
+                source.add_text(&object.text, &object.name.to_string());
+                source.add_usual_files()?;
+                source.asked.extend(ASKED_FOR_AN_OBJECT);
             }
         }
         for (name, value) in env {
@@ -57,8 +61,10 @@ impl Source {
         self.values.insert(name.to_owned(), (value.to_owned(), origin.to_owned()));
     }
 
-    /// One `KEY=VALUE` per line, split at the first `=`, trimmed; no quotes, no comments: a line without `=` is
-    /// skipped. That is how the official tooling reads the file.
+    fn add_usual_files(&mut self) -> Result<(), ConfigError> {
+        DEFAULT_FILES.iter().try_for_each(|path| self.add_file(Path::new(path), false))
+    }
+
     pub(super) fn add_file(&mut self, path: &Path, required: bool) -> Result<(), ConfigError> {
         let text = match std::fs::read_to_string(path) {
             Ok(text) => text,
@@ -69,13 +75,18 @@ impl Source {
                 return Err(ConfigError::Unreadable { path: path.to_owned(), source });
             }
         };
-        let origin = path.display().to_string();
+        self.add_text(&text, &path.display().to_string());
+        Ok(())
+    }
+
+    /// One `KEY=VALUE` per line, split at the first `=`, trimmed; no quotes, no comments: a line without `=` is
+    /// skipped. That is how the official tooling reads the file.
+    fn add_text(&mut self, text: &str, origin: &str) {
         for line in text.lines() {
             if let Some((name, value)) = line.split_once('=') {
-                self.add(name.trim(), value.trim(), &origin);
+                self.add(name.trim(), value.trim(), origin);
             }
         }
-        Ok(())
     }
 
     /// The value, if it is set to something.

@@ -1,5 +1,7 @@
 //! What a configuration becomes, and which ones are refused.
 
+use std::path::Path;
+
 use super::*;
 
 const BASE: [(&str, &str); 3] =
@@ -38,6 +40,9 @@ fn defaults_are_those_of_the_official_agent() {
     assert_eq!(config.region, "us-east-1");
     assert_eq!(config.reserved_ports, [22, 2375, 2376, 51678, 51679]);
     assert_eq!(config.logging_drivers, ["json-file", "none"]);
+    assert_eq!(config.awslogs_as, AwslogsAs::Awslogs);
+    assert_eq!(config.disk.min_free_mib, None);
+    assert_eq!((config.notice.file, config.notice.hook), (None, None));
     assert_eq!(config.task_cleanup_wait, Duration::from_secs(10800));
     assert_eq!(config.task_cleanup_jitter, Duration::ZERO);
     assert_eq!(config.container_stop_timeout, Duration::from_secs(30));
@@ -178,6 +183,11 @@ fn every_variable_is_honoured_or_told_about() {
         ("LONGSHORE_ZONE", "a", HONOURED),
         ("LONGSHORE_HOST_ID", "h", HONOURED),
         ("LONGSHORE_UP_ID", "u", HONOURED),
+        ("LONGSHORE_AWSLOGS_AS", "json-file", HONOURED),
+        ("LONGSHORE_DISK_MIN_FREE", "500", HONOURED),
+        ("LONGSHORE_TERMINATION_NOTICE_FILE", "/run/notice", HONOURED),
+        ("LONGSHORE_TERMINATION_NOTICE_HOOK", "/bin/notice", HONOURED),
+        ("LONGSHORE_TERMINATION_NOTICE_INTERVAL", "2s", HONOURED),
         // Not in the list, but somebody's mistake.
         ("ECS_CLUSTR", "prod", TOLD),
     ] {
@@ -188,7 +198,7 @@ fn every_variable_is_honoured_or_told_about() {
         let asked = [(name, value)];
         let env = BASE.iter().chain(&base).chain(&auth).chain(&asked);
         let env = env.map(|(name, value)| ((*name).to_owned(), (*value).to_owned()));
-        let mut source = Source::load(Some(Path::new("/dev/null")), env).unwrap();
+        let mut source = Source::load(&ConfigFiles::from(Some("/dev/null")), env).unwrap();
         let config = AgentConfig::read(&mut source).unwrap_or_else(|error| panic!("{name}: {error}"));
         assert_eq!(source.unasked().all(|(unasked, _)| unasked != name), expected, "{name}: whether it is read");
         assert_eq!(!unsupported(&config).contains(&name), expected, "{name}: whether it is told about");
@@ -254,6 +264,10 @@ fn bad_values_name_variable_value_and_what_would_do() {
         ("ECS_AVAILABLE_LOGGING_DRIVERS", "[\"jsonfile\"]", "json-file"),
         ("ECS_IMAGE_PULL_BEHAVIOR", "never", "prefer-cached"),
         ("LONGSHORE_INSTANCES", "0", "from 1 to 256"),
+        ("LONGSHORE_AWSLOGS_AS", "syslog", "must be json-file"),
+        ("LONGSHORE_DISK_MIN_FREE", "5%", "MiB to leave free"),
+        ("LONGSHORE_TERMINATION_NOTICE_FILE", "notice", "absolute path"),
+        ("LONGSHORE_TERMINATION_NOTICE_INTERVAL", "100ms", "at least 1s"),
         ("ECS_BACKEND_HOST", "", "ECS_BACKEND_HOST is not set"),
         ("ECS_BACKEND_HOST", "", "longshore agent join"),
         ("ECS_BACKEND_HOST", "ftp://x", "https://host:port"),

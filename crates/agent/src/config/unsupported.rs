@@ -46,7 +46,11 @@ const KNOWN: [(&str, Option<&str>, &str); 37] = [
     ("ECS_ENABLE_CONTAINER_METADATA", Some("false"), "there are no metadata files yet"),
     ("ECS_ENABLE_GPU_SUPPORT", Some("false"), NO_GPU),
     ("ECS_ENABLE_HIGH_DENSITY_ENI", Some("false"), NO_ENI),
-    ("ECS_ENABLE_SPOT_INSTANCE_DRAINING", Some("false"), NO_EC2),
+    (
+        "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
+        Some("false"),
+        "this agent does not ask EC2 for notices: LONGSHORE_TERMINATION_NOTICE_HOOK names a program that does",
+    ),
     (
         "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
         Some("false"),

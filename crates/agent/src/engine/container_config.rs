@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use serde_json::{Map, Value, json};
 
 use super::action::ContainerSpec;
+use super::awslogs;
 use super::ports;
 use super::resource::Prepared;
 use super::{EngineConfig, PortBinding};
@@ -70,6 +71,11 @@ pub(crate) fn container_spec(
     let mut host_config = computed_host_config(config, task, container)?;
     if let Some(over) = overlay(docker.host_config.as_deref()).map_err(|why| wrong("dockerConfig.hostConfig", why))? {
         merge_members(&mut host_config, over);
+    }
+    if let Some(kept_here) =
+        member(&host_config, "LogConfig").and_then(|log| awslogs::replacement(config.awslogs_as, log))
+    {
+        force(&mut host_config, "LogConfig", kept_here);
     }
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));

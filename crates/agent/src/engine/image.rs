@@ -49,6 +49,21 @@ pub(crate) struct CleanupRules {
     pub(crate) exclude: BTreeSet<String>,
 }
 
+/// Since an image was last used, while there is little room: whoever is between two steps of a task keeps it.
+const HURRIED_AGE_MS: i64 = 60_000;
+
+impl CleanupRules {
+    /// The same while there is little room on the disk: everything unused goes.
+    pub(crate) fn hurried(&self) -> Self {
+        Self {
+            minimum_age_ms: self.minimum_age_ms.min(HURRIED_AGE_MS),
+            images_per_round: usize::MAX,
+            untracked_age_ms: self.untracked_age_ms.min(HURRIED_AGE_MS),
+            ..self.clone()
+        }
+    }
+}
+
 /// What there is on the machine.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Scene {

@@ -10,6 +10,7 @@
 
 pub mod action;
 mod admission;
+mod awslogs;
 mod container;
 mod container_config;
 mod dependency;
@@ -74,6 +75,8 @@ pub struct EngineConfig {
     pub dynamic_host_port_range: Option<(u16, u16)>,
     /// `ECS_EXCLUDE_IPV6_PORTBINDING`.
     pub exclude_ipv6_port_binding: bool,
+    /// `LONGSHORE_AWSLOGS_AS`.
+    pub awslogs_as: AwslogsAs,
     /// What was registered.
     pub resources: HostResources,
     /// How many cleaned-up tasks are remembered, so that a late payload for one is answered STOPPED instead of run again.
@@ -105,6 +108,16 @@ pub enum ImagePullBehavior {
     Once,
     /// Pull only what is not on this host.
     PreferCached,
+}
+
+/// Where the log driver `awslogs` leads.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum AwslogsAs {
+    /// To CloudWatch Logs, by Docker's driver of that name.
+    #[default]
+    Awslogs,
+    /// Into files of this machine, by Docker's `json-file`.
+    JsonFile,
 }
 
 /// The engine of one container instance.

@@ -5,7 +5,7 @@ use longshore_agent_protocol::acs;
 use super::action::{Action, LogLevel};
 use super::container::Status;
 use super::task::{Desired, Task};
-use super::{Engine, Turn};
+use super::{Engine, Turn, awslogs};
 
 /// What must be remembered of orders.
 #[derive(Clone, Debug, Default)]
@@ -69,6 +69,9 @@ impl Engine {
             // A task runs once. Whoever orders it again after its end has missed the report.
             Some(task) => task.repeat_stopped(),
             None => {
+                if let Some(notice) = awslogs::notice(self.config.awslogs_as, &definition) {
+                    turn.log(LogLevel::Info, &arn, notice);
+                }
                 let task = Task::new(&self.config, definition, seq_num, turn.now);
                 self.tasks.insert(arn.clone(), task);
             }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::stream::tests::frame;
 use super::*;
+use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{Phase, PullLimits};
 use crate::roles::ExecutionRoles;
@@ -52,6 +53,7 @@ impl World {
             api: server.client(),
             submits: Semaphore::new(1),
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
+            disk: DiskGuard::new(Vec::new(), None),
             look_every: PATIENCE,
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),

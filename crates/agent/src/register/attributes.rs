@@ -4,6 +4,7 @@ use longshore_api::ecs::types::Attribute;
 
 use super::Host;
 use crate::config::AgentConfig;
+use crate::engine::AwslogsAs;
 use crate::engine::docker::{ApiVersion, EngineVersion};
 use crate::session::AGENT_VERSION;
 
@@ -48,6 +49,10 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     for driver in config.logging_drivers.iter().filter(|driver| has_driver(engine, driver)) {
         flag(format!("{CAPABILITY}logging-driver.{driver}"));
     }
+    let keeps_awslogs = config.awslogs_as == AwslogsAs::JsonFile;
+    if keeps_awslogs && !config.logging_drivers.iter().any(|driver| driver == "awslogs") {
+        flag(format!("{CAPABILITY}logging-driver.awslogs"));
+    }
     if config.selinux_capable && host.selinux {
         flag(format!("{CAPABILITY}selinux"));
     }
@@ -75,6 +80,8 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
         names.push((name.into(), Some(value.into())));
     }
     names.extend(config.sizes.zone.get(index).map(|zone| ("ecs.availability-zone".into(), Some(zone.clone()))));
+    // People are to see that these logs are not where the definition says.
+    names.extend(keeps_awslogs.then(|| ("longshore.awslogs-as".into(), Some("json-file".into()))));
     names.extend(config.up_id.iter().map(|id| ("longshore.up".into(), Some(id.clone()))));
     names.into_iter().map(|(name, value)| Attribute { name, value, target_id: None, target_type: None }).collect()
 }
@@ -158,6 +165,21 @@ mod tests {
         let expected: Vec<&str> = expected.lines().map(str::trim).collect();
         assert_eq!(names(&env, &engine(), 1, true), expected);
         assert_eq!(names(&env, &engine(), 1, false), expected[1..]);
+    }
+
+    #[test]
+    fn whoever_keeps_awslogs_here_takes_such_tasks_and_says_so() {
+        let own = names(&[("LONGSHORE_AWSLOGS_AS", "json-file")], &engine(), 0, false);
+        let both = [
+            ("LONGSHORE_AWSLOGS_AS", "json-file"),
+            ("ECS_AVAILABLE_LOGGING_DRIVERS", r#"["json-file","none","awslogs"]"#),
+        ];
+        for names in [own, names(&both, &engine(), 0, false)] {
+            let count = |name: &str| names.iter().filter(|have| *have == name).count();
+            assert_eq!(count("com.amazonaws.ecs.capability.logging-driver.awslogs"), 1);
+            assert_eq!(count("longshore.awslogs-as=json-file"), 1);
+        }
+        assert!(!names(&[], &engine(), 0, false).iter().any(|name| name.contains("awslogs")));
     }
 
     #[test]

@@ -22,6 +22,8 @@ use crate::engine::image::{
 use crate::state::{Change, State};
 use longshore_client::now;
 
+/// At least so long after a round comes the next one.
+const BETWEEN_ROUNDS: Duration = Duration::from_secs(10);
 /// Foreign containers that are looked at in one round, because a list does not say when one ended.
 const MOST_INSPECTIONS: usize = 200;
 
@@ -127,20 +129,27 @@ impl Images {
     }
 }
 
-/// Removes what is unused, round after round, until dropped. `instances` are all that have tasks here.
+/// Removes what is unused, round after round, until dropped; at once, and all of it, while there is little room on the disk.
+/// `instances` are all that have tasks here.
 pub(crate) async fn clean<D: Docker>(
     shared: Arc<Shared<D>>,
     instances: Vec<mpsc::Sender<Question>>,
     rules: CleanupRules,
     interval: Duration,
 ) {
+    let hurried = rules.hurried();
     loop {
-        sleep(interval).await;
+        let rules = tokio::select! {
+            () = sleep(interval) => &rules,
+            () = shared.disk.wants_cleaning() => &hurried,
+        };
         let (now, changes) = shared.images.known().now();
         shared.images.save(changes);
-        if let Err(error) = round(&shared, &instances, &rules, now).await {
+        if let Err(error) = round(&shared, &instances, rules, now).await {
             warn!(%error, "unused images are not looked for this time");
         }
+        // While room is scarce, what can be done is done soon; then there is nothing to do but to look again.
+        sleep(BETWEEN_ROUNDS.min(interval)).await;
     }
 }
 

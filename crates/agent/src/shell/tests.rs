@@ -9,10 +9,11 @@ use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::*;
+use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{LABEL_CONTAINER, Phase};
 use crate::engine::image::CleanupRules;
-use crate::engine::{EngineConfig, HostResources, ImagePullBehavior};
+use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -52,6 +53,7 @@ fn config() -> EngineConfig {
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
+        awslogs_as: AwslogsAs::Awslogs,
         resources: HostResources { cpu: 4096, memory_mib: 4096, ..HostResources::default() },
         remembered_tasks: 10,
     }
@@ -87,6 +89,7 @@ impl World {
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
+            disk: DiskGuard::new(Vec::new(), None),
             look_every,
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),
@@ -367,6 +370,26 @@ async fn an_image_goes_when_the_last_task_that_used_it_was_cleaned_up() {
     .await
     .unwrap();
     assert_eq!(world.shared.docker.image_tags(), ["foreign"]);
+}
+
+#[tokio::test]
+async fn while_room_is_scarce_unused_images_go_at_once() {
+    const HOUR: Duration = Duration::from_secs(3600);
+    let world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.shared.images.find(&world.shared.docker, "web").await.unwrap();
+    let (shared, questions) = (world.shared.clone(), world.questions.clone());
+    let cleaning = tokio::spawn(images::clean(shared, questions, rules(), HOUR));
+    sleep(Duration::from_millis(20)).await;
+    assert_eq!(world.shared.docker.image_tags(), ["web"], "the next round is an hour away");
+    world.shared.disk.ring();
+    timeout(PATIENCE, async {
+        while !world.shared.docker.image_tags().is_empty() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    cleaning.abort();
 }
 
 #[tokio::test]

@@ -44,7 +44,7 @@ struct Registered {
 
 /// Starts the agent unless it runs, waits until it is connected, and says how to go on.
 pub(super) async fn start(args: &RunArgs, program: &str) -> Result<(), CliError> {
-    let config = settings::load(args)?;
+    let config = settings::load(args).await?;
     let mut output = Output::new();
     if runs(&config.data_dir) {
         output.note("its agent runs already; nothing is changed");
@@ -77,7 +77,7 @@ fn spawn(args: &RunArgs, log: &Log) -> Result<Process, CliError> {
     let mut command = own_command(NAME);
     command.arg("--background");
     if let Some(config) = &args.config {
-        command.arg("--config").arg(config);
+        command.arg("--config").arg(config.argument());
     }
     for (name, value) in settings::variables(&args.host) {
         command.env(name, value);

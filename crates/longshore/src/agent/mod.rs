@@ -36,7 +36,7 @@ async fn run(args: &RunArgs) -> Result<(), CliError> {
         // Fails only for the leader of a process group, which is what a person who types this by hand is.
         let _ = rustix::process::setsid();
     }
-    let config = settings::load(args)?;
+    let config = settings::load(args).await?;
     logging::start_agent(&config.log)?;
     let stop = CancellationToken::new();
     let stop_on_signal = stop.clone();
@@ -60,7 +60,8 @@ async fn join(args: JoinArgs, program: &str) -> Result<(), CliError> {
         settings: variables(&args.run.host).into_iter().map(|(name, value)| (name.to_owned(), value)).collect(),
     };
     let mut output = Output::new();
-    let joined = longshore_agent::join(request, args.run.config.as_deref(), environment()).await;
+    let files = settings::files(&args.run, &environment()).await?;
+    let joined = longshore_agent::join(request, files, environment()).await;
     let joined = joined.map_err(|error| CliError::Join(Box::new(error)))?;
     if joined.already {
         output.note(format_args!(
@@ -96,7 +97,7 @@ fn token(typed: Option<Token>, file: Option<&Path>) -> Result<String, CliError> 
 }
 
 async fn drain(args: DrainArgs) -> Result<(), CliError> {
-    let config = settings::load(&RunArgs { config: args.config, ..RunArgs::default() })?;
+    let config = settings::load(&RunArgs { config: args.config, ..RunArgs::default() }).await?;
     let request = DrainRequest {
         undo: args.undo,
         wait: args.wait.map(|limit| limit.unwrap_or(std::time::Duration::MAX)).unwrap_or_default(),

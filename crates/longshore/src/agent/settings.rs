@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use longshore_agent::AgentConfig;
+use longshore_agent::{AgentConfig, ConfigFiles};
 
 use crate::cli::{HostArgs, Pair, RunArgs};
 use crate::error::CliError;
@@ -11,11 +11,12 @@ use crate::error::CliError;
 const KEYS: [&str; 4] = ["AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_PROFILE"];
 
 /// The settings of an agent that is started with these arguments.
-pub(super) fn load(args: &RunArgs) -> Result<AgentConfig, CliError> {
+pub(super) async fn load(args: &RunArgs) -> Result<AgentConfig, CliError> {
     let mut environment = environment();
     environment.extend(variables(&args.host).into_iter().map(|(name, value)| (name.to_owned(), value)));
+    let files = files(args, &environment).await?;
     let load = |environment| {
-        let config = AgentConfig::load(args.config.as_deref(), environment);
+        let config = AgentConfig::load(files.clone(), environment);
         config.map_err(|error| CliError::AgentConfig(Box::new(error)))
     };
     let has_keys = KEYS.iter().any(|name| environment.contains_key(*name));
@@ -26,6 +27,14 @@ pub(super) fn load(args: &RunArgs) -> Result<AgentConfig, CliError> {
         return load(environment);
     }
     Ok(config)
+}
+
+/// The files of settings, fetched if they are elsewhere.
+pub(super) async fn files(args: &RunArgs, environment: &BTreeMap<String, String>) -> Result<ConfigFiles, CliError> {
+    match &args.config {
+        None => Ok(ConfigFiles::Usual),
+        Some(location) => location.fetched(environment).await.map_err(|error| CliError::AgentConfig(Box::new(error))),
+    }
 }
 
 /// This process's environment. Variables that are not UTF-8 cannot be settings.
@@ -45,6 +54,7 @@ pub(super) fn variables(host: &HostArgs) -> Vec<(&'static str, String)> {
         ("LONGSHORE_CPU", host.sizes.cpu.clone()),
         ("LONGSHORE_MEMORY", host.sizes.memory.clone()),
         ("LONGSHORE_ZONE", host.sizes.zone.clone()),
+        ("LONGSHORE_AWSLOGS_AS", host.awslogs_as.clone()),
         ("ECS_INSTANCE_ATTRIBUTES", object(&host.attributes)),
         ("ECS_CONTAINER_INSTANCE_TAGS", object(&host.tags)),
     ]
@@ -64,12 +74,14 @@ mod tests {
         let host = HostArgs {
             instances: Some(2),
             sizes: SizeArgs { cpu: Some("512,256".into()), ..SizeArgs::default() },
+            awslogs_as: Some("json-file".into()),
             attributes: vec!["disk=ssd".parse().unwrap(), "say=\"hi\"".parse().unwrap()],
             tags: Vec::new(),
         };
         let expected = [
             ("LONGSHORE_INSTANCES", "2"),
             ("LONGSHORE_CPU", "512,256"),
+            ("LONGSHORE_AWSLOGS_AS", "json-file"),
             ("ECS_INSTANCE_ATTRIBUTES", r#"{"disk":"ssd","say":"\"hi\""}"#),
         ];
         assert_eq!(variables(&host), expected.map(|(name, value)| (name, value.to_owned())));

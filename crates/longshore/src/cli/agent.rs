@@ -3,7 +3,9 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
+use clap::builder::{PathBufValueParser, TypedValueParser};
 use clap::{Args, Subcommand};
+use longshore_agent::ConfigLocation;
 
 use super::up::SizeArgs;
 use super::value::{Pair, Token, duration};
@@ -33,9 +35,14 @@ pub(crate) enum AgentCommand {
 
 #[derive(Clone, Debug, Default, Args)]
 pub(crate) struct RunArgs {
-    /// Read settings from this file alone [default: /var/lib/ecs/ecs.config, then /etc/ecs/ecs.config]
-    #[arg(long, value_name = "FILE", env = "LONGSHORE_AGENT_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    /// Read settings from this file alone, or from s3://bucket/key [default: /var/lib/ecs/ecs.config, then
+    /// /etc/ecs/ecs.config]
+    ///
+    /// An object is fetched anew at each start, with AWS credentials from where the AWS tools look for them, from the
+    /// store that AWS_ENDPOINT_URL_S3 names. The files in the usual places count for more than it, the environment for
+    /// more than both. While the store is out of reach, its last copy in ECS_DATADIR is used.
+    #[arg(long, value_name = "FILE|s3://…", env = "LONGSHORE_AGENT_CONFIG", value_parser = config_location())]
+    pub(crate) config: Option<ConfigLocation>,
     /// Return when the instances are registered and connected, and let the agent run in the background
     ///
     /// When that takes longer than a minute, because the server is away for instance, the command fails and the agent
@@ -57,6 +64,9 @@ pub(crate) struct HostArgs {
     pub(crate) instances: Option<u32>,
     #[command(flatten)]
     pub(crate) sizes: SizeArgs,
+    /// Take tasks that log to CloudWatch (awslogs), and keep their logs on this machine: json-file
+    #[arg(long, value_name = "DRIVER", env = "LONGSHORE_AWSLOGS_AS", value_parser = ["json-file"])]
+    pub(crate) awslogs_as: Option<String>,
     /// A custom attribute of the instances, for placement constraints; repeatable
     #[arg(long = "attribute", value_name = "NAME=VALUE")]
     pub(crate) attributes: Vec<Pair>,
@@ -98,7 +108,11 @@ pub(crate) struct DrainArgs {
     /// Take new tasks again
     #[arg(long, conflicts_with = "wait")]
     pub(crate) undo: bool,
-    /// Read settings from this file alone, as the agent was told to
-    #[arg(long, value_name = "FILE", env = "LONGSHORE_AGENT_CONFIG")]
-    pub(crate) config: Option<PathBuf>,
+    /// Read settings from this file alone, or from s3://bucket/key, as the agent was told to
+    #[arg(long, value_name = "FILE|s3://…", env = "LONGSHORE_AGENT_CONFIG", value_parser = config_location())]
+    pub(crate) config: Option<ConfigLocation>,
+}
+
+fn config_location() -> impl TypedValueParser<Value = ConfigLocation> {
+    PathBufValueParser::new().try_map(ConfigLocation::try_from)
 }

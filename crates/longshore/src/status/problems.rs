@@ -18,6 +18,7 @@ pub(super) fn problems(
     problems.extend(server.read_only.then(cannot_write));
     problems.extend(clusters.iter().filter_map(|cluster| held(server, cluster)));
     problems.extend(instances.iter().filter(|instance| !instance.connected).map(|instance| gone(instance, now)));
+    problems.extend(instances.iter().filter_map(impaired));
     problems.extend(clusters.iter().filter_map(without_machines));
     problems.extend(instances.iter().filter_map(out_of_service));
     problems
@@ -58,6 +59,18 @@ fn gone(instance: &InstanceReport, now: Timestamp) -> Problem {
     }
 }
 
+/// An agent that is away says nothing, so what it said last counts for nothing.
+fn impaired(instance: &InstanceReport) -> Option<Problem> {
+    let id = last_part(Some(&instance.arn));
+    let host = instance.host.as_ref().map_or_else(String::new, |host| format!(" (host {host})"));
+    (instance.impaired && instance.connected).then(|| Problem {
+        problem: format!("{id} in cluster {} can hardly start anything: its container runtime is IMPAIRED", instance.cluster),
+        next_step: format!(
+            "Look at that machine{host}: does `docker info` answer, is there room on its disk? Its agent's log says which."
+        ),
+    })
+}
+
 fn without_machines(cluster: &ClusterReport) -> Option<Problem> {
     (cluster.instances == 0).then(|| Problem {
         problem: format!("cluster {} has no container instances: nothing can run there", cluster.name),
@@ -92,6 +105,10 @@ mod tests {
         problems.into_iter().map(|one| format!("{} → {}", one.problem, one.next_step)).collect()
     }
 
+    fn told_of(instances: &[InstanceReport]) -> usize {
+        told(&[cluster("prod", instances)], instances, 90).len()
+    }
+
     #[test]
     fn a_healthy_cluster_has_no_problems() {
         let instances = [instance("a", true)];
@@ -109,6 +126,10 @@ mod tests {
     fn each_problem_says_what_to_do() {
         let lost = InstanceReport { lost: true, ..instance("b", false) };
         let draining = InstanceReport { status: "DRAINING".to_owned(), ..instance("c", true) };
+        let full = InstanceReport { impaired: true, ..instance("d", true) };
+        let away = InstanceReport { impaired: true, ..instance("d", false) };
+        assert_eq!(told_of(&[full]), 1);
+        assert_eq!(told_of(&[away]), 1, "it is not connected, and that is all that is known");
         let told = told(&[cluster("prod", &[]), cluster("empty", &[])], &[lost, draining], 90);
         assert_eq!(told.len(), 4, "{told:?}");
         assert!(told[0].contains("b in cluster prod") && told[0].contains("1m30s ago; it is given up"), "{told:?}");

@@ -2,7 +2,7 @@
 
 use longshore_api::Timestamp;
 use longshore_api::admin::{ContainerInstanceState, DescribeServerResponse};
-use longshore_api::ecs::types::{Cluster, ContainerInstance, Resource};
+use longshore_api::ecs::types::{Cluster, ContainerInstance, InstanceHealthCheckState, Resource};
 use serde::Serialize;
 
 /// Everything.
@@ -60,6 +60,8 @@ pub(super) struct InstanceReport {
     pub(super) disconnected_at: Option<Timestamp>,
     /// It was given up, and has not returned.
     pub(super) lost: bool,
+    /// Its container runtime is not well: Docker is away, or its disk has no room for images.
+    pub(super) impaired: bool,
     pub(super) running_tasks: i32,
     pub(super) pending_tasks: i32,
     pub(super) cpu: Amount,
@@ -142,6 +144,10 @@ impl InstanceReport {
             connected: state.agent_connected,
             disconnected_at: state.disconnected_at.filter(|_| !state.agent_connected),
             lost: state.lost_at.is_some(),
+            impaired: instance
+                .health_status
+                .as_ref()
+                .is_some_and(|health| health.overall_status == Some(InstanceHealthCheckState::Impaired)),
             running_tasks: state.running_tasks_count,
             pending_tasks: state.pending_tasks_count,
             cpu: amount(instance, "CPU"),

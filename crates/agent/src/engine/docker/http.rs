@@ -97,6 +97,15 @@ impl HttpDocker {
         Self { endpoint, logins: RegistryAuth::default(), prefix: RwLock::new(None) }
     }
 
+    /// The folder with all that the Engine keeps, as it names it; none if it is, or may be, on another machine.
+    pub(crate) async fn data_root(&self) -> Result<Option<PathBuf>, DockerError> {
+        if let Endpoint::Tcp(_) = self.endpoint {
+            return Ok(None);
+        }
+        let info: wire::Info = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
+        Ok(Some(info.docker_root_dir))
+    }
+
     /// Logs in at these registries when it pulls from them.
     pub(crate) fn with_logins(self, logins: RegistryAuth) -> Self {
         Self { logins, ..self }

@@ -3,6 +3,7 @@
 //! Only fields we use are named: what an Engine adds or drops elsewhere does not concern us.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
 use serde::Deserialize;
 
@@ -18,6 +19,12 @@ pub(super) struct Version {
     pub(super) api_version: String,
     #[serde(rename = "MinAPIVersion")]
     pub(super) min_api_version: String,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Info {
+    pub(super) docker_root_dir: PathBuf,
 }
 
 #[derive(Deserialize)]

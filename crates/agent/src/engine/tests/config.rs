@@ -63,6 +63,19 @@ fn the_whole_of_a_plain_container() {
     );
 }
 
+#[test]
+fn awslogs_is_kept_on_the_machine_where_that_is_wanted() {
+    let log_config = r#"{"LogConfig":{"Type":"awslogs","Config":{"awslogs-group":"g","mode":"blocking"}}}"#;
+    let task = with(|task| task.containers[0].docker_config = docker_config("{}", log_config));
+    let kept = EngineConfig { awslogs_as: AwslogsAs::JsonFile, ..config() };
+    let spec = container_spec(&kept, &task, &task.containers[0], &Prepared::default()).unwrap();
+    assert_eq!(
+        spec.body["HostConfig"]["LogConfig"],
+        json!({"Type": "json-file", "Config": {"mode": "blocking", "max-file": "4", "max-size": "32m"}})
+    );
+    assert_eq!(body(&task)["HostConfig"]["LogConfig"]["Type"], "awslogs");
+}
+
 /// A change to the task, a place in the settings, and what is there.
 #[test]
 fn settings() {

@@ -24,6 +24,7 @@ pub(super) fn config() -> EngineConfig {
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
+        awslogs_as: AwslogsAs::Awslogs,
         resources: HostResources {
             cpu: 2048,
             memory_mib: 4096,
