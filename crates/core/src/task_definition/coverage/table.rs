@@ -8,16 +8,18 @@ const NOT_YET_OF_CONTAINER: &str = "Invalid '…' setting for container '…'. L
 const NOT_YET_OVERRIDE: &str = "Invalid '…' setting in task overrides. Longshore does not support it yet.";
 
 const FAULTS: &str = "Invalid 'enableFaultInjection' setting for task. It needs networkMode host…";
-const FARGATE_STORAGE: &str = "Invalid 'ephemeralStorage' setting for task. Only Fargate has it.";
-const ACCELERATORS: &str =
-    "Invalid 'inferenceAccelerators' setting for task. Elastic Inference, which made them, has been shut down.";
-const MESH: &str = "Invalid 'proxyConfiguration' setting for task. App Mesh, which it is for, is not there.";
-const ENCLAVES: &str = "Invalid 'trustedExecutionConfiguration' setting for task. Longshore has no enclaves.";
+const FARGATE_STORAGE: &str =
+    "Invalid 'ephemeralStorage' setting for task. Longshore does not support it: only Fargate has it.";
+const ACCELERATORS: &str = "Invalid 'inferenceAccelerators' setting for task. Longshore does not support it: Elastic Inference has been shut down.";
+const MESH: &str =
+    "Invalid 'proxyConfiguration' setting for task. Longshore does not support it: there is no App Mesh.";
+const ENCLAVES: &str =
+    "Invalid 'trustedExecutionConfiguration' setting for task. Longshore does not support it: there are no enclaves.";
 const MANAGED_ACCOUNTS: &str =
-    "Invalid '…' setting for container '…'. Longshore has no hosts of a Windows domain, which managed accounts need.";
-const NEURON: &str =
-    "Invalid 'resourceRequirements' setting for container '…'. Only managed instances have Neuron devices.";
-const LINUX_ONLY: &str = "Invalid '…' setting for task. Longshore runs Linux containers only.";
+    "Invalid '…' setting for container '…'. Longshore does not support it: there are no hosts of a Windows domain.";
+const NOT_YET_CONTAINER_OVERRIDE: &str =
+    "Invalid '…' setting in the override for container '…'. Longshore does not support it yet.";
+const LINUX_ONLY: &str = "Invalid '…' setting for task. Longshore does not support it: it runs Linux containers only.";
 
 const fn shape(shape: &'static str, members: &'static [MemberCoverage]) -> ShapeCoverage {
     ShapeCoverage { shape, members }
@@ -87,7 +89,7 @@ pub const TABLE: &[ShapeCoverage] = &[
                 &[
                     value(
                         "`FARGATE`",
-                        "Invalid 'requiresCompatibilities' setting for task. The task definition is not compatible with FARGATE.",
+                        "Invalid 'requiresCompatibilities' setting for task. FARGATE: Longshore does not support it yet.",
                     ),
                     value(
                         "`MANAGED_INSTANCES`",
@@ -138,7 +140,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
             works("repositoryCredentials", ""),
-            works("resourceRequirements", ""),
+            refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
             works("startTimeout", ""),
@@ -216,25 +218,15 @@ pub const TABLE: &[ShapeCoverage] = &[
     shape(
         "ResourceRequirement",
         &[
-            refused("sharingStrategy", NOT_YET_OF_CONTAINER, ""),
-            partly(
-                "type",
-                "`GPU`.",
-                &[
-                    value("`NeuronDevice`", NEURON),
-                    value(
-                        "`InferenceAccelerator`",
-                        "Invalid 'resourceRequirements' setting for container '…'. '…' is not the deviceName of an inference accelerator of the task.",
-                    ),
-                ],
-            ),
-            not_run("value", "GPUs are placed by their ids, each to one container."),
+            within("sharingStrategy", "resourceRequirements"),
+            within("type", "resourceRequirements"),
+            within("value", "resourceRequirements"),
         ],
     ),
-    shape("SharingStrategy", &[within("nvidiaMps", "sharingStrategy")]),
+    shape("SharingStrategy", &[within("nvidiaMps", "resourceRequirements")]),
     shape(
         "NvidiaMpsAllocation",
-        &[within("maxComputePercent", "sharingStrategy"), within("memory", "sharingStrategy")],
+        &[within("maxComputePercent", "resourceRequirements"), within("memory", "resourceRequirements")],
     ),
     shape(
         "ContainerRestartPolicy",
@@ -369,7 +361,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("memory", ""),
             works("memoryReservation", ""),
             works("name", ""),
-            works("resourceRequirements", "They take the place of those of the definition."),
+            refused("resourceRequirements", NOT_YET_CONTAINER_OVERRIDE, ""),
         ],
     ),
     shape(

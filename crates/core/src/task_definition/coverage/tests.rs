@@ -29,7 +29,6 @@ fn refusals() -> BTreeMap<(&'static str, &'static str, &'static str), &'static s
 fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
     let task = |member: Value| definition(member, json!({}));
     let container = |member: Value| definition(json!({}), member);
-    let gpu = |requirement: Value| container(json!({"resourceRequirements": [requirement]}));
     let volume = |member: &str, value: Value| task(json!({"volumes": [{"name": "v", member: value}]}));
     let mut routed = container(json!({"firelensConfiguration": {"type": "fluentbit"}}));
     routed["containerDefinitions"][0]["logConfiguration"] = json!({"logDriver": "awsfirelens"});
@@ -81,13 +80,8 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         (("ContainerDefinition", "firelensConfiguration", ""), routed),
         (("LogConfiguration", "logDriver", "`awsfirelens`"), sent),
         (
-            ("ResourceRequirement", "sharingStrategy", ""),
-            gpu(json!({"type": "GPU", "sharingStrategy": {"nvidiaMps": {"memory": 1024}}})),
-        ),
-        (("ResourceRequirement", "type", "`NeuronDevice`"), gpu(json!({"type": "NeuronDevice", "value": "ALL"}))),
-        (
-            ("ResourceRequirement", "type", "`InferenceAccelerator`"),
-            gpu(json!({"type": "InferenceAccelerator", "value": "a"})),
+            ("ContainerDefinition", "resourceRequirements", ""),
+            container(json!({"resourceRequirements": [{"type": "GPU", "value": "1"}]})),
         ),
         (
             ("RuntimePlatform", "operatingSystemFamily", "any other"),
@@ -108,6 +102,10 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         (("TaskOverride", "ephemeralStorage", ""), json!({"ephemeralStorage": {"sizeInGiB": 21}})),
         (("TaskOverride", "inferenceAcceleratorOverrides", ""), json!({"inferenceAcceleratorOverrides": [{}]})),
         (("TaskOverride", "taskRoleArn", ""), json!({"taskRoleArn": "r"})),
+        (
+            ("ContainerOverride", "resourceRequirements", ""),
+            json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "GPU", "value": "1"}]}]}),
+        ),
     ]
 }
 

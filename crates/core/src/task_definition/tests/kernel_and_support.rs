@@ -159,7 +159,7 @@ fn compatibilities() {
     refused(&fargate(json!({})), &["Fargate requires that 'cpu' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256"})), &["Fargate requires that 'memory' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256", "memory": "4096"})), &["No Fargate configuration exists for given values."]);
-    refused(&fargate(json!({"cpu": "256", "memory": "512"})), &["The task definition is not compatible with FARGATE."]);
+    refused(&fargate(json!({"cpu": "256", "memory": "512"})), &["FARGATE: Longshore does not support it yet."]);
     refused(&definition(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]}), json!({})), &["MANAGED_INSTANCES"]);
     refused(&definition(json!({"enableFaultInjection": true}), json!({})), &["Invalid 'enableFaultInjection' setting"]);
     let external =

@@ -15,8 +15,8 @@ use crate::task_definition::requires;
 /// What is still to come.
 const NOT_YET: &str = "Longshore does not support it yet.";
 /// Credential specifications are for Windows and for hosts joined to a domain.
-const MANAGED_ACCOUNTS: &str = "Longshore has no hosts of a Windows domain, which managed accounts need.";
-const LINUX_ONLY: &str = "Longshore runs Linux containers only.";
+const MANAGED_ACCOUNTS: &str = "Longshore does not support it: there are no hosts of a Windows domain.";
+const LINUX_ONLY: &str = "Longshore does not support it: it runs Linux containers only.";
 
 pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
     for container in &request.container_definitions {
@@ -51,7 +51,7 @@ fn unsupported(container: &ContainerDefinition) -> Option<(&'static str, &'stati
         ("logConfiguration.logDriver", NOT_YET, driver == Some(LogDriver::Awsfirelens)),
         (
             "resourceRequirements",
-            "Only managed instances have Neuron devices.",
+            "Longshore does not support Neuron devices: only managed instances have them.",
             requires(|wanted| wanted.r#type == ResourceType::NeuronDevice),
         ),
         ("resourceRequirements.sharingStrategy", NOT_YET, requires(|wanted| wanted.sharing_strategy.is_some())),
@@ -67,11 +67,19 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
         platform.and_then(|platform| platform.operating_system_family).is_some_and(|family| family != OSFamily::Linux);
     let volume = |used: fn(&Volume) -> bool| request.volumes.iter().flatten().any(used);
     [
-        ("proxyConfiguration", "App Mesh, which it is for, is not there.", request.proxy_configuration.is_some()),
-        ("ephemeralStorage", "Only Fargate has it.", request.ephemeral_storage.is_some()),
+        (
+            "proxyConfiguration",
+            "Longshore does not support it: there is no App Mesh.",
+            request.proxy_configuration.is_some(),
+        ),
+        (
+            "ephemeralStorage",
+            "Longshore does not support it: only Fargate has it.",
+            request.ephemeral_storage.is_some(),
+        ),
         (
             "inferenceAccelerators",
-            "Elastic Inference, which made them, has been shut down.",
+            "Longshore does not support it: Elastic Inference has been shut down.",
             filled(&request.inference_accelerators),
         ),
         ("placementConstraints", NOT_YET, filled(&request.placement_constraints)),
@@ -79,7 +87,7 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
         ("taskRoleArn", NOT_YET, request.task_role_arn.is_some()),
         (
             "trustedExecutionConfiguration",
-            "Longshore has no enclaves.",
+            "Longshore does not support it: there are no enclaves.",
             request.trusted_execution_configuration.is_some(),
         ),
         ("volumes.configuredAtLaunch", NOT_YET, volume(|volume| volume.configured_at_launch == Some(true))),
@@ -99,7 +107,7 @@ fn check_compatibilities(request: &RegisterTaskDefinitionRequest) -> Result<(), 
     let compatible = requires::compatibilities(request.network_mode, request.enable_fault_injection);
     for wanted in request.requires_compatibilities.as_deref().unwrap_or_default() {
         match wanted {
-            Compatibility::ManagedInstances => {
+            Compatibility::Fargate | Compatibility::ManagedInstances => {
                 return Err(invalid_task("requiresCompatibilities", format!("{wanted}: {NOT_YET}")));
             }
             _ if compatible.contains(wanted) => {}
