@@ -37,7 +37,9 @@ use tracing::{error, info, warn};
 
 use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
-use crate::engine::{self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord};
+use crate::engine::{
+    self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord,
+};
 use crate::roles::ExecutionRoles;
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};

@@ -1,8 +1,8 @@
 //! ACS: orders from the control plane to an agent, and the agent's acknowledgements.
 
 mod message;
-mod salvage;
 mod network;
+mod salvage;
 mod task;
 
 pub use message::*;
