@@ -766,8 +766,5 @@ impl Task {
 /// What the resources that were made have for a container.
 fn prepared<'a>(resources: &'a [Planned], records: &'a [ResourceRecord], container: &str) -> Prepared<'a> {
     let made = resources.iter().zip(records).filter(|(_, record)| record.known == ResourceStatus::Made);
-    Prepared {
-        facts: made.clone().map(|(_, record)| (&record.key, &record.facts)).collect(),
-        provided: made.filter_map(|(planned, _)| planned.provided(container)).collect(),
-    }
+    Prepared { provided: made.filter_map(|(planned, _)| planned.provided(container)).collect() }
 }

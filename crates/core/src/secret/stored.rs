@@ -249,7 +249,7 @@ impl StoredSecret {
             let left_current = moves && current.as_ref() == Some(&version.id);
             version
                 .stages
-                .retain(|stage| !labels.contains(stage) && !(moves && current.is_some() && **stage == *PREVIOUS));
+                .retain(|stage| !(labels.contains(stage) || moves && current.is_some() && **stage == *PREVIOUS));
             if left_current && labels.iter().all(|label| **label != *PREVIOUS) {
                 version.stages.push(PREVIOUS.into());
             }

@@ -166,8 +166,6 @@ pub(crate) fn plan(_config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resou
 /// What resources have for a container that is to be created.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prepared<'a> {
-    /// What is to be remembered of each that was made.
-    pub(crate) facts: BTreeMap<&'a ResourceKey, &'a Facts>,
     /// What they give to the container; the first that names something decides.
     pub(crate) provided: Vec<&'a Provided>,
 }

@@ -56,7 +56,7 @@ pub enum SecretPlace {
 /// The secrets of a task, if it has any.
 pub(super) fn plan(task: &acs::Task) -> Result<Option<Resource>, String> {
     let wanted = wanted(task)?;
-    Ok((!wanted.is_empty()).then(|| Resource {
+    Ok((!wanted.is_empty()).then_some(Resource {
         key: ResourceKey::Secrets,
         spec: ResourceSpec::Secrets(wanted),
         container: None,
