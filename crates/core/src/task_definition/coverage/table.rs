@@ -49,6 +49,10 @@ const fn value(what: &'static str, error: &'static str) -> RefusedValue {
     RefusedValue { what, error }
 }
 
+/// What our own agent does not do yet.
+const OFFICIAL_ONLY: &str =
+    "The official agent does it; our own does not yet, and stops such a task with a reason that names it.";
+
 /// What becomes of every member.
 pub const TABLE: &[ShapeCoverage] = &[
     shape(
@@ -56,7 +60,10 @@ pub const TABLE: &[ShapeCoverage] = &[
         &[
             works("compatibilities", "Filled in."),
             works("containerDefinitions", ""),
-            works("cpu", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
+            works(
+                "cpu",
+                "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`, which our own agent does not register yet.",
+            ),
             works("deleteRequestedAt", "Filled in."),
             works("deregisteredAt", "Filled in."),
             partly(
@@ -71,13 +78,22 @@ pub const TABLE: &[ShapeCoverage] = &[
             ),
             works("family", ""),
             refused("inferenceAccelerators", ACCELERATORS, ""),
-            works("ipcMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
-            works("memory", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
+            works(
+                "ipcMode",
+                "Needs `ecs.capability.pid-ipc-namespace-sharing`, which our own agent does not register yet.",
+            ),
+            works(
+                "memory",
+                "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`, which our own agent does not register yet.",
+            ),
             works(
                 "networkMode",
-                "`awsvpc` needs `ecs.capability.task-eni`; its subnets and security groups: [network.md](network.md).",
+                "`awsvpc` needs `ecs.capability.task-eni`, which our own agent does not register yet; its subnets and security groups: [network.md](network.md).",
             ),
-            works("pidMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
+            works(
+                "pidMode",
+                "Needs `ecs.capability.pid-ipc-namespace-sharing`, which our own agent does not register yet.",
+            ),
             refused("placementConstraints", NOT_YET_OF_TASK, ""),
             refused("proxyConfiguration", MESH, ""),
             works("registeredAt", "Filled in."),
@@ -103,7 +119,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("taskDefinitionArn", "Filled in."),
             refused("taskRoleArn", NOT_YET_OF_TASK, ""),
             refused("trustedExecutionConfiguration", ENCLAVES, ""),
-            works("volumes", ""),
+            works("volumes", OFFICIAL_ONLY),
         ],
     ),
     shape(
@@ -120,7 +136,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             partly("dockerSecurityOptions", "", &[value("`credentialspec:…`", MANAGED_ACCOUNTS)]),
             works("entryPoint", "An empty list keeps the image's."),
             works("environment", ""),
-            works("environmentFiles", "Objects of any service that speaks S3."),
+            works("environmentFiles", OFFICIAL_ONLY),
             works("essential", ""),
             works("extraHosts", ""),
             refused("firelensConfiguration", NOT_YET_OF_CONTAINER, ""),
@@ -133,13 +149,13 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("logConfiguration", ""),
             works("memory", ""),
             works("memoryReservation", ""),
-            works("mountPoints", ""),
+            works("mountPoints", OFFICIAL_ONLY),
             works("name", ""),
             works("portMappings", ""),
             works("privileged", ""),
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
-            works("repositoryCredentials", ""),
+            works("repositoryCredentials", OFFICIAL_ONLY),
             refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
