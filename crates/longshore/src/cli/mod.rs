@@ -249,7 +249,7 @@ mod tests {
             "longshore token list --output yaml",
             "longshore instance evict",
             "longshore store backup",
-            "longshore store dump --kind secrets",
+            "longshore store dump --kind nonsense",
             "longshore task",
             "longshore logs 01a2 --tail -1",
             "longshore logs 01a2 --since yesterday",
