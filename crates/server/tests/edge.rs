@@ -37,7 +37,9 @@ async fn malformed_calls_are_refused_as_aws_refuses_them() {
         ("ListClusters", b"{\"nextToken\":7}", "SerializationException"),
         ("RunTask", b"{}", "InvalidParameterException"),
         ("LaunchTask", b"{}", "UnknownOperationException"),
-        ("AmazonSSM.GetParameters", b"{}", "UnknownOperationException"),
+        ("AmazonSQS.SendMessage", b"{}", "UnknownOperationException"),
+        // A service that is here, in the words of a signature for another.
+        ("AmazonSSM.GetParameters", b"{}", "InvalidSignatureException"),
         ("", b"{}", "UnknownOperationException"),
     ];
     for (operation, body, code) in refusals {
