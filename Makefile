@@ -90,6 +90,14 @@ TARGETS ?= $(notdir $(basename $(wildcard fuzz/fuzz_targets/*.rs)))
 fuzz: needs ## Fuzz everything that reads what strangers send (MINUTES for each, TARGETS)
 	@scripts/fuzz "$(MINUTES)" $(TARGETS)
 
+# The tests that take their time, at full length.
+.PHONY: soak
+soak: engine ## The long form of the end-to-end tests that have one (ten minutes without a network)
+	@scripts/python-env
+	@scripts/example-image
+	cargo build --locked --package longshore
+	LONGSHORE_SOAK=1 LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" .venv/bin/python -m pytest e2e/test_severed_network.py $(PYTEST)
+
 # Minutes of load, and more options as `python -m crash --help` tells them: make crash MINUTES=60 CRASH="--seed 7"
 .PHONY: crash
 crash: engine ## Load on three hosts while server, agents, Engines and hosts are killed (MINUTES, CRASH)
