@@ -110,9 +110,13 @@ def test_an_engine_that_hangs_while_it_starts_a_container(stage: Any, engine: Ow
             assert running == [] and "Timeout" in task["containers"][0]["reason"], task
 
 
+@pytest.mark.parametrize("guarded", [True, False])
 @pytest.mark.timeout(240)
-def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> None:
-    """Its disk is full: a pull fails and says so, what runs goes on, and with room again all is well."""
+def test_an_engine_without_room(
+    stage: Any, tmp_path: Path, images: None, guarded: bool
+) -> None:
+    """Its disk is full: a pull fails and says so, in the agent's words where it guards the disk and in the Engine's where it
+    does not; what runs goes on, and with room again all is well."""
     if os.geteuid():
         pytest.skip("mounting a disk needs root")
     disk, folder = tmp_path / "disk.img", tmp_path / "engine"
@@ -129,7 +133,8 @@ def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> Non
         engine.load()
         registry = Registry(docker.TOOL, f"room-{uuid.uuid4().hex[:8]}", engine)
         server: Server = stage.server()
-        stage.agent(server, DOCKER_HOST=engine.url)
+        guard = {} if guarded else {"LONGSHORE_DISK_MIN_FREE": "0"}
+        stage.agent(server, DOCKER_HOST=engine.url, **guard)
         tasks = Tasks(server.client(), "default", "room")
         local = tasks.define(container("main", "trap", "7", **TINY), networkMode="host")
         runs = tasks.run(local)
@@ -145,7 +150,8 @@ def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> Non
         remote = container("main", "trap", "7", image=registry.name, **TINY)
         pulled = tasks.define(remote, networkMode="host")
         failed = tasks.wait(tasks.run(pulled), "STOPPED", 120)
-        assert "no space left" in failed["containers"][0]["reason"], failed
+        words = "disk pressure: 0 MiB are free" if guarded else "no space left"
+        assert words in failed["containers"][0]["reason"], failed
         assert failed["stopCode"] == "TaskFailedToStart"
         assert tasks.describe(runs)["lastStatus"] == "RUNNING"
         ballast.unlink()
