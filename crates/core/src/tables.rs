@@ -417,7 +417,9 @@ impl Tables {
         if before == after {
             return;
         }
-        self.addresses.task_changed(old, new);
+        if let Some((host, groups)) = self.addresses.task_changed(old, new).filter(|(_, groups)| !groups.is_empty()) {
+            self.news.arrivals.entry(host).or_default().extend(groups);
+        }
         let named = |id: &&Arc<str>| self.view.config.network.is_named(id);
         for (task, joins) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
             let (Some(network), Some(address)) = (&task.network, task.address()) else { continue };

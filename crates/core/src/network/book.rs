@@ -27,6 +27,8 @@ pub(crate) struct AddressBook {
     /// The hosts that have blocks and no instances.
     vacant: BTreeSet<Arc<str>>,
     held: BTreeMap<Ipv4Addr, Holding>,
+    /// Security groups, each with the hosts that have tasks in it.
+    sites: BTreeSet<(Arc<str>, Arc<str>)>,
 }
 
 /// A host, as far as other hosts and its own tasks are concerned.
@@ -36,6 +38,8 @@ pub(crate) struct Host {
     instances: BTreeMap<InstanceKey, Option<Ipv4Addr>>,
     /// Where its blocks begin.
     blocks: BTreeSet<Ipv4Addr>,
+    /// The security groups of its tasks, and how many of them are in each.
+    groups: BTreeMap<Arc<str>, usize>,
 }
 
 /// A task that holds an address.
@@ -74,12 +78,23 @@ impl Host {
     pub(crate) fn blocks(&self) -> &BTreeSet<Ipv4Addr> {
         &self.blocks
     }
+
+    /// Its instances in service.
+    pub(crate) fn instances(&self) -> impl Iterator<Item = InstanceKey> {
+        self.instances.keys().copied()
+    }
+
+    /// The security groups of its tasks.
+    pub(crate) fn groups(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.groups.keys()
+    }
 }
 
 impl AddressBook {
     /// A block came or went; answers its host.
     pub(crate) fn block_changed(&mut self, old: Option<&Arc<Block>>, new: Option<&Arc<Block>>) {
         if let Some(old) = old {
+            self.groups_within(old.range).iter().for_each(|group| self.count(group, &old.host, false));
             self.blocks.remove(&old.range.first());
             self.host_changed(&old.host, |host| {
                 host.blocks.remove(&old.range.first());
@@ -90,6 +105,7 @@ impl AddressBook {
             self.host_changed(&new.host, |host| {
                 host.blocks.insert(new.range.first());
             });
+            self.groups_within(new.range).iter().for_each(|group| self.count(group, &new.host, true));
         }
     }
 
@@ -114,15 +130,51 @@ impl AddressBook {
         }
     }
 
-    /// A task came, changed, or went.
-    pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) {
+    /// A task came, changed, or went; answers the host on which it holds an address now, and which of its groups no other task
+    /// there is in.
+    pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) -> Option<(Arc<str>, Vec<Arc<str>>)> {
         if let Some(address) = old.and_then(Task::address) {
-            self.held.remove(&address);
+            let groups = self.held.remove(&address).map(|holding| holding.groups).unwrap_or_default();
+            if let Some(host) = self.host_at(address) {
+                groups.iter().for_each(|group| self.count(group, &host, false));
+            }
         }
-        if let Some((address, task)) = new.and_then(|new| Some((new.address()?, new))) {
-            let groups = task.network.iter().flat_map(|network| network.groups.iter().cloned()).collect();
-            self.held.insert(address, Holding { task: task.key, groups });
-        }
+        let (address, task) = new.and_then(|new| Some((new.address()?, new)))?;
+        let groups: Vec<Arc<str>> = task.network.iter().flat_map(|network| network.groups.iter().cloned()).collect();
+        self.held.insert(address, Holding { task: task.key, groups: groups.clone() });
+        let host = self.host_at(address)?;
+        let is_first = |group: &Arc<str>| !self.sites.contains(&(group.clone(), host.clone()));
+        let first = groups.iter().filter(|group| is_first(group)).cloned().collect();
+        groups.iter().for_each(|group| self.count(group, &host, true));
+        Some((host, first))
+    }
+
+    /// The host that has the block in which an address lies.
+    fn host_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
+        let (_, block) = self.blocks.range(..=address).next_back()?;
+        block.range.has(address).then(|| block.host.clone())
+    }
+
+    /// The groups of the tasks that hold addresses of a range, each as often as it has such tasks.
+    fn groups_within(&self, range: Ipv4Range) -> Vec<Arc<str>> {
+        let held = self.held.range(range.first()..=range.last());
+        held.flat_map(|(_, holding)| holding.groups.iter().cloned()).collect()
+    }
+
+    /// A host has one task more or less in a group.
+    fn count(&mut self, group: &Arc<str>, host: &Arc<str>, joins: bool) {
+        let mut left = 0;
+        self.host_changed(host, |host| {
+            let count = host.groups.entry(group.clone()).or_default();
+            *count = if joins { *count + 1 } else { count.saturating_sub(1) };
+            left = *count;
+            host.groups.retain(|_, count| *count > 0);
+        });
+        let site = (group.clone(), host.clone());
+        match left {
+            0 => self.sites.remove(&site),
+            _ => self.sites.insert(site),
+        };
     }
 
     /// Changes what is known of a host, and forgets one of which nothing is known.
@@ -165,12 +217,10 @@ impl AddressBook {
         self.held.len()
     }
 
-    /// The security groups of the tasks of a host.
-    pub(crate) fn groups_of(&self, host: &str) -> BTreeSet<Arc<str>> {
-        let blocks = self.hosts.get(host).into_iter().flat_map(|host| &host.blocks);
-        let ranges = blocks.filter_map(|first| self.blocks.get(first)).map(|block| block.range);
-        let holdings = ranges.flat_map(|range| self.held.range(range.first()..=range.last()));
-        holdings.flat_map(|(_, holding)| holding.groups.iter().cloned()).collect()
+    /// The hosts that have tasks in a security group.
+    pub(crate) fn sites_of(&self, group: &Arc<str>) -> impl Iterator<Item = &Arc<str>> {
+        let of_it = self.sites.range((group.clone(), Arc::from(""))..).take_while(move |(other, _)| other == group);
+        of_it.map(|(_, host)| host)
     }
 
     /// Blocks of hosts without instances, of which no task holds an address: nobody will ever need them.

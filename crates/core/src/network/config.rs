@@ -170,7 +170,12 @@ impl NetworkConfig {
 
     /// Whether a rule of a configured group names the group: then its members matter. Adopted groups name none.
     pub(crate) fn is_named(&self, id: &str) -> bool {
-        self.groups.iter().flat_map(|group| group.named()).any(|named| &**named == id)
+        self.naming(id).next().is_some()
+    }
+
+    /// The configured groups of which a rule names the group.
+    pub(crate) fn naming(&self, id: &str) -> impl Iterator<Item = &Arc<SecurityGroup>> {
+        self.groups.iter().filter(move |group| group.named().any(|named| &**named == id))
     }
 
     /// Every range that tasks have addresses of.

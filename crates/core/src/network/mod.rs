@@ -27,7 +27,7 @@ use serde::{Deserialize, Serialize};
 pub(crate) use book::{AddressBook, Room};
 pub use config::{Direction, InvalidSetting, NetworkConfig, OtherEnd, Rule, SecurityGroup, Subnet, Transport};
 pub(crate) use describe::{attachments, describe, interfaces};
-pub(crate) use news::{HostNetwork, News, host_network, introduce, tell, welcome};
+pub(crate) use news::{HostNetwork, News, host_network, numbers_rise, tell, welcome};
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use request::{NetworkRequest, requested};
 

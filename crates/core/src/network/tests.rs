@@ -12,7 +12,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cell::{Cell, Command, Delivery, Effect, Reply};
+use crate::cell::{Cell, Command, Delivery, Effect, NetworkNews, Reply};
 use crate::config::{CellConfig, LossPolicy};
 use crate::fixture::{Lab, config, definition, offer};
 use crate::ids::SessionId;
@@ -118,16 +118,11 @@ fn the_payload_has_the_interface_and_no_published_ports() {
     let command = crate::fixture::api(0, RunTask, &request(&["subnet-a"], &["sg-a"]));
     let effects = lab.apply(command).effects;
     let sent = messages(&mut lab, &effects);
-    let [
-        (_, acs::ServerMessage::Network(peers)),
-        (_, acs::ServerMessage::Network(groups)),
-        (_, acs::ServerMessage::Payload(payload)),
-    ] = sent.as_slice()
-    else {
+    let [(_, acs::ServerMessage::Network(network)), (_, acs::ServerMessage::Payload(payload))] = sent.as_slice() else {
         panic!("the network comes before the task: {sent:?}")
     };
-    assert_eq!(peers.peers[0].blocks, ["10.1.0.0/30"]);
-    assert_eq!((groups.groups[0].id.as_str(), groups.groups[0].rules.len(), groups.complete), ("sg-a", 2, false));
+    assert_eq!(network.peers[0].blocks, ["10.1.0.0/30"]);
+    assert_eq!((network.groups[0].id.as_str(), network.groups[0].rules.len(), network.complete), ("sg-a", 2, false));
     let task = &payload.tasks[0];
     let interface = &task.elastic_network_interfaces[0];
     assert_eq!(task.network_mode.as_deref(), Some("awsvpc"));
@@ -307,22 +302,71 @@ fn members_of_a_group_that_a_rule_names_are_told_to_whom_it_concerns() {
     assert_eq!(all.groups.iter().map(|group| group.id.as_str()).collect::<Vec<_>>(), ["sg-db", "sg-web"]);
 }
 
+/// Agents of several instances keep one picture of the network, and may hear one session long before the other.
+#[test]
+fn all_instances_of_a_host_are_told_the_same_under_the_same_number() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/24"], &["sg-a=in all sg-b", "sg-b="], false);
+    let hosts: Vec<_> = ["h1", "h1", "h2"].iter().zip(1..).map(|(host, key)| join(&mut lab, key, host)).collect();
+    let mut start = |groups: &[&str]| {
+        let mut there = request(&["subnet-a"], groups);
+        there["containerInstances"] = json!([hosts[0].0]);
+        let effects = lab.apply(crate::fixture::api(0, StartTask, &there)).effects;
+        let mut told: BTreeMap<InstanceKey, Vec<(u64, NetworkNews)>> = BTreeMap::new();
+        for effect in effects {
+            if let Effect::Network { instance, sequence, news, .. } = effect {
+                told.entry(instance).or_default().push((sequence, news));
+            }
+        }
+        (told.get(&hosts[0].1).cloned(), told.get(&hosts[1].1).cloned(), told.get(&hosts[2].1).cloned())
+    };
+    for (groups, to_others) in [(["sg-a"], 1), (["sg-b"], 0)] {
+        let (one, same, other) = start(&groups);
+        let one = one.expect("told");
+        assert_eq!((one.len(), Some(&one)), (1, same.as_ref()));
+        assert!(one[0].1.groups.iter().any(|group| **group == *groups[0]));
+        assert_eq!(other.map_or(0, |told| told.len()), to_others, "of the block, but of no group");
+    }
+    let (one, ..) = start(&["sg-a"]);
+    assert_eq!(one.expect("a further block")[0].1.groups, [], "both groups are known there");
+}
+
 /// What may happen to a few hosts.
 #[derive(Clone, Debug)]
 enum Move {
-    Run { subnet: usize, group: usize },
-    Report { at: usize, status: &'static str },
-    Stop { at: usize },
-    Vanish { at: usize },
-    Return { at: usize },
-    Deregister { at: usize },
+    /// Agents hear what was sent to them, first all that is for one instance, then all that is for the next.
+    Hear {
+        first: usize,
+    },
+    Run {
+        subnet: usize,
+        group: usize,
+    },
+    Report {
+        at: usize,
+        status: &'static str,
+    },
+    Stop {
+        at: usize,
+    },
+    Vanish {
+        at: usize,
+    },
+    Return {
+        at: usize,
+    },
+    Deregister {
+        at: usize,
+    },
     Revert,
-    Pass { ms: i64 },
+    Pass {
+        ms: i64,
+    },
     Reload,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
+        8 => any::<usize>().prop_map(|first| Move::Hear { first }),
         8 => (0usize..3, 0usize..3).prop_map(|(subnet, group)| Move::Run { subnet, group }),
         6 => (any::<usize>(), prop::sample::select(vec!["RUNNING", "STOPPED"])).prop_map(|(at, status)| Move::Report { at, status }),
         2 => any::<usize>().prop_map(|at| Move::Stop { at }),
@@ -336,18 +380,23 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 1..60)
 }
 
-/// What an agent believes, from what it was told in its session.
+/// What the agent of a host believes, from what it was told in the sessions of its instances.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Belief {
+    timeline: i64,
     peers: BTreeMap<String, acs::NetworkPeer>,
     groups: BTreeMap<String, acs::SecurityGroup>,
 }
 
 impl Belief {
     fn hear(&mut self, message: &acs::NetworkMessage) {
+        if message.timeline < self.timeline {
+            return;
+        }
         if message.complete {
             *self = Self::default();
         }
+        self.timeline = message.timeline;
         for peer in &message.peers {
             self.peers.insert(peer.host_id.clone(), peer.clone());
         }
@@ -361,12 +410,15 @@ struct Machine {
     instance: InstanceKey,
     session: Option<SessionId>,
     host: String,
-    belief: Belief,
+    /// What is on its way.
+    sent: Vec<acs::NetworkMessage>,
 }
 
 struct World {
     lab: Lab,
     machines: Vec<Machine>,
+    /// By host.
+    beliefs: BTreeMap<String, Belief>,
     tasks: Vec<(String, u32)>,
     next_key: u32,
 }
@@ -378,7 +430,7 @@ impl World {
     fn new() -> Self {
         let lab =
             lab(&["subnet-a=10.1.0.0/27", "subnet-b=10.2.0.0/28@a"], &["sg-a=in all sg-b", "sg-b=in all sg-b"], true);
-        let mut world = Self { lab, machines: Vec::new(), tasks: Vec::new(), next_key: 1 };
+        let mut world = Self { lab, machines: Vec::new(), beliefs: BTreeMap::new(), tasks: Vec::new(), next_key: 1 };
         (0..3).for_each(|index| world.add(&format!("h{}", index % 2)));
         world
     }
@@ -392,7 +444,7 @@ impl World {
             panic!("refused")
         };
         let host = host.to_owned();
-        self.machines.push(Machine { arn, instance, session: Some(session), host, belief: Belief::default() });
+        self.machines.push(Machine { arn, instance, session: Some(session), host, sent: Vec::new() });
         self.next_key += 1;
         self.deliver(&outcome.effects);
     }
@@ -410,7 +462,7 @@ impl World {
         for (instance, message) in messages(&mut self.lab, effects) {
             let machine = self.machines.iter_mut().find(|machine| machine.instance == instance).expect("known");
             if let acs::ServerMessage::Network(network) = message {
-                machine.belief.hear(&network);
+                machine.sent.push(network);
             }
         }
     }
@@ -418,6 +470,14 @@ impl World {
     fn take(&mut self, step: Move) {
         let count = self.machines.len();
         match step {
+            Move::Hear { first } => {
+                for at in (0..count).map(|index| (first % count + index) % count) {
+                    let machine = &mut self.machines[at];
+                    let belief = self.beliefs.entry(machine.host.clone()).or_default();
+                    machine.sent.drain(..).for_each(|message| belief.hear(&message));
+                }
+                self.agree();
+            }
             Move::Run { subnet, group } => {
                 let request = request(&[SUBNETS[subnet]], &[GROUPS[group]]);
                 let outcome = self.lab.apply(crate::fixture::api(0, RunTask, &request));
@@ -442,6 +502,7 @@ impl World {
             }
             Move::Vanish { at } => {
                 let machine = &mut self.machines[at % count];
+                machine.sent.clear();
                 if let Some(session) = machine.session.take() {
                     let (instance, heard_at) = (machine.instance, self.lab.now);
                     self.apply(Command::SessionClosed { instance, session, heard_at });
@@ -450,6 +511,7 @@ impl World {
             Move::Return { at } => {
                 let at = at % count;
                 let command = self.lab.opened(self.key(at), &self.machines[at].arn.clone());
+                self.machines[at].sent.clear();
                 let outcome = self.lab.apply(command.clone());
                 if let (Reply::Session(Ok(_)), Command::SessionOpened { session, .. }) = (&outcome.reply, command) {
                     self.machines[at].session = Some(session);
@@ -470,7 +532,7 @@ impl World {
                 let command = crate::fixture::api(0, RunTask, &request(&[SUBNETS[0]], &[GROUPS[0]]));
                 let outcome = self.lab.apply(command);
                 self.lab.cell.revert(outcome.group.iter(), before);
-                self.machines.iter_mut().for_each(|machine| machine.session = None);
+                self.disconnect_all();
             }
             Move::Pass { ms } => {
                 let effects = self.lab.pass(ms);
@@ -484,12 +546,17 @@ impl World {
                 entities.into_iter().for_each(|entity| loaded.load(entity));
                 loaded.loaded(self.lab.cell.sequence());
                 self.lab.cell = loaded;
-                self.machines.iter_mut().for_each(|machine| machine.session = None);
+                self.disconnect_all();
             }
             Move::Report { .. } | Move::Stop { .. } => {}
         }
         self.lab.cell.check().unwrap_or_else(|violation| panic!("{violation}"));
-        self.agree();
+    }
+
+    fn disconnect_all(&mut self) {
+        for machine in &mut self.machines {
+            (machine.session, machine.sent) = (None, Vec::new());
+        }
     }
 
     /// Who is connected believes what is true, of all hosts and of the groups that matter to it.
@@ -506,12 +573,13 @@ impl World {
             if machine.session.is_none() || inactive {
                 continue;
             }
+            let belief = &self.beliefs[&machine.host];
             let believed: BTreeMap<String, Vec<String>> =
-                machine.belief.peers.iter().map(|(host, peer)| (host.clone(), peer.blocks.clone())).collect();
+                belief.peers.iter().map(|(host, peer)| (host.clone(), peer.blocks.clone())).collect();
             assert_eq!(believed, truth, "what {} believes of hosts", machine.arn);
             let home = snapshot.tasks().filter(|task| task.home() == machine.instance && task.address().is_some());
             for group in home.flat_map(|task| task.network.iter().flat_map(|network| network.groups.clone())) {
-                let told = machine.belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
+                let told = belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
                 for named in told.rules.iter().filter_map(|rule| rule.group_id.clone()) {
                     let members: BTreeSet<String> = snapshot
                         .tasks()
@@ -520,7 +588,7 @@ impl World {
                         })
                         .filter_map(|task| Some(task.address()?.to_string()))
                         .collect();
-                    let told = machine.belief.groups.get(&named).map(|group| group.members.iter().cloned().collect());
+                    let told = belief.groups.get(&named).map(|group| group.members.iter().cloned().collect());
                     assert_eq!(told, Some(members), "what {} believes of {named}", machine.arn);
                 }
             }
