@@ -12,6 +12,8 @@ use crate::names;
 use crate::principal::{Principal, Role};
 use crate::read::ReadModel;
 use crate::task::status::TaskStatus;
+use crate::task_definition::SecretSource;
+use crate::task_definition::secret::SecretProvider;
 
 /// A task whose agent acts with a role in preparing it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +40,7 @@ impl ReadModel {
         match (principal.role, request) {
             (Role::Owner, _) => Ok(()),
             (Role::TaskExecution, Request::GetParameters(request)) => {
-                let references = self.references_of(principal);
+                let references = self.references_of(principal, SecretProvider::Ssm);
                 let foreign = request.names.iter().find(|name| {
                     let asked = ParameterRef::parse(&self.config, name);
                     !asked.is_some_and(|asked| references.iter().any(|known| means_parameter(self, known, &asked)))
@@ -47,7 +49,8 @@ impl ReadModel {
             }
             (Role::TaskExecution, Request::GetSecretValue(request)) => {
                 let asked = request.secret_id.as_str();
-                match self.references_of(principal).iter().any(|known| means_secret(self, known, asked)) {
+                let references = self.references_of(principal, SecretProvider::SecretsManager);
+                match references.iter().any(|known| means_secret(self, known, asked)) {
                     true => Ok(()),
                     false => denied(asked.to_owned()),
                 }
@@ -56,8 +59,8 @@ impl ReadModel {
         }
     }
 
-    /// What the definition of a role's task refers to; nothing once the task is over, or has another role.
-    fn references_of(&self, principal: &Principal) -> Vec<&str> {
+    /// What the definition of a role's task refers to of one service; nothing once the task is over, or has another role.
+    fn references_of(&self, principal: &Principal, provider: SecretProvider) -> Vec<&str> {
         let task = principal.task_role.as_ref().and_then(|held| {
             let (cluster, id) = names::task_arn_parts(&self.config, &held.task_arn)?;
             let cluster = self.clusters.get(cluster.as_str())?.id;
@@ -66,7 +69,7 @@ impl ReadModel {
             (lives && self.execution_role(task)? == &*held.role_arn).then_some(task)
         });
         let known = task.and_then(|task| self.definitions.get(&task.definition));
-        known.map(|known| references(&known.record.document)).unwrap_or_default()
+        known.map(|known| references(&known.record.document, provider)).unwrap_or_default()
     }
 
     /// The role with which the agent prepares a task.
@@ -93,15 +96,15 @@ impl ReadModel {
     }
 }
 
-/// Every parameter and secret that a definition refers to.
-fn references(definition: &TaskDefinition) -> Vec<&str> {
+/// What a definition refers to of one service: the same name is another thing in the other one.
+fn references(definition: &TaskDefinition, provider: SecretProvider) -> Vec<&str> {
     let mut found = Vec::new();
     for container in definition.container_definitions.iter().flatten() {
         let options = container.log_configuration.as_ref().and_then(|logging| logging.secret_options.as_ref());
-        let secrets = container.secrets.iter().chain(options).flatten();
-        found.extend(secrets.map(|secret| secret.value_from.as_str()));
-        let login = container.repository_credentials.as_ref();
-        found.extend(login.map(|login| login.credentials_parameter.as_str()));
+        let values = container.secrets.iter().chain(options).flatten().map(|secret| secret.value_from.as_str());
+        found.extend(values.map(|value| (SecretSource::of_value_from(value).provider, value)));
+        let login = container.repository_credentials.as_ref().map(|login| login.credentials_parameter.as_str());
+        found.extend(login.map(|login| (SecretSource::of_credentials(login).provider, login)));
     }
-    found
+    found.into_iter().filter(|(of, _)| *of == provider).map(|(_, reference)| reference).collect()
 }

@@ -270,8 +270,11 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
         lab.secrets(Request::PutParameter(parameter(name, name))).expect("made");
     }
     let (secret, login, foreign) = (lab.create("api", "k"), lab.create("login", "l"), lab.create("foreign", "f"));
+    // What has the name of something that is referred to in the other service is something else.
+    lab.create("token", "t");
+    lab.secrets(Request::PutParameter(parameter("login", "l"))).expect("made");
     let absent = "arn:aws:secretsmanager:us-east-1:000000000000:secret:absent-AbCdEf";
-    let task = lab.task_with(&["/app/db", &format!("{secret}:key::"), absent], "token", &login);
+    let task = lab.task_with(&["/app/db", &format!("{secret}:key::"), absent], "token", "login");
     let role = of_task(&task, ROLE);
     let read = |lab: &mut Lab, request| lab.secrets_as(&role, request).map(drop).map_err(|error| error.code.name);
     let denied = Err("AccessDeniedException");
@@ -281,6 +284,8 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
     for id in ["api", &secret, "login", &login] {
         assert_eq!(read(&mut lab, value_of(id, None)), Ok(()), "{id}");
     }
+    assert_eq!(read(&mut lab, value_of("token", None)), denied);
+    assert_eq!(read(&mut lab, names(&["login"])), denied);
     assert_eq!(read(&mut lab, value_of("foreign", None)), denied);
     assert_eq!(read(&mut lab, value_of(&foreign, None)), denied);
     assert_eq!(read(&mut lab, value_of(absent, None)), Err("ResourceNotFoundException"));
