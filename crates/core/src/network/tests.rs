@@ -302,6 +302,17 @@ fn members_of_a_group_that_a_rule_names_are_told_to_whom_it_concerns() {
     assert_eq!(all.groups.iter().map(|group| group.id.as_str()).collect::<Vec<_>>(), ["sg-db", "sg-web"]);
 }
 
+/// What one request adopts fits one group: the shapes of the API bound it.
+#[test]
+fn no_request_names_more_than_ecs_allows() {
+    let ids = |kind: &str, count: usize| (0..count).map(|index| format!("{kind}-{index}")).collect::<Vec<_>>();
+    for (subnets, groups, allowed) in [(16, 5, true), (17, 5, false), (16, 6, false)] {
+        let asked = json!({"subnets": ids("subnet", subnets), "securityGroups": ids("sg", groups)});
+        let given = json!({"taskDefinition": "web", "networkConfiguration": {"awsvpcConfiguration": asked}});
+        assert_eq!(longshore_api::ecs::Request::decode(RunTask, &given).is_ok(), allowed, "{subnets} and {groups}");
+    }
+}
+
 /// Agents of several instances keep one picture of the network, and may hear one session long before the other.
 #[test]
 fn all_instances_of_a_host_are_told_the_same_under_the_same_number() {
