@@ -59,14 +59,17 @@ impl ReadModel {
         }
     }
 
-    /// What the definition of a role's task refers to of one service; nothing once the task is over, or has another role.
+    /// What the definition of a role's task refers to of one service; nothing once the task is over, has another role, or
+    /// runs on a machine whose key was revoked: its agent may be anybody.
     fn references_of(&self, principal: &Principal, provider: SecretProvider) -> Vec<&str> {
         let task = principal.task_role.as_ref().and_then(|held| {
             let (cluster, id) = names::task_arn_parts(&self.config, &held.task_arn)?;
             let cluster = self.clusters.get(cluster.as_str())?.id;
             let task = self.tasks.get(&TaskKey { cluster, id })?;
             let lives = task.last_status() != TaskStatus::Stopped;
-            (lives && self.execution_role(task)? == &*held.role_arn).then_some(task)
+            let home = self.instances.get(&task.home())?;
+            let revoked = self.identities.get(&home.principal).is_some_and(|machine| machine.revoked_at.is_some());
+            (lives && !revoked && self.execution_role(task)? == &*held.role_arn).then_some(task)
         });
         let known = task.and_then(|task| self.definitions.get(&task.definition));
         known.map(|known| references(&known.record.document, provider)).unwrap_or_default()

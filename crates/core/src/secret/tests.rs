@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cell::{Command, Delivery, Effect, Reply};
-use crate::entity::{Definition, Entity};
+use crate::entity::{Definition, Entity, Identity, JoinKey};
 use crate::fixture::{Lab, definition, principal};
 use crate::limits;
 use crate::principal::{Role, TaskRole};
@@ -298,6 +298,26 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
     assert_eq!(other(Principal::new(Role::Instance, "LSIN", "000000000000")), denied);
     lab.report(1, &task, "STOPPED");
     assert_eq!(read(&mut lab, names(&["/app/db"])), denied);
+}
+
+#[test]
+fn a_role_reads_nothing_once_the_key_of_its_tasks_machine_is_revoked() {
+    let mut lab = Lab::new();
+    lab.secrets(Request::PutParameter(parameter("p", "x"))).expect("made");
+    let task = lab.task_with(&["p"], "p", "p");
+    let role = of_task(&task, ROLE);
+    let machine = |revoked_at| Identity {
+        access_key_id: principal(1).access_key_id,
+        cluster: "default".into(),
+        join: JoinKey { token: "LSTK".into(), client_token: "once".into() },
+        instances: 1,
+        created_at: crate::fixture::START,
+        revoked_at,
+    };
+    for (revoked_at, expected) in [(None, Ok(())), (Some(lab.now), Err("AccessDeniedException"))] {
+        lab.cell.load(Entity::Identity(Arc::new(machine(revoked_at))));
+        assert_eq!(lab.secrets_as(&role, names(&["p"])).map(drop).map_err(|error| error.code.name), expected);
+    }
 }
 
 #[test]
