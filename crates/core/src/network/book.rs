@@ -34,12 +34,23 @@ pub(crate) struct AddressBook {
 /// A host, as far as other hosts and its own tasks are concerned.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Host {
-    /// Its instances in service, each with the address at which it says the host is reached.
-    instances: BTreeMap<InstanceKey, Option<Ipv4Addr>>,
+    /// Its instances in service.
+    instances: BTreeMap<InstanceKey, Resident>,
     /// Where its blocks begin.
     blocks: BTreeSet<Ipv4Addr>,
     /// The security groups of its tasks, and how many of them are in each.
     groups: BTreeMap<Arc<str>, usize>,
+}
+
+/// An instance in service, as its host knows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Resident {
+    /// The key that registered it.
+    principal: Arc<str>,
+    /// The address at which it says the host is reached.
+    address: Option<Ipv4Addr>,
+    /// Whether it was given up.
+    lost: bool,
 }
 
 /// A task that holds an address.
@@ -68,10 +79,31 @@ impl Room {
     }
 }
 
+impl Resident {
+    fn of(instance: &Instance) -> Self {
+        let lost = instance.lost_at.is_some();
+        Self { principal: instance.principal.clone(), address: said_address(instance), lost }
+    }
+}
+
 impl Host {
-    /// The address at which other hosts reach it: of several that its instances say, the newest one's.
+    /// Its oldest instance that was not given up: the key that registered it has the host, and nobody else speaks for it.
+    pub(crate) fn holder(&self) -> Option<InstanceKey> {
+        self.oldest(|resident| !resident.lost)
+    }
+
+    /// The address at which other hosts reach it. Any agent may say any host's name and any address: only those of the key that
+    /// has the host are heard, of several the newest.
     pub(crate) fn address(&self) -> Option<Ipv4Addr> {
-        self.instances.values().rev().find_map(|address| *address)
+        let holder = &self.instances.get(&self.holder().or_else(|| self.oldest(|_| true))?)?.principal;
+        let own = self.instances.iter().filter(|(_, resident)| resident.principal == *holder);
+        own.max_by_key(|(key, resident)| (resident.address.is_some(), key.id))?.1.address
+    }
+
+    /// Ids begin with the time of registration, keys with the cluster.
+    fn oldest(&self, which: impl Fn(&Resident) -> bool) -> Option<InstanceKey> {
+        let among = self.instances.iter().filter(|(_, resident)| which(resident)).map(|(key, _)| *key);
+        among.min_by_key(|key| key.id)
     }
 
     /// Where its blocks begin.
@@ -112,7 +144,7 @@ impl AddressBook {
     /// An instance came, changed, or went.
     pub(crate) fn instance_changed(&mut self, old: Option<&Arc<Instance>>, new: Option<&Arc<Instance>>) {
         let in_service = |instance: &&Arc<Instance>| instance.status != InstanceStatus::Inactive;
-        let of = |instance: &Arc<Instance>| (host_of(instance), said_address(instance));
+        let of = |instance: &Arc<Instance>| (host_of(instance), Resident::of(instance));
         let (before, after) = (old.filter(in_service).map(of), new.filter(in_service).map(of));
         let Some(key) = new.or(old).map(|instance| instance.key) else { return };
         if before == after {
@@ -123,9 +155,9 @@ impl AddressBook {
                 host.instances.remove(&key);
             });
         }
-        if let Some((host, address)) = after {
+        if let Some((host, resident)) = after {
             self.host_changed(&host, |host| {
-                host.instances.insert(key, address);
+                host.instances.insert(key, resident);
             });
         }
     }

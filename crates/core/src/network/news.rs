@@ -10,9 +10,8 @@ use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 
-use super::book::Host;
 use super::config::{Direction, OtherEnd, Rule, Transport};
-use super::{AddressBook, Ipv4Range, SecurityGroup, Subnet, TASK_ENI};
+use super::{AddressBook, Host, Ipv4Range, SecurityGroup, Subnet, TASK_ENI};
 use crate::cell::{Effect, NetworkNews, Turn};
 use crate::entity::Instance;
 use crate::ids::{InstanceKey, SessionId};

@@ -6,7 +6,8 @@ use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 use longshore_api::ecs::Operation::{
-    DeregisterContainerInstance, RegisterTaskDefinition, RunTask, StartTask, StopTask, SubmitTaskStateChange,
+    DeregisterContainerInstance, RegisterContainerInstance, RegisterTaskDefinition, RunTask, StartTask, StopTask,
+    SubmitTaskStateChange,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -302,6 +303,23 @@ fn members_of_a_group_that_a_rule_names_are_told_to_whom_it_concerns() {
     assert_eq!(all.groups.iter().map(|group| group.id.as_str()).collect::<Vec<_>>(), ["sg-db", "sg-web"]);
 }
 
+#[test]
+fn only_the_key_that_has_a_host_says_where_it_is() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/24"], &[], false);
+    let (arn, instance, session) = join(&mut lab, 1, "h1");
+    run(&mut lab, &["subnet-a"], &[]);
+    join(&mut lab, 2, "h1");
+    // With nobody left the brake would hold.
+    lab.instance(7, 100, 100);
+    let address = |lab: &mut Lab| lab.cell.snapshot().hosts["h1"].address.expect("said").to_string();
+    assert_eq!(address(&mut lab), "192.0.2.1", "a later one of another key is not heard");
+    lab.disconnect(instance, session);
+    lab.pass(120_000);
+    assert_eq!(address(&mut lab), "192.0.2.2", "the first one was given up");
+    lab.connect(1, &arn);
+    assert_eq!(address(&mut lab), "192.0.2.1", "it is back");
+}
+
 /// What one request adopts fits one group: the shapes of the API bound it.
 #[test]
 fn no_request_names_more_than_ecs_allows() {
@@ -448,7 +466,12 @@ impl World {
 
     fn add(&mut self, host: &str) {
         let key = self.next_key;
-        let arn = self.lab.register(key, &able(host, &format!("192.0.2.{key}"), "a"));
+        let offered = able(host, &format!("192.0.2.{key}"), "a");
+        let outcome = self.lab.apply(crate::fixture::api(key, RegisterContainerInstance, &offered));
+        self.deliver(&outcome.effects);
+        let Reply::Api(Ok(answer)) = outcome.reply else { panic!("refused") };
+        let answer: Value = serde_json::from_slice(&answer.to_json()).expect("JSON");
+        let arn = answer["containerInstance"]["containerInstanceArn"].as_str().expect("an ARN").to_owned();
         let command = self.lab.opened(key, &arn);
         let outcome = self.lab.apply(command.clone());
         let (Reply::Session(Ok(instance)), Command::SessionOpened { session, .. }) = (outcome.reply, command) else {
@@ -573,10 +596,13 @@ impl World {
     /// Who is connected believes what is true, of all hosts and of the groups that matter to it.
     fn agree(&mut self) {
         let snapshot = self.lab.cell.snapshot();
-        let truth: BTreeMap<String, Vec<String>> = snapshot
+        let truth: BTreeMap<String, (Option<String>, Vec<String>)> = snapshot
             .hosts
             .iter()
-            .map(|(host, network)| (host.to_string(), network.blocks.iter().map(ToString::to_string).collect()))
+            .map(|(host, network)| {
+                let address = network.address.map(|address| address.to_string());
+                (host.to_string(), (address, network.blocks.iter().map(ToString::to_string).collect()))
+            })
             .collect();
         for machine in &self.machines {
             let known = snapshot.instances.get(&machine.instance);
@@ -585,8 +611,8 @@ impl World {
                 continue;
             }
             let belief = &self.beliefs[&machine.host];
-            let believed: BTreeMap<String, Vec<String>> =
-                belief.peers.iter().map(|(host, peer)| (host.clone(), peer.blocks.clone())).collect();
+            let of = |peer: &acs::NetworkPeer| (peer.host_address.clone(), peer.blocks.clone());
+            let believed: BTreeMap<_, _> = belief.peers.iter().map(|(host, peer)| (host.clone(), of(peer))).collect();
             assert_eq!(believed, truth, "what {} believes of hosts", machine.arn);
             let home = snapshot.tasks().filter(|task| task.home() == machine.instance && task.address().is_some());
             for group in home.flat_map(|task| task.network.iter().flat_map(|network| network.groups.clone())) {
