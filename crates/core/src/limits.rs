@@ -62,6 +62,11 @@ pub const ADOPTED_SUBNET_PREFIX: u8 = 20;
 /// The prefix of the blocks of addresses that hosts are given: 64 addresses, more than most hosts have tasks; who has more gets
 /// another block. Each is a route on every other host.
 pub const BLOCK_PREFIX: u8 = 26;
+/// A subnet is cut into 32 blocks or more, as far as [`LONGEST_BLOCK_PREFIX`] allows: of a /24, which on AWS serves tasks on any
+/// machine, four blocks of 64 would serve four machines.
+pub const SUBNET_BLOCK_BITS: u8 = 5;
+/// The prefix of the smallest blocks: three addresses for tasks.
+pub const LONGEST_BLOCK_PREFIX: u8 = 30;
 /// Tags of one resource, and the lengths of key and value.
 pub const TAGS: usize = 50;
 /// Characters of a tag's key.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 
+use super::request::Asked;
 use super::{Block, Ipv4Range, NetworkRequest, Subnet};
 use crate::entity::{Instance, Task};
 use crate::entropy::Entropy;
@@ -27,6 +28,8 @@ pub(crate) struct AddressBook {
     /// The hosts that have blocks and no instances.
     vacant: BTreeSet<Arc<str>>,
     held: BTreeMap<Ipv4Addr, Holding>,
+    /// Where the blocks begin of which no task holds an address.
+    unused: BTreeSet<Ipv4Addr>,
     /// Security groups, each with the hosts that have tasks in it.
     sites: BTreeSet<(Arc<str>, Arc<str>)>,
 }
@@ -128,6 +131,7 @@ impl AddressBook {
         if let Some(old) = old {
             self.groups_within(old.range).iter().for_each(|group| self.count(group, &old.host, false));
             self.blocks.remove(&old.range.first());
+            self.unused.remove(&old.range.first());
             self.host_changed(&old.host, |host| {
                 host.blocks.remove(&old.range.first());
             });
@@ -138,6 +142,7 @@ impl AddressBook {
                 host.blocks.insert(new.range.first());
             });
             self.groups_within(new.range).iter().for_each(|group| self.count(group, &new.host, true));
+            self.look_for_use(new.range);
         }
     }
 
@@ -167,24 +172,34 @@ impl AddressBook {
     pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) -> Option<(Arc<str>, Vec<Arc<str>>)> {
         if let Some(address) = old.and_then(Task::address) {
             let groups = self.held.remove(&address).map(|holding| holding.groups).unwrap_or_default();
-            if let Some(host) = self.host_at(address) {
-                groups.iter().for_each(|group| self.count(group, &host, false));
+            if let Some(block) = self.block_of(address).cloned() {
+                groups.iter().for_each(|group| self.count(group, &block.host, false));
+                self.look_for_use(block.range);
             }
         }
         let (address, task) = new.and_then(|new| Some((new.address()?, new)))?;
         let groups: Vec<Arc<str>> = task.network.iter().flat_map(|network| network.groups.iter().cloned()).collect();
         self.held.insert(address, Holding { task: task.key, groups: groups.clone() });
-        let host = self.host_at(address)?;
+        let block = self.block_of(address)?;
+        let (host, first) = (block.host.clone(), block.range.first());
+        self.unused.remove(&first);
         let is_first = |group: &Arc<str>| !self.sites.contains(&(group.clone(), host.clone()));
         let first = groups.iter().filter(|group| is_first(group)).cloned().collect();
         groups.iter().for_each(|group| self.count(group, &host, true));
         Some((host, first))
     }
 
-    /// The host that has the block in which an address lies.
-    fn host_at(&self, address: Ipv4Addr) -> Option<Arc<str>> {
+    /// The block in which an address lies.
+    fn block_of(&self, address: Ipv4Addr) -> Option<&Arc<Block>> {
         let (_, block) = self.blocks.range(..=address).next_back()?;
-        block.range.has(address).then(|| block.host.clone())
+        Some(block).filter(|block| block.range.has(address))
+    }
+
+    /// Notes whether a task holds an address of a block.
+    fn look_for_use(&mut self, block: Ipv4Range) {
+        if self.held.range(block.first()..=block.last()).next().is_none() {
+            self.unused.insert(block.first());
+        }
     }
 
     /// The groups of the tasks that hold addresses of a range, each as often as it has such tasks.
@@ -258,8 +273,8 @@ impl AddressBook {
     /// Blocks of hosts without instances, of which no task holds an address: nobody will ever need them.
     pub(crate) fn idle(&self) -> impl Iterator<Item = &Arc<Block>> {
         let hosts = self.vacant.iter().filter_map(|host| self.hosts.get(host));
-        let blocks = hosts.flat_map(|host| &host.blocks).filter_map(|first| self.blocks.get(first));
-        blocks.filter(|block| self.held.range(block.range.first()..=block.range.last()).next().is_none())
+        let unused = hosts.flat_map(|host| &host.blocks).filter(|first| self.unused.contains(first));
+        unused.filter_map(|first| self.blocks.get(first))
     }
 
     /// Where a task on an instance could have its address, in the order in which the subnets were named.
@@ -268,33 +283,59 @@ impl AddressBook {
     /// Why it could have none.
     pub(crate) fn room(&self, instance: &Instance, request: &NetworkRequest) -> Result<Room, Refusal> {
         let zone = instance.attributes.get(ZONE).and_then(|zone| zone.as_deref()).unwrap_or_default();
-        let here = |subnet: &&Arc<Subnet>| subnet.zone.as_deref().is_none_or(|wanted| wanted == zone);
+        let here = |asked: &&Asked| asked.subnet.zone.as_deref().is_none_or(|wanted| wanted == zone);
         let mut subnets = request.subnets.iter().filter(here).peekable();
         if subnets.peek().is_none() {
             return Err(Refusal::Zone { zone: zone.to_owned() });
         }
         let host = host_of(instance);
-        subnets.find_map(|subnet| self.room_in(&host, subnet, request.block_prefix)).ok_or(Refusal::Addresses)
+        subnets.find_map(|asked| self.room_in(&host, asked)).ok_or(Refusal::Addresses)
     }
 
-    fn room_in(&self, host: &str, subnet: &Arc<Subnet>, block_prefix: u8) -> Option<Room> {
+    fn room_in(&self, host: &str, asked: &Asked) -> Option<Room> {
+        let subnet = &asked.subnet;
         let own = self.hosts.get(host).into_iter().flat_map(|host| &host.blocks);
         let mut own = own.filter_map(|first| self.blocks.get(first)).filter(|block| subnet.range.covers(block.range));
         if let Some(block) = own.find(|block| self.has_free(subnet, block.range)) {
             return Some(Room { subnet: subnet.clone(), range: block.range, is_new: false });
         }
-        let before = self.blocks.range(..subnet.range.first()).next_back();
-        let taken = before.into_iter().chain(self.blocks.range(subnet.range.first()..=subnet.range.last()));
-        let range = subnet.range.gap(block_prefix, taken.map(|(_, block)| block.range))?;
+        let opening = || self.opening(subnet.range, asked.block_prefix);
+        // Where there was none, none came up since; where there was one, the last copy may have taken it.
+        let first = (*asked.opening.get_or_init(opening))?;
+        let range = if self.is_open(first) { first } else { opening()? };
         Some(Room { subnet: subnet.clone(), range, is_new: true })
+    }
+
+    /// A range of a subnet for a host that needs one, whichever it is: one that nobody has, else a block of which no task holds an
+    /// address. Looks at every block of the subnet.
+    fn opening(&self, subnet: Ipv4Range, block_prefix: u8) -> Option<Ipv4Range> {
+        let before = self.blocks.range(..subnet.first()).next_back();
+        let taken = before.into_iter().chain(self.blocks.range(subnet.first()..=subnet.last()));
+        let unused = || {
+            let unused = self.unused.range(subnet.first()..=subnet.last()).filter_map(|first| self.blocks.get(first));
+            unused.map(|block| block.range).find(|range| subnet.covers(*range))
+        };
+        subnet.gap(block_prefix, taken.map(|(_, block)| block.range)).or_else(unused)
+    }
+
+    /// Whether a range is one that nobody has, or a block of which no task holds an address.
+    fn is_open(&self, range: Ipv4Range) -> bool {
+        match self.blocks.get(&range.first()) {
+            Some(block) => block.range == range && self.unused.contains(&range.first()),
+            None => {
+                self.block_of(range.first()).is_none()
+                    && self.blocks.range(range.first()..=range.last()).next().is_none()
+            }
+        }
     }
 
     fn has_free(&self, subnet: &Subnet, range: Ipv4Range) -> bool {
         let held =
             self.held.range(range.first()..=range.last()).filter(|(address, _)| subnet.offers(**address)).count();
-        let kept =
-            BTreeSet::from([range.first(), subnet.range.first(), super::gateway(subnet.range), subnet.range.last()]);
-        let kept = kept.into_iter().filter(|kept| range.has(*kept)).count();
+        let mut kept = [range.first(), subnet.range.first(), super::gateway(subnet.range), subnet.range.last()];
+        kept.sort_unstable();
+        let repeated = |index: usize| index > 0 && kept[index] == kept[index - 1];
+        let kept = (0..kept.len()).filter(|index| range.has(kept[*index]) && !repeated(*index)).count();
         ((held + kept) as u64) < range.size()
     }
 
@@ -315,8 +356,7 @@ impl AddressBook {
                 return Err(format!("the blocks {} and {} overlap", last.range, block.range));
             }
         }
-        let block_of = |address: Ipv4Addr| self.blocks.range(..=address).next_back().map(|(_, block)| block);
-        let outside = |address: &&Ipv4Addr| block_of(**address).is_none_or(|block| !block.range.has(**address));
+        let outside = |address: &&Ipv4Addr| self.block_of(**address).is_none();
         match self.held.keys().find(outside) {
             Some(address) => Err(format!("{address} is held and in no block")),
             None => Ok(()),

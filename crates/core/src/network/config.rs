@@ -23,7 +23,7 @@ pub struct NetworkConfig {
     pub adopt: bool,
     /// The name servers of tasks; those of their host when there are none.
     pub dns: Vec<Ipv4Addr>,
-    /// The prefix of the blocks that hosts are given.
+    /// The prefix of the blocks that hosts are given; of small subnets it is longer.
     pub block_prefix: u8,
 }
 
@@ -156,6 +156,12 @@ impl NetworkConfig {
             Some(id) => Err(InvalidSetting(format!("a rule names the security group {id}, which is not configured"))),
             None => Ok(()),
         }
+    }
+
+    /// The prefix of the blocks that hosts are given of a subnet: of a small one they are small, so that many hosts have one.
+    pub(crate) fn block_prefix_in(&self, subnet: Ipv4Range) -> u8 {
+        let small = subnet.prefix().saturating_add(limits::SUBNET_BLOCK_BITS);
+        self.block_prefix.max(small.min(limits::LONGEST_BLOCK_PREFIX))
     }
 
     /// A subnet that is configured.

@@ -1,5 +1,6 @@
 //! What RunTask and StartTask say about the network of their tasks.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use longshore_api::ApiError;
@@ -16,11 +17,26 @@ use crate::resources::NetworkMode;
 #[derive(Clone, Debug)]
 pub(crate) struct NetworkRequest {
     /// The subnets, one of which each task is to be in.
-    pub(crate) subnets: Vec<Arc<Subnet>>,
+    pub(crate) subnets: Vec<Asked>,
     /// The security groups of each task.
     pub(crate) groups: Vec<Arc<str>>,
+}
+
+/// A subnet that tasks may be in.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) subnet: Arc<Subnet>,
     /// The prefix of a block, should a host need one.
-    pub(crate) block_prefix: u8,
+    pub(super) block_prefix: u8,
+    /// A block for whichever host needed one first: it is looked for once in a request and not for each instance, as where there
+    /// is none there is none for any.
+    pub(super) opening: OnceCell<Option<Ipv4Range>>,
+}
+
+impl Asked {
+    pub(super) fn new(config: &NetworkConfig, subnet: Arc<Subnet>) -> Self {
+        Self { block_prefix: config.block_prefix_in(subnet.range), subnet, opening: OnceCell::new() }
+    }
 }
 
 /// Reads what was asked for tasks of a network mode, and makes true what is to be adopted.
@@ -54,8 +70,8 @@ pub(crate) fn requested(
     let mut subnets = Vec::with_capacity(asked.subnets.len());
     for id in &asked.subnets {
         let subnet = subnet(turn, id)?;
-        if !subnets.contains(&subnet) {
-            subnets.push(subnet);
+        if subnets.iter().all(|known: &Asked| known.subnet != subnet) {
+            subnets.push(Asked::new(&turn.config.network, subnet));
         }
     }
     let mut groups: Vec<Arc<str>> = Vec::new();
@@ -68,7 +84,7 @@ pub(crate) fn requested(
     if groups.is_empty() {
         groups.push(NetworkConfig::DEFAULT_GROUP.into());
     }
-    Ok(Some(NetworkRequest { subnets, groups, block_prefix: turn.config.network.block_prefix }))
+    Ok(Some(NetworkRequest { subnets, groups }))
 }
 
 /// The subnet of an id, adopted if that is allowed.

@@ -304,6 +304,52 @@ fn members_of_a_group_that_a_rule_names_are_told_to_whom_it_concerns() {
 }
 
 #[test]
+fn a_block_that_nobody_uses_goes_to_who_needs_one() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28"], &[], false);
+    // As many blocks as hosts, but for one.
+    let hosts: Vec<_> = (1..=5).map(|key| join(&mut lab, key, &format!("h{key}"))).collect();
+    let start = |lab: &mut Lab, at: usize| {
+        let mut there = request(&["subnet-a"], &[]);
+        there["containerInstances"] = json!([hosts[at].0]);
+        lab.ok(0, StartTask, &there)
+    };
+    let arn = |answer: &Value| answer["tasks"][0]["taskArn"].as_str().map(str::to_owned);
+    let tasks: Vec<String> = (0..4).map(|at| arn(&start(&mut lab, at)).expect("placed")).collect();
+    let refused = start(&mut lab, 4);
+    assert_eq!(refused["failures"][0]["reason"], "RESOURCE:ENI", "every block is in use");
+    lab.report(3, &tasks[2], "STOPPED");
+    let before = lab.cell.snapshot().hosts["h3"].blocks.clone();
+    assert!(arn(&start(&mut lab, 4)).is_some());
+    let hosts = lab.cell.snapshot().hosts;
+    assert_eq!((hosts["h5"].blocks.clone(), hosts.contains_key("h3")), (before, false));
+}
+
+/// What is looked for once in a request is looked for again when one of its copies took it.
+#[test]
+fn one_request_fills_as_many_blocks_as_it_needs() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28"], &[], false);
+    join(&mut lab, 1, "h1");
+    let many = |lab: &mut Lab, count: i64| {
+        let mut many = request(&["subnet-a"], &[]);
+        many["count"] = json!(count);
+        lab.ok(0, RunTask, &many)
+    };
+    let answer = many(&mut lab, 10);
+    assert_eq!((answer["tasks"].as_array().map(Vec::len), &answer["failures"]), (Some(10), &json!([])));
+    let answer = many(&mut lab, 2);
+    assert_eq!((&answer["tasks"], &answer["failures"][0]["reason"]), (&json!([]), &json!("RESOURCE:ENI")));
+}
+
+/// As a VPC's subnet of that size, a /24 serves many machines.
+#[test]
+fn small_subnets_have_small_blocks() {
+    let config = NetworkConfig::default();
+    for (subnet, prefix) in [("10.0.0.0/16", 26), ("10.0.0.0/21", 26), ("10.0.0.0/24", 29), ("10.0.0.0/28", 30)] {
+        assert_eq!(config.block_prefix_in(subnet.parse().expect("a range")), prefix, "{subnet}");
+    }
+}
+
+#[test]
 fn only_the_key_that_has_a_host_says_where_it_is() {
     let mut lab = lab(&["subnet-a=10.1.0.0/24"], &[], false);
     let (arn, instance, session) = join(&mut lab, 1, "h1");
