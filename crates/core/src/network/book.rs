@@ -15,6 +15,7 @@ use crate::ids::{InstanceKey, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::placement::Refusal;
 use crate::placement::pool::host_of;
+use crate::read::ReadModel;
 
 /// The attribute in which an instance has its zone.
 const ZONE: &str = "ecs.availability-zone";
@@ -126,6 +127,33 @@ impl Host {
 }
 
 impl AddressBook {
+    /// The book as a snapshot has it, for whoever asks now and then: looks at every task. Which instances a host has is left out.
+    pub(crate) fn of(view: &ReadModel) -> Self {
+        let mut book = Self::default();
+        for (host, network) in &view.hosts {
+            for range in &network.blocks {
+                book.block_changed(
+                    None,
+                    Some(&Arc::new(Block { range: *range, subnet: "".into(), host: host.clone() })),
+                );
+            }
+        }
+        view.tasks.values().for_each(|task| drop(book.task_changed(None, Some(task))));
+        book
+    }
+
+    /// How many tasks the subnets still have addresses for, at most.
+    pub(crate) fn left(&self, request: &NetworkRequest) -> i64 {
+        let left = |asked: &Asked| {
+            let range = asked.subnet.range;
+            let blocks = self.blocks.range(range.first()..=range.last()).count();
+            let held = self.held.range(range.first()..=range.last()).count();
+            // The first one of a block is the host's; of the subnet the first, the gateway and the last are kept, too.
+            i64::try_from(range.size()).unwrap_or(i64::MAX) - (held + blocks.max(1) + 2) as i64
+        };
+        request.subnets.iter().map(left).filter(|left| *left > 0).sum()
+    }
+
     /// A block came or went; answers its host.
     pub(crate) fn block_changed(&mut self, old: Option<&Arc<Block>>, new: Option<&Arc<Block>>) {
         if let Some(old) = old {

@@ -11,6 +11,7 @@ use super::{Ipv4Range, NetworkConfig, SecurityGroup, Subnet};
 use crate::cell::Turn;
 use crate::entity::Entity;
 use crate::limits;
+use crate::read::ReadModel;
 use crate::resources::NetworkMode;
 
 /// A `networkConfiguration` whose ids are known.
@@ -31,6 +32,25 @@ pub(crate) struct Asked {
     /// A block for whichever host needed one first: it is looked for once in a request and not for each instance, as where there
     /// is none there is none for any.
     pub(super) opening: OnceCell<Option<Ipv4Range>>,
+}
+
+impl NetworkRequest {
+    /// The subnets that a question names; every known one if it names none.
+    ///
+    /// # Errors
+    /// `InvalidParameterException` when there is no such subnet.
+    pub(crate) fn about(view: &ReadModel, named: Option<&[String]>) -> Result<Self, ApiError> {
+        let network = &view.config.network;
+        let subnets: Vec<Arc<Subnet>> = match named {
+            Some(named) => {
+                let find = |id: &String| view.subnet(id).ok_or_else(|| unknown_subnet(network, id));
+                named.iter().map(find).collect::<Result<_, _>>()?
+            }
+            None => network.subnets.iter().chain(view.subnets.values()).cloned().collect(),
+        };
+        let subnets = subnets.into_iter().map(|subnet| Asked::new(network, subnet)).collect();
+        Ok(Self { subnets, groups: Vec::new() })
+    }
 }
 
 impl Asked {
@@ -94,12 +114,7 @@ fn subnet(turn: &mut Turn<'_>, id: &str) -> Result<Arc<Subnet>, ApiError> {
     }
     let network = &turn.config.network;
     if !network.adopt || !is_id("subnet", id) {
-        let known: Vec<&str> = network.subnets.iter().map(|subnet| &*subnet.id).collect();
-        return Err(ApiError::invalid_parameter(format!(
-            "Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist (ErrorCode: \
-             InvalidSubnetID.NotFound). Configured here are: {}.",
-            known.join(", ")
-        )));
+        return Err(unknown_subnet(network, id));
     }
     let range = free_range(turn).ok_or_else(|| {
         ApiError::invalid_parameter(format!(
@@ -110,6 +125,15 @@ fn subnet(turn: &mut Turn<'_>, id: &str) -> Result<Arc<Subnet>, ApiError> {
     let subnet = Arc::new(Subnet { id: id.into(), range, zone: None });
     turn.tables.put(Entity::Subnet(subnet.clone()));
     Ok(subnet)
+}
+
+fn unknown_subnet(network: &NetworkConfig, id: &str) -> ApiError {
+    let known: Vec<&str> = network.subnets.iter().map(|subnet| &*subnet.id).collect();
+    ApiError::invalid_parameter(format!(
+        "Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist (ErrorCode: \
+         InvalidSubnetID.NotFound). Configured here are: {}.",
+        known.join(", ")
+    ))
 }
 
 /// A range for one more subnet: one that no subnet and no block of a host meets.

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
+use longshore_api::admin::ExplainPlacementRequest;
 use longshore_api::ecs::Operation::{
     DeregisterContainerInstance, RegisterContainerInstance, RegisterTaskDefinition, RunTask, StartTask, StopTask,
     SubmitTaskStateChange,
@@ -193,6 +194,36 @@ fn who_cannot_take_a_task_says_why() {
     let reasons: Vec<&str> =
         answer["failures"].as_array().expect("failures").iter().filter_map(|one| one["reason"].as_str()).collect();
     assert!(reasons.contains(&"RESOURCE:ENI"), "{reasons:?}");
+}
+
+/// What placement does is the oracle: RunTask and StartTask refuse for the reason that is named.
+#[test]
+fn what_keeps_a_task_from_an_address_is_explained() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28@a", "subnet-b=10.2.0.0/28@b"], &[], false);
+    let explain = |lab: &mut Lab, subnets: Option<&[&str]>| {
+        let request = ExplainPlacementRequest {
+            task_definition: "web".to_owned(),
+            subnets: subnets.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()),
+            count: Some(100),
+            ..ExplainPlacementRequest::default()
+        };
+        crate::placement::explain::explain(&lab.cell.snapshot(), &request)
+    };
+    join(&mut lab, 1, "h1");
+    let zone = explain(&mut lab, Some(&["subnet-b"])).expect("explained");
+    assert_eq!((zone.placeable, zone.instances[0].refusals[0].reason.as_str()), (0, "ATTRIBUTE"));
+    assert!(zone.instances[0].refusals[0].detail.contains("zone a") && zone.advice[0].contains("zone"), "{zone:?}");
+    for left in (0..10).rev() {
+        let before = explain(&mut lab, None).expect("explained").placeable;
+        assert!(before > left, "{before} of {left}");
+        assert_ne!(run(&mut lab, &["subnet-a", "subnet-b"], &[])["tasks"], json!([]));
+    }
+    let full = explain(&mut lab, None).expect("explained");
+    assert_eq!(run(&mut lab, &["subnet-a", "subnet-b"], &[])["failures"][0]["reason"], "RESOURCE:ENI");
+    assert_eq!((full.placeable, full.instances[0].refusals[0].reason.as_str()), (0, "RESOURCE:ENI"));
+    assert!(full.advice[0].contains("no free address"), "{:?}", full.advice);
+    let error = explain(&mut lab, Some(&["subnet-x"])).expect_err("unknown");
+    assert!(error.message.contains("'subnet-x' does not exist"), "{}", error.message);
 }
 
 #[test]
