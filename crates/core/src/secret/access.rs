@@ -7,7 +7,7 @@ use super::Request;
 use super::reference::{ParameterRef, means_parameter, means_secret};
 use crate::entity::Task;
 use crate::identity::denial;
-use crate::ids::{InstanceKey, TaskKey};
+use crate::ids::{InstanceKey, TaskId, TaskKey};
 use crate::names;
 use crate::principal::{Principal, Role};
 use crate::read::ReadModel;
@@ -83,10 +83,12 @@ impl ReadModel {
         overridden.or(defined).filter(|role| !role.is_empty())
     }
 
-    /// The tasks of an instance that are not over and have an execution role: its agent holds credentials for each.
-    pub fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder> {
+    /// The tasks of an instance that are not over and have an execution role, of those that are chosen: its agent holds credentials
+    /// for each.
+    pub fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder> {
         let Some(cluster) = self.cluster_names.get(&instance.cluster) else { return Vec::new() };
-        let tasks = self.task_index.held_on(instance).filter_map(|key| self.tasks.get(&key));
+        let held = self.task_index.held_on(instance).filter(|key| chosen(key.id));
+        let tasks = held.filter_map(|key| self.tasks.get(&key));
         let living = tasks.filter(|task| task.home() == instance && task.last_status() != TaskStatus::Stopped);
         let holder = |task| {
             Some(RoleHolder {

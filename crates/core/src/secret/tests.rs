@@ -345,11 +345,11 @@ fn an_order_names_the_role_and_the_instance_holds_it_until_the_task_is_over() {
     assert_eq!(roles.len(), 1);
     assert_eq!((roles[0].role_arn.as_str(), roles[0].access_key_id.as_str()), (ROLE, ""));
     let instance = view.tasks().next().expect("a task").home();
-    let holders = view.role_holders(instance);
+    let holders = view.role_holders(instance, &|_| true);
     assert_eq!(holders.len(), 1);
     assert_eq!((holders[0].task_arn.as_str(), holders[0].role_arn.as_str()), (task.as_str(), ROLE));
     lab.report(1, &task, "STOPPED");
-    assert_eq!(lab.cell.snapshot().role_holders(instance), []);
+    assert_eq!(lab.cell.snapshot().role_holders(instance, &|_| true), []);
 }
 
 #[test]
