@@ -26,6 +26,23 @@ pub struct RoleHolder {
     pub role_arn: String,
 }
 
+/// Decides whether `principal` may change parameters and secrets by this action (`ssm:PutParameter`), whichever they are. Asked before
+/// a value is encrypted, and again where the change is made.
+///
+/// # Errors
+/// `AccessDeniedException`.
+pub fn authorise_write(principal: &Principal, action: &str) -> Result<(), ApiError> {
+    match principal.role {
+        Role::Owner => Ok(()),
+        Role::Instance | Role::JoinToken | Role::TaskExecution => Err(refusal(principal, action, "*")),
+    }
+}
+
+fn refusal(principal: &Principal, action: &str, resource: &str) -> ApiError {
+    let (service, operation) = action.split_once(':').unwrap_or_default();
+    denial(principal, service, operation, resource)
+}
+
 impl ReadModel {
     /// Decides whether `principal` may make this request now: the owner any, the credentials of a task's execution role those
     /// that read what the task's definition refers to, as long as the task lives.
@@ -33,10 +50,7 @@ impl ReadModel {
     /// # Errors
     /// `AccessDeniedException`.
     pub fn authorise_secrets(&self, principal: &Principal, request: &Request) -> Result<(), ApiError> {
-        let denied = |resource: String| {
-            let (service, operation) = request.action().split_once(':').unwrap_or_default();
-            Err(denial(principal, service, operation, &resource))
-        };
+        let denied = |resource: String| Err(refusal(principal, request.action(), &resource));
         match (principal.role, request) {
             (Role::Owner, _) => Ok(()),
             (Role::TaskExecution, Request::GetParameters(request)) => {
@@ -55,7 +69,7 @@ impl ReadModel {
                     false => denied(asked.to_owned()),
                 }
             }
-            (Role::TaskExecution | Role::Instance | Role::JoinToken, _) => denied("*".to_owned()),
+            (Role::TaskExecution | Role::Instance | Role::JoinToken, _) => authorise_write(principal, request.action()),
         }
     }
 

@@ -22,7 +22,7 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::Tables;
 
-pub use access::RoleHolder;
+pub use access::{RoleHolder, authorise_write};
 pub use parameter::{Parameter, ParameterVersion};
 pub use stored::{SecretVersion, StoredSecret};
 

@@ -49,7 +49,10 @@ pub(super) fn read_ssm(
             decrypt = request.with_decryption == Some(true);
             secret::Request::GetParameters(request)
         }
-        ssm::Request::PutParameter(request) => secret::Request::PutParameter(put_parameter(vault(edge)?, request)?),
+        ssm::Request::PutParameter(request) => {
+            secret::authorise_write(&principal, "ssm:PutParameter")?;
+            secret::Request::PutParameter(put_parameter(vault(edge)?, request)?)
+        }
         ssm::Request::DeleteParameter(request) => secret::Request::DeleteParameter(request),
     };
     Ok(Call { principal, request, decrypt })
@@ -74,8 +77,14 @@ pub(super) fn read_secrets_manager(
     let value = aws_json::parse_body(body)?;
     let request = match Request::decode(operation, &value)? {
         Request::GetSecretValue(request) => secret::Request::GetSecretValue(request),
-        Request::CreateSecret(request) => secret::Request::CreateSecret(create_secret(vault(edge)?, request)?),
-        Request::PutSecretValue(request) => secret::Request::PutSecretValue(put_secret_value(vault(edge)?, request)?),
+        Request::CreateSecret(request) => {
+            secret::authorise_write(&principal, "secretsmanager:CreateSecret")?;
+            secret::Request::CreateSecret(create_secret(vault(edge)?, request)?)
+        }
+        Request::PutSecretValue(request) => {
+            secret::authorise_write(&principal, "secretsmanager:PutSecretValue")?;
+            secret::Request::PutSecretValue(put_secret_value(edge, request)?)
+        }
         Request::DeleteSecret(request) => secret::Request::DeleteSecret(request),
     };
     Ok(Call { principal, request, decrypt: true })
