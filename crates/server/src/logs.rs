@@ -205,6 +205,10 @@ mod tests {
             future::ready(Err(ApiError::server("not here"))).boxed()
         }
 
+        fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+            None
+        }
+
         fn role_holders(&self, _: InstanceKey, _: &dyn Fn(TaskId) -> bool) -> Vec<secret::RoleHolder> {
             Vec::new()
         }

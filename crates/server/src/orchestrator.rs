@@ -1,5 +1,7 @@
 //! The seam between the shell that speaks to the network and whatever orchestrates behind it.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use longshore_api::{ApiError, admin, ecs};
 use longshore_core::Principal;
@@ -32,6 +34,9 @@ pub trait Orchestrator: Send + Sync + 'static {
 
     /// Those of the chosen tasks of an instance for which its agent acts with a role.
     fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder>;
+
+    /// The name of a secret that is meant by a name or an ARN, if there is one.
+    fn secret_name(&self, given: &str) -> Option<Arc<str>>;
 
     /// Whether `principal` may make a request that the edge answers itself.
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError>;

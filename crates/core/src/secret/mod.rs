@@ -106,6 +106,8 @@ pub struct CreateSecret {
 pub struct PutSecretValue {
     /// Name or ARN.
     pub secret_id: String,
+    /// The name of the secret that the value was encrypted for.
+    pub sealed_for: Arc<str>,
     /// The version.
     pub version: NewVersion,
     /// The labels that move to it; AWSCURRENT when there are none.

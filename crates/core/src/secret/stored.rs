@@ -117,6 +117,10 @@ fn repeated(view: &ReadModel, known: &StoredSecret, request: &CreateSecret) -> R
 /// PutSecretValue. Repeated with the same token and value it changes nothing.
 pub(super) fn put(turn: &mut Turn<'_>, request: &PutSecretValue) -> Result<Answer, ApiError> {
     let known = turn.tables.view().living_secret(&request.secret_id)?.clone();
+    // It came to be, or to be meant, while the value was on its way here.
+    if known.name != request.sealed_for {
+        return Err(not_found());
+    }
     let stages = match known.version(&request.version.id) {
         Some(version) => {
             let mark = request.version.value.as_ref().map(|value| &value.mark);
@@ -285,6 +289,11 @@ fn version_of(new: &NewVersion, at: Timestamp, stages: Vec<Arc<str>>) -> Option<
 }
 
 impl ReadModel {
+    /// The name of the secret that is meant by a name or an ARN.
+    pub fn secret_name(&self, given: &str) -> Option<Arc<str>> {
+        self.secret(given).map(|secret| secret.name.clone())
+    }
+
     /// The secret that a request means, if it can be read and written.
     fn living_secret(&self, given: &str) -> Result<&Arc<StoredSecret>, ApiError> {
         let secret = self.secret(given).ok_or_else(not_found)?;

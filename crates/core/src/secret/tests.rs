@@ -76,7 +76,8 @@ impl Lab {
 
     fn put(&mut self, id: &str, new: NewVersion, stages: &[&str]) -> Result<Vec<String>, ApiError> {
         let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
-        let request = PutSecretValue { secret_id: id.to_owned(), version: new, stages };
+        let sealed_for = self.cell.snapshot().secret_name(id).unwrap_or_else(|| id.into());
+        let request = PutSecretValue { secret_id: id.to_owned(), sealed_for, version: new, stages };
         match self.secrets(Request::PutSecretValue(request))? {
             Answer::SecretsManager(secrets_manager::Response::PutSecretValue(put)) => Ok(put.version_stages),
             other => panic!("{other:?}"),
@@ -221,6 +222,20 @@ fn labels_move_from_version_to_version() {
     for token in 'e'..='q' {
         lab.put("db", version(token, "more"), &[]).expect("those without a label make room");
     }
+}
+
+#[test]
+fn a_value_that_was_encrypted_for_another_secret_is_refused() {
+    let mut lab = Lab::new();
+    lab.create("db", "one");
+    let put = PutSecretValue {
+        secret_id: "db".to_owned(),
+        sealed_for: "api".into(),
+        version: version('b', "two"),
+        stages: Vec::new(),
+    };
+    assert_eq!(lab.code(Request::PutSecretValue(put)), "ResourceNotFoundException");
+    assert_eq!(lab.read("db", None).expect("current").0, "one");
 }
 
 #[test]

@@ -250,6 +250,10 @@ impl Orchestrator for Runner {
         self.snapshot.load().role_holders(instance, chosen)
     }
 
+    fn secret_name(&self, given: &str) -> Option<Arc<str>> {
+        self.snapshot.load().secret_name(given)
+    }
+
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError> {
         self.snapshot.load().authorise(principal, request).map(drop)
     }

@@ -440,6 +440,10 @@ mod tests {
             future::ready(Err(ApiError::server("not here"))).boxed()
         }
 
+        fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+            None
+        }
+
         fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder> {
             let own = self.0.iter().filter(|(task, _)| instance == INSTANCE && chosen(*task));
             own.map(|(_, holder)| holder.clone()).collect()

@@ -129,6 +129,10 @@ impl Orchestrator for Fake {
         std::future::ready(Err(ApiError::server("the fake has no secrets"))).boxed()
     }
 
+    fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+        None
+    }
+
     fn role_holders(&self, _instance: InstanceKey, _chosen: &dyn Fn(TaskId) -> bool) -> Vec<secret::RoleHolder> {
         Vec::new()
     }
