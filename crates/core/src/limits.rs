@@ -126,8 +126,8 @@ pub const PRINCIPAL_ARN: usize = 1_024;
 pub const PARAMETERS: usize = 10_000;
 /// Versions of a parameter that are kept: of the largest ones 110 KB. SSM keeps 100.
 pub const PARAMETER_VERSIONS: usize = 10;
-/// Characters of a parameter's name: as many as SSM leaves of 2,048.
-pub const PARAMETER_NAME: usize = 1_011;
+/// Characters of a parameter's ARN, and so of its name with what precedes it there. SSM's limit.
+pub const PARAMETER_ARN: usize = 1_011;
 /// Levels of a parameter's path. SSM's limit.
 pub const PARAMETER_LEVELS: usize = 15;
 /// Bytes of a parameter's value in the standard tier. SSM's limit.

@@ -49,7 +49,7 @@ pub struct ParameterVersion {
 
 /// PutParameter.
 pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer, ApiError> {
-    check_name(&request.name)?;
+    check_name(turn.config, &request.name)?;
     let known = turn.tables.view().parameters.get(&*request.name).cloned();
     if known.is_some() && !request.overwrite {
         let message =
@@ -156,7 +156,7 @@ fn document(
 }
 
 /// The rules of names, in SSM's words.
-fn check_name(name: &str) -> Result<(), ApiError> {
+fn check_name(config: &CellConfig, name: &str) -> Result<(), ApiError> {
     let first = name.trim_start_matches('/').to_ascii_lowercase();
     if first.starts_with("aws") {
         let message = format!("No access to reserved parameter name: {name}.");
@@ -178,8 +178,11 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         let message = format!("A hierarchy can have a maximum of {} levels.", limits::PARAMETER_LEVELS);
         return Err(ApiError::new(error::HIERARCHY_LEVEL_LIMIT_EXCEEDED_EXCEPTION, message));
     }
-    if name.chars().count() > limits::PARAMETER_NAME {
-        return invalid(format!("Parameter name: it can have a maximum of {} characters.", limits::PARAMETER_NAME));
+    let (most, prefix) = (limits::PARAMETER_ARN, config.parameter_arn("").len());
+    if config.parameter_arn(name).len() > most {
+        return invalid(format!(
+            "Parameter name: with the {prefix} characters that precede it in the ARN it can have a maximum of {most} characters."
+        ));
     }
     Ok(())
 }

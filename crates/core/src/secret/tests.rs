@@ -188,6 +188,11 @@ fn parameters_that_break_a_rule_are_refused() {
     ] {
         assert_eq!(lab.code(Request::PutParameter(parameter(name, "x"))), code, "{name}");
     }
+    let before = "arn:aws:ssm:us-east-1:000000000000:parameter/".len();
+    for (length, fits) in [(limits::PARAMETER_ARN - before, true), (limits::PARAMETER_ARN - before + 1, false)] {
+        let put = lab.secrets(Request::PutParameter(parameter(&"n".repeat(length), "x")));
+        assert_eq!(put.map_err(|error| error.code.name).err(), (!fits).then_some("ValidationException"), "{length}");
+    }
     let untyped = PutParameter { parameter_type: None, ..parameter("p", "x") };
     assert_eq!(lab.code(Request::PutParameter(untyped)), "ValidationException");
     let large =
