@@ -122,6 +122,9 @@ pub const ACCOUNT_SETTINGS: usize = 55_000;
 pub const SETTINGS_PAGE: usize = 10;
 /// Characters of a principal's ARN. IAM allows paths of 512 and names of 64 characters; twice that is none.
 pub const PRINCIPAL_ARN: usize = 1_024;
+/// Bytes of all encrypted values of parameters and secrets in one cell, as they are kept: all of them lie in memory, and are read at
+/// each start. Ten thousand of the largest secrets would be 7 GB.
+pub const SEALED_BYTES: usize = 256 * 1_024 * 1_024;
 /// Parameters in one cell. SSM's quota for its standard tier.
 pub const PARAMETERS: usize = 10_000;
 /// Versions of a parameter that are kept: of the largest ones 110 KB. SSM keeps 100.
@@ -134,7 +137,8 @@ pub const PARAMETER_LEVELS: usize = 15;
 pub const STANDARD_PARAMETER_BYTES: usize = 4 * 1_024;
 /// Bytes of a parameter's value in the advanced tier. SSM's limit.
 pub const ADVANCED_PARAMETER_BYTES: usize = 8 * 1_024;
-/// Secrets in one cell. Secrets Manager's quota is 500,000; a cell holds them all in memory, up to 700 KB each.
+/// Secrets in one cell. Secrets Manager's quota is 500,000; a cell holds them all in memory, up to 700 KB each and
+/// [`SEALED_BYTES`] together.
 pub const SECRETS: usize = 10_000;
 /// Bytes of a secret's value. Secrets Manager's limit.
 pub const SECRET_BYTES: usize = 64 * 1_024;

@@ -18,6 +18,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Turn;
 use crate::entity::EntityKey;
+use crate::limits;
 use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::Tables;
@@ -140,6 +141,18 @@ impl Request {
             Self::GetSecretValue(_) => "secretsmanager:GetSecretValue",
         }
     }
+}
+
+impl Sealed {
+    /// How many bytes of memory it takes, nearly.
+    fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// Whether the values of all parameters and secrets have room for this one in place of what was there.
+fn has_room(tables: &Tables, before: usize, after: usize) -> bool {
+    after <= before || tables.sealed_bytes() - before + after <= limits::SEALED_BYTES
 }
 
 /// Carries a request out.

@@ -9,7 +9,7 @@ use longshore_api::{ApiError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::reference::ParameterRef;
-use super::{Answer, PutParameter, Sealed};
+use super::{Answer, PutParameter, Sealed, has_room};
 use crate::cell::Turn;
 use crate::config::CellConfig;
 use crate::entity::{Entity, EntityKey};
@@ -47,6 +47,13 @@ pub struct ParameterVersion {
     pub at: Timestamp,
 }
 
+impl Parameter {
+    /// How many bytes its values have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.versions.iter().map(|version| version.value.bytes()).sum()
+    }
+}
+
 /// PutParameter.
 pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer, ApiError> {
     check_name(turn.config, &request.name)?;
@@ -70,6 +77,7 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
         at: turn.now,
     };
     let number = version.version;
+    let before = known.as_ref().map_or(0, |known| known.bytes());
     let description = request.description.as_deref().map(Arc::from);
     let parameter = match known {
         Some(known) => {
@@ -89,6 +97,10 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
             versions: vec![version],
         },
     };
+    if !has_room(turn.tables, before, parameter.bytes()) {
+        let message = "The values of all parameters and secrets have reached their limit: delete some.";
+        return Err(ApiError::new(error::PARAMETER_LIMIT_EXCEEDED, message));
+    }
     turn.tables.put(Entity::Parameter(Arc::new(parameter)));
     Ok(Answer::Ssm(ssm::PutParameterResult { tier, version: number }.into()))
 }

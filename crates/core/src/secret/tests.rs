@@ -244,6 +244,20 @@ fn a_value_that_was_encrypted_for_another_secret_is_refused() {
 }
 
 #[test]
+fn all_values_together_have_a_limit() {
+    let mut lab = Lab::new();
+    let half = "x".repeat(limits::SEALED_BYTES / 2);
+    lab.create("large", &half);
+    lab.secrets(Request::PutParameter(parameter("small", "y"))).expect("there is room");
+    assert_eq!(lab.put("large", version('b', &half), &[]).expect_err("full").code.name, "LimitExceededException");
+    let more = PutParameter { overwrite: true, ..parameter("small", &half) };
+    assert_eq!(lab.code(Request::PutParameter(more)), "ParameterLimitExceeded");
+    let other =
+        CreateSecret { name: "other".to_owned(), version: version('a', &half), description: None, tags: vec![] };
+    assert_eq!(lab.code(Request::CreateSecret(other)), "LimitExceededException");
+}
+
+#[test]
 fn a_token_makes_one_version() {
     let mut lab = Lab::new();
     let arn = lab.create("db", "one");
