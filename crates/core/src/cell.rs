@@ -433,6 +433,7 @@ impl Cell {
         let reply = perform(&mut turn, command);
         network::tell(&mut turn);
         let effects = std::mem::take(&mut turn.effects);
+        debug_assert!(network::numbers_rise(&effects, before), "old news: {effects:?}");
         let changes = self.tables.take_changes();
         debug_assert!(changes.len() <= limits::CHANGES_PER_GROUP, "{} changes in one group", changes.len());
         // A handler that refuses has changed nothing; should one have, it is as if it had not.

@@ -62,6 +62,11 @@ pub const ADOPTED_SUBNET_PREFIX: u8 = 20;
 /// The prefix of the blocks of addresses that hosts are given: 64 addresses, more than most hosts have tasks; who has more gets
 /// another block. Each is a route on every other host.
 pub const BLOCK_PREFIX: u8 = 26;
+/// A subnet is cut into 32 blocks or more, as far as [`LONGEST_BLOCK_PREFIX`] allows: of a /24, which on AWS serves tasks on any
+/// machine, four blocks of 64 would serve four machines.
+pub const SUBNET_BLOCK_BITS: u8 = 5;
+/// The prefix of the smallest blocks: three addresses for tasks.
+pub const LONGEST_BLOCK_PREFIX: u8 = 30;
 /// Tags of one resource, and the lengths of key and value.
 pub const TAGS: usize = 50;
 /// Characters of a tag's key.
@@ -117,19 +122,23 @@ pub const ACCOUNT_SETTINGS: usize = 55_000;
 pub const SETTINGS_PAGE: usize = 10;
 /// Characters of a principal's ARN. IAM allows paths of 512 and names of 64 characters; twice that is none.
 pub const PRINCIPAL_ARN: usize = 1_024;
+/// Bytes of all encrypted values of parameters and secrets in one cell, as they are kept: all of them lie in memory, and are read at
+/// each start. Ten thousand of the largest secrets would be 7 GB.
+pub const SEALED_BYTES: usize = 256 * 1_024 * 1_024;
 /// Parameters in one cell. SSM's quota for its standard tier.
 pub const PARAMETERS: usize = 10_000;
 /// Versions of a parameter that are kept: of the largest ones 110 KB. SSM keeps 100.
 pub const PARAMETER_VERSIONS: usize = 10;
-/// Characters of a parameter's name: as many as SSM leaves of 2,048.
-pub const PARAMETER_NAME: usize = 1_011;
+/// Characters of a parameter's ARN, and so of its name with what precedes it there. SSM's limit.
+pub const PARAMETER_ARN: usize = 1_011;
 /// Levels of a parameter's path. SSM's limit.
 pub const PARAMETER_LEVELS: usize = 15;
 /// Bytes of a parameter's value in the standard tier. SSM's limit.
 pub const STANDARD_PARAMETER_BYTES: usize = 4 * 1_024;
 /// Bytes of a parameter's value in the advanced tier. SSM's limit.
 pub const ADVANCED_PARAMETER_BYTES: usize = 8 * 1_024;
-/// Secrets in one cell. Secrets Manager's quota is 500,000; a cell holds them all in memory, up to 700 KB each.
+/// Secrets in one cell. Secrets Manager's quota is 500,000; a cell holds them all in memory, up to 700 KB each and
+/// [`SEALED_BYTES`] together.
 pub const SECRETS: usize = 10_000;
 /// Bytes of a secret's value. Secrets Manager's limit.
 pub const SECRET_BYTES: usize = 64 * 1_024;

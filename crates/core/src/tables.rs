@@ -16,7 +16,7 @@ use crate::instance::health::Checks;
 use crate::network::{AddressBook, Block, News, host_network};
 use crate::placement::pool::{Pool, Slot, host_of};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
-use crate::secret::StoredSecret;
+use crate::secret::{Parameter, StoredSecret};
 use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -51,6 +51,8 @@ pub(crate) struct Tables {
     inactive: BTreeSet<(Timestamp, InstanceKey)>,
     /// Deleted secrets, by when they are removed.
     secrets_ending: BTreeSet<(Timestamp, Arc<str>)>,
+    /// How many bytes the values of all parameters and secrets have.
+    sealed_bytes: usize,
     counters_dirty: BTreeSet<ClusterId>,
     /// Changes of the command under way.
     changes: Vec<Change>,
@@ -71,6 +73,7 @@ impl Tables {
             deletions: Deletions::default(),
             inactive: BTreeSet::new(),
             secrets_ending: BTreeSet::new(),
+            sealed_bytes: 0,
             counters_dirty: BTreeSet::new(),
             changes: Vec::new(),
         }
@@ -123,6 +126,11 @@ impl Tables {
     /// Deleted secrets whose names are still held, first to be removed first.
     pub(crate) fn secrets_ending(&self) -> &BTreeSet<(Timestamp, Arc<str>)> {
         &self.secrets_ending
+    }
+
+    /// How many bytes the values of all parameters and secrets have.
+    pub(crate) fn sealed_bytes(&self) -> usize {
+        self.sealed_bytes
     }
 
     /// How many changes the command under way has made.
@@ -267,10 +275,7 @@ impl Tables {
                 Some(_) => drop(self.view.settings.insert(setting.key.clone(), setting.clone())),
                 None => drop(self.view.settings.remove(&setting.key)),
             },
-            Some(Entity::Parameter(parameter)) => match new {
-                Some(_) => drop(self.view.parameters.insert(parameter.name.clone(), parameter.clone())),
-                None => drop(self.view.parameters.remove(&parameter.name)),
-            },
+            Some(Entity::Parameter(_)) => self.index_parameter(parameter(old), parameter(new)),
             Some(Entity::Secret(_)) => self.index_secret(secret(old), secret(new)),
             Some(Entity::Subnet(subnet)) => match new {
                 Some(_) => drop(self.view.subnets.insert(subnet.id.clone(), subnet.clone())),
@@ -417,7 +422,9 @@ impl Tables {
         if before == after {
             return;
         }
-        self.addresses.task_changed(old, new);
+        if let Some((host, groups)) = self.addresses.task_changed(old, new).filter(|(_, groups)| !groups.is_empty()) {
+            self.news.arrivals.entry(host).or_default().extend(groups);
+        }
         let named = |id: &&Arc<str>| self.view.config.network.is_named(id);
         for (task, joins) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
             let (Some(network), Some(address)) = (&task.network, task.address()) else { continue };
@@ -443,12 +450,25 @@ impl Tables {
         }
     }
 
+    fn index_parameter(&mut self, old: Option<&Arc<Parameter>>, new: Option<&Arc<Parameter>>) {
+        if let Some(old) = old {
+            self.sealed_bytes -= old.bytes();
+            self.view.parameters.remove(&old.name);
+        }
+        if let Some(new) = new {
+            self.sealed_bytes += new.bytes();
+            self.view.parameters.insert(new.name.clone(), new.clone());
+        }
+    }
+
     fn index_secret(&mut self, old: Option<&Arc<StoredSecret>>, new: Option<&Arc<StoredSecret>>) {
         if let Some(old) = old {
+            self.sealed_bytes -= old.bytes();
             self.view.secrets.remove(&old.name);
             old.ends_at.map(|at| self.secrets_ending.remove(&(at, old.name.clone())));
         }
         if let Some(new) = new {
+            self.sealed_bytes += new.bytes();
             self.view.secrets.insert(new.name.clone(), new.clone());
             self.secrets_ending.extend(new.ends_at.map(|at| (at, new.name.clone())));
         }
@@ -554,6 +574,13 @@ fn block(entity: Option<&Entity>) -> Option<&Arc<Block>> {
 fn identity(entity: Option<&Entity>) -> Option<&Arc<Identity>> {
     match entity {
         Some(Entity::Identity(identity)) => Some(identity),
+        _ => None,
+    }
+}
+
+fn parameter(entity: Option<&Entity>) -> Option<&Arc<Parameter>> {
+    match entity {
+        Some(Entity::Parameter(parameter)) => Some(parameter),
         _ => None,
     }
 }

@@ -21,6 +21,7 @@ pub(crate) async fn why(args: &WhyArgs, program: &str) -> Result<(), CliError> {
     let request = ExplainPlacementRequest {
         cluster: Some(args.cluster.clone()),
         count: Some(args.count),
+        subnets: (!args.subnets.is_empty()).then(|| args.subnets.clone()),
         task_definition: args.task_definition.clone(),
     };
     let answer = client.explain_placement(&request).await?;

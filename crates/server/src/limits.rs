@@ -160,7 +160,7 @@ pub(crate) const MAX_QUEUED_MESSAGES: usize = 16_384;
 pub(crate) const RENEWAL_TICK: Duration = Duration::from_secs(60);
 
 /// See [`RENEWAL_TICK`].
-pub(crate) const RENEWAL_SLOTS: u32 = 60;
+pub(crate) const RENEWAL_SLOTS: i64 = 60;
 
 /// The largest ACS message from an agent: stop candidates, at some 200 bytes each, for every task of a machine.
 pub(crate) const MAX_ACS_MESSAGE_BYTES: usize = 1024 * 1024;

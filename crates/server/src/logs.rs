@@ -179,7 +179,7 @@ mod tests {
     use longshore_core::Role;
     use longshore_core::cell::{Command, Reply};
     use longshore_core::identity::Answer;
-    use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
+    use longshore_core::ids::{ClusterId, InstanceId, InstanceKey, TaskId};
     use longshore_core::instance::SessionRefusal;
     use longshore_core::secret;
     use longshore_core::task::status::TaskStatus;
@@ -205,7 +205,11 @@ mod tests {
             future::ready(Err(ApiError::server("not here"))).boxed()
         }
 
-        fn role_holders(&self, _: InstanceKey) -> Vec<secret::RoleHolder> {
+        fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+            None
+        }
+
+        fn role_holders(&self, _: InstanceKey, _: &dyn Fn(TaskId) -> bool) -> Vec<secret::RoleHolder> {
             Vec::new()
         }
 

@@ -1,11 +1,13 @@
 //! The seam between the shell that speaks to the network and whatever orchestrates behind it.
 
+use std::sync::Arc;
+
 use futures_util::future::BoxFuture;
 use longshore_api::{ApiError, admin, ecs};
 use longshore_core::Principal;
 use longshore_core::cell::{Command, Reply};
 use longshore_core::identity::Answer;
-use longshore_core::ids::InstanceKey;
+use longshore_core::ids::{InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
 use longshore_core::secret::{self, RoleHolder};
@@ -30,8 +32,11 @@ pub trait Orchestrator: Send + Sync + 'static {
         request: secret::Request,
     ) -> BoxFuture<'static, Result<secret::Answer, ApiError>>;
 
-    /// The tasks of an instance whose agent acts with a role for them.
-    fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder>;
+    /// Those of the chosen tasks of an instance for which its agent acts with a role.
+    fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder>;
+
+    /// The name of a secret that is meant by a name or an ARN, if there is one.
+    fn secret_name(&self, given: &str) -> Option<Arc<str>>;
 
     /// Whether `principal` may make a request that the edge answers itself.
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError>;

@@ -34,15 +34,22 @@ const ID_BYTES: usize = 8;
 pub(crate) enum Place<'a> {
     /// A parameter, by name.
     Parameter(&'a str),
-    /// A version of a secret, by its id.
-    SecretVersion(&'a str),
+    /// A version of a secret. Its id is a client's token, which may name versions of several secrets.
+    SecretVersion {
+        /// The secret's name.
+        secret: &'a str,
+        /// The version's id.
+        id: &'a str,
+    },
 }
 
 impl Place<'_> {
     fn bytes(self) -> Vec<u8> {
         match self {
             Self::Parameter(name) => [b"ssm\0", name.as_bytes()].concat(),
-            Self::SecretVersion(id) => [b"secretsmanager\0", id.as_bytes()].concat(),
+            Self::SecretVersion { secret, id } => {
+                [b"secretsmanager\0", secret.as_bytes(), b"\0", id.as_bytes()].concat()
+            }
         }
     }
 }
@@ -217,9 +224,15 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let vault = Vault::open(&dir.path().join("k"), None).unwrap();
         let sealed = vault.seal(HERE, b"hunter2").unwrap();
-        for elsewhere in [Place::Parameter("/app/d"), Place::SecretVersion("/app/db")] {
+        let version = |secret, id| Place::SecretVersion { secret, id };
+        for elsewhere in [Place::Parameter("/app/d"), version("/app/db", ""), version("", "/app/db")] {
             assert!(matches!(vault.unseal(elsewhere, &sealed), Err(VaultError::NotOurs { .. })));
         }
+        // Two secrets may have versions of one token.
+        let of_one = vault.seal(version("one", "token"), b"hunter2").unwrap();
+        let of_other = vault.seal(version("other", "token"), b"hunter2").unwrap();
+        assert!(vault.unseal(version("one", "token"), &of_one).is_ok() && of_one.mark != of_other.mark);
+        assert!(matches!(vault.unseal(version("other", "token"), &of_one), Err(VaultError::NotOurs { .. })));
         let mut bytes = STANDARD.decode(sealed.text.as_bytes()).unwrap();
         for index in [0, NONCE_LEN, bytes.len() - 1] {
             bytes[index] ^= 1;

@@ -28,8 +28,9 @@ object! {
         message_id: String = "messageId",
         /// The instance whose session this is. Several instances of a host are told the same.
         container_instance_arn: String = "containerInstanceArn",
-        /// Never falls from message to message, through all sessions of a host: a message with a lower one than the last that
-        /// was obeyed is old news.
+        /// Rises from message to message of a session. All sessions of a host are told the same under the same number, and a
+        /// session that opens is told what the others were told before: so, whichever session brought it, a message with a
+        /// lower one than the last that was obeyed is old news.
         timeline: i64 = "timeline",
         /// Whether this is all there is: a peer or group that it does not name is gone. Else what it does not name stays.
         complete: bool = "complete",

@@ -7,10 +7,13 @@ use serde::{Deserialize, Serialize};
 use super::shapes::{INTEGER, NAME, STRING, request, within};
 use crate::Timestamp;
 use crate::json::wire_json;
-use crate::shape::{Member, Shape};
+use crate::shape::{Kind, Member, Shape};
 
 /// How many copies may be asked about.
 pub const COUNT: RangeInclusive<i32> = 1..=10_000;
+
+/// How many subnets may be named: as many as RunTask allows.
+const SUBNETS: RangeInclusive<i32> = 1..=16;
 
 /// Asks where copies of a task definition could run. Nothing is placed.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
@@ -22,6 +25,10 @@ pub struct ExplainPlacementRequest {
     /// How many copies, within [`COUNT`]; 1 if absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub count: Option<i32>,
+    /// For definitions with `networkMode` awsvpc: the subnets that RunTask would name, at most 16; every known one if
+    /// absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub subnets: Option<Vec<String>>,
     /// `family` (its latest ACTIVE revision), `family:revision` or an ARN.
     pub task_definition: String,
 }
@@ -147,11 +154,14 @@ pub struct RefusalCount {
 
 wire_json!(ExplainPlacementRequest, ExplainPlacementResponse);
 
+static SUBNET_LIST: Shape = Shape::new("SubnetList", Kind::List { item: &STRING, item_name: None, flattened: false });
+
 pub(super) static EXPLAIN_PLACEMENT: Shape = request(
     "ExplainPlacementRequest",
     &[
         Member::optional("cluster", &STRING).within(NAME),
         Member::optional("count", &INTEGER).within(within(COUNT)),
+        Member::optional("subnets", &SUBNET_LIST).within(within(SUBNETS)),
         Member::required("taskDefinition", &STRING).within(NAME),
     ],
 );

@@ -148,6 +148,10 @@ impl Cell {
             ensure(labels.len() == different.len(), || format!("the secret {} has a label twice", secret.name))?;
             ending.extend(secret.ends_at.map(|at| (at, secret.name.clone())));
         }
+        let parameters: usize = view.parameters.values().map(|parameter| parameter.bytes()).sum();
+        let secrets: usize = view.secrets.values().map(|secret| secret.bytes()).sum();
+        let bytes = self.tables.sealed_bytes();
+        ensure(bytes == parameters + secrets, || format!("{bytes} bytes of secrets are no recount"))?;
         ensure(ending == *self.tables.secrets_ending(), || "the secrets that end differ from their recount".to_owned())
     }
 

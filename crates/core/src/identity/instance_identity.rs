@@ -15,6 +15,8 @@ use crate::ids::{ClusterId, InstanceId, InstanceKey};
 use crate::instance::{InstanceStatus, describe, lost, session};
 use crate::limits;
 use crate::names;
+use crate::network::Host;
+use crate::placement::pool::host_of;
 use crate::principal::{Principal, Role};
 use crate::read::{Page, ReadModel, bad_token, page};
 
@@ -169,6 +171,41 @@ pub(crate) fn check_room(turn: &Turn<'_>, principal: &Principal) -> Result<(), A
         format!(
             "The access key {key} may have {most} container instances and has them: deregister {arn}, if it is gone, with \
              `aws ecs deregister-container-instance --force`, or let this machine join anew."
+        ),
+    ))
+}
+
+/// Refuses a host to a key while another one has it: whose instances name a host share its ports and its addresses, and what is
+/// sent to its tasks goes where they say. The key that came first has it while an instance of it is in service and not given up,
+/// unless it is revoked. The owner's key may do everything.
+///
+/// # Errors
+/// `AccessDeniedException` that says what to do.
+pub(crate) fn check_host(
+    turn: &Turn<'_>,
+    principal: &Principal,
+    known: Option<&Instance>,
+    host: Option<&Arc<str>>,
+) -> Result<(), ApiError> {
+    let (Some(host), Role::Instance) = (host, principal.role) else { return Ok(()) };
+    if known.is_some_and(|known| host_of(known) == *host) {
+        return Ok(());
+    }
+    let view = turn.tables.view();
+    let holder = turn.tables.addresses().host(host).and_then(Host::holder);
+    let Some(holder) = holder.and_then(|key| view.instances.get(&key)) else { return Ok(()) };
+    let revoked = view.identities.get(&holder.principal).is_some_and(|identity| identity.revoked_at.is_some());
+    if revoked || holder.principal == principal.access_key_id {
+        return Ok(());
+    }
+    let cluster = view.cluster_names.get(&holder.key.cluster).map_or("", |name| name);
+    let arn = view.config.instance_arn(cluster, holder.key.id);
+    Err(ApiError::new(
+        ACCESS_DENIED_EXCEPTION,
+        format!(
+            "The host id {host} belongs to another machine, which registered {arn}. If this is the same machine and has joined \
+             anew, deregister that with `aws ecs deregister-container-instance --force`; else give this one an id of its own: \
+             a /etc/machine-id that is no copy, or LONGSHORE_HOST_ID."
         ),
     ))
 }

@@ -28,7 +28,7 @@ use crate::tables::Tables;
 
 pub use authorise::Authorised;
 pub(crate) use authorise::denial;
-pub(crate) use instance_identity::check_room;
+pub(crate) use instance_identity::{check_host, check_room};
 
 /// The answer to a request of the administration. Where it must hold a secret, the edge adds that.
 #[derive(Clone, Debug, PartialEq)]

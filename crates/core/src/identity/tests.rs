@@ -412,6 +412,29 @@ fn a_revoked_identity_is_forgotten_a_day_later_once_none_of_its_instances_is_lef
 }
 
 #[test]
+fn a_host_belongs_to_the_key_that_came_first_while_it_is_there() {
+    let mut lab = Lab::new();
+    let (first, second) = (lab.machine(2), lab.machine(2));
+    let arn = lab.register_as(&first, "host").expect("registered");
+    lab.register_as(&first, "host").expect("several instances of one agent");
+    let other = lab.register_as(&second, "other").expect("a host of its own");
+    let error = lab.register_as(&second, "host").expect_err("another's");
+    assert!(error.message.contains(&arn) && error.message.contains("LONGSHORE_HOST_ID"), "{error}");
+    assert_eq!(code(error), "AccessDeniedException");
+    let mut moved = offer("host", 1_000, 1_000);
+    moved["containerInstanceArn"] = other.as_str().into();
+    let moves = lab.ask(&second, Operation::RegisterContainerInstance, &moved).expect_err("another's");
+    assert_eq!(code(moves), "AccessDeniedException");
+    lab.ask(&owner(), Operation::RegisterContainerInstance, &offer("host", 1, 1)).expect("the owner may");
+    // Who comes back is no stranger, whatever happened to the host meanwhile.
+    let mut back = offer("host", 2_000, 1_000);
+    back["containerInstanceArn"] = arn.as_str().into();
+    lab.ask(&first, Operation::RegisterContainerInstance, &back).expect("the same instance");
+    lab.admin(Admin::RevokeInstanceIdentity, &json!({"accessKeyId": &*first.access_key_id}));
+    lab.register_as(&second, "host").expect("a revoked key has no host");
+}
+
+#[test]
 fn what_cannot_be_revoked_says_why() {
     let mut lab = Lab::new();
     let arn = lab.instance(1, 1_000, 1_000);

@@ -18,6 +18,7 @@ use crate::instance::identity_document::IdentityDocument;
 use crate::instance::session;
 use crate::limits;
 use crate::names;
+use crate::placement::pool::HOST_ID;
 use crate::principal::Principal;
 use crate::resources::{CpuUnits, HostPort, MemoryMib, Protocol};
 use crate::tags;
@@ -53,6 +54,8 @@ pub(crate) fn register(
         }
         (None, _) => None,
     };
+    let host = offer.attributes.get(HOST_ID).and_then(Option::as_ref);
+    identity::check_host(turn, principal, known.as_deref(), host)?;
     let instance = match known {
         Some(known) => update(turn, &known, offer)?,
         None => add(turn, principal, &cluster, offer)?,

@@ -23,7 +23,7 @@ pub struct NetworkConfig {
     pub adopt: bool,
     /// The name servers of tasks; those of their host when there are none.
     pub dns: Vec<Ipv4Addr>,
-    /// The prefix of the blocks that hosts are given.
+    /// The prefix of the blocks that hosts are given; of small subnets it is longer.
     pub block_prefix: u8,
 }
 
@@ -158,6 +158,12 @@ impl NetworkConfig {
         }
     }
 
+    /// The prefix of the blocks that hosts are given of a subnet: of a small one they are small, so that many hosts have one.
+    pub(crate) fn block_prefix_in(&self, subnet: Ipv4Range) -> u8 {
+        let small = subnet.prefix().saturating_add(limits::SUBNET_BLOCK_BITS);
+        self.block_prefix.max(small.min(limits::LONGEST_BLOCK_PREFIX))
+    }
+
     /// A subnet that is configured.
     pub fn subnet(&self, id: &str) -> Option<&Arc<Subnet>> {
         self.subnets.iter().find(|subnet| &*subnet.id == id)
@@ -170,7 +176,12 @@ impl NetworkConfig {
 
     /// Whether a rule of a configured group names the group: then its members matter. Adopted groups name none.
     pub(crate) fn is_named(&self, id: &str) -> bool {
-        self.groups.iter().flat_map(|group| group.named()).any(|named| &**named == id)
+        self.naming(id).next().is_some()
+    }
+
+    /// The configured groups of which a rule names the group.
+    pub(crate) fn naming(&self, id: &str) -> impl Iterator<Item = &Arc<SecurityGroup>> {
+        self.groups.iter().filter(move |group| group.named().any(|named| &**named == id))
     }
 
     /// Every range that tasks have addresses of.

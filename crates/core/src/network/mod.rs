@@ -2,7 +2,7 @@
 //! groups (DESIGN §4).
 //!
 //! A **subnet** is a range of addresses, and perhaps a zone. A host is given **blocks** of a subnet when tasks are first placed
-//! there: durable, so that a route to a block is a route to its host for as long as the host lives. A task's address is out of a
+//! there: durable, so that a route to a block is a route to its host for as long as a task may be there. A task's address is out of a
 //! block of its host, and held, as its ports are, until its agent says STOPPED ([`book`] derives all that from the records).
 //! **Security groups** are sets of rules that agents enforce.
 //!
@@ -24,10 +24,10 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use book::{AddressBook, Room};
+pub(crate) use book::{AddressBook, Host, Room};
 pub use config::{Direction, InvalidSetting, NetworkConfig, OtherEnd, Rule, SecurityGroup, Subnet, Transport};
 pub(crate) use describe::{attachments, describe, interfaces};
-pub(crate) use news::{HostNetwork, News, host_network, introduce, tell, welcome};
+pub(crate) use news::{HostNetwork, News, host_network, numbers_rise, tell, welcome};
 pub use range::{InvalidRange, Ipv4Range};
 pub(crate) use request::{NetworkRequest, requested};
 
@@ -43,7 +43,8 @@ use crate::tables::Tables;
 pub(crate) const TASK_ENI: &str = "ecs.capability.task-eni";
 
 /// A block of a subnet's addresses that a host has for its tasks. Durable; written when a task is placed on a host that has no
-/// free address of the subnet, and removed when the host has neither instances nor tasks any more.
+/// free address of the subnet, given to another host when that needs one, none is left and no task holds an address of it, and
+/// removed when the host has neither instances nor tasks any more.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Block {
     /// The addresses. No two blocks meet.

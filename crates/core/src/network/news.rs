@@ -4,16 +4,16 @@
 //! note what of it matters to others ([`News`]); when the command is done, effects are made of that, ahead of all orders that
 //! could need it.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 
 use super::config::{Direction, OtherEnd, Rule, Transport};
-use super::{AddressBook, Ipv4Range, SecurityGroup, Subnet, TASK_ENI};
+use super::{AddressBook, Host, Ipv4Range, SecurityGroup, Subnet, TASK_ENI};
 use crate::cell::{Effect, NetworkNews, Turn};
-use crate::entity::{Instance, Task};
+use crate::entity::Instance;
 use crate::ids::{InstanceKey, SessionId};
 use crate::instance::AgentKind;
 use crate::placement::pool::host_of;
@@ -26,6 +26,8 @@ pub(crate) struct News {
     pub(crate) hosts: BTreeSet<Arc<str>>,
     /// Groups that a rule names and that have other members.
     pub(crate) groups: BTreeSet<Arc<str>>,
+    /// Groups that have tasks on a host on which they had none: its agents may not know them, or know what was true long ago.
+    pub(crate) arrivals: BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
 }
 
 /// What the snapshot has of a host with blocks.
@@ -45,46 +47,40 @@ pub(crate) fn listens(instance: &Instance) -> bool {
 /// Tells an agent whose session has just opened everything.
 pub(crate) fn welcome(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId, sequence: u64) {
     let Some(record) = turn.tables.view().instances.get(&instance).filter(|record| listens(record)) else { return };
-    let groups = turn.tables.addresses().groups_of(&host_of(record));
-    let groups = turn.tables.view().with_named(groups);
+    let known = turn.tables.addresses().host(&host_of(record));
+    let groups = turn.tables.view().with_named(known.into_iter().flat_map(Host::groups));
     let news = NetworkNews { complete: true, hosts: Vec::new(), groups };
     turn.effects.push(Effect::Network { instance, session, sequence, news });
 }
 
-/// Tells the agent of a task that was just placed what its groups allow.
-pub(crate) fn introduce(turn: &mut Turn<'_>, task: &Task) {
-    let Some(network) = &task.network else { return };
-    let instance = task.home();
-    let Some(session) = turn.sessions.get(instance) else { return };
-    if turn.tables.view().instances.get(&instance).is_some_and(|record| listens(record)) {
-        let groups = turn.tables.view().with_named(network.groups.iter().cloned().collect());
-        let sequence = turn.next_sequence();
-        let news = NetworkNews { complete: false, hosts: Vec::new(), groups };
-        turn.effects.push(Effect::Network { instance, session, sequence, news });
-    }
-}
-
-/// Tells everybody whom it concerns what changed in this command, ahead of its other effects.
+/// Tells everybody whom it concerns what changed in this command, ahead of its other effects. All sessions of a host are told the
+/// same under the same number, so that an agent of several instances may take each message from whichever session brings it
+/// first, and ignore what the others bring later.
 pub(crate) fn tell(turn: &mut Turn<'_>) {
-    let News { hosts, groups } = turn.tables.take_news();
-    if hosts.is_empty() && groups.is_empty() {
+    let News { hosts, groups, arrivals } = turn.tables.take_news();
+    if hosts.is_empty() && groups.is_empty() && arrivals.is_empty() {
         return;
     }
-    let view = turn.tables.view();
-    let concerned = |record: &Instance| -> Vec<Arc<str>> {
-        if groups.is_empty() {
-            return Vec::new();
+    let concerned = concerned(turn, &groups, &arrivals);
+    let listeners: Vec<InstanceKey> = match hosts.is_empty() {
+        true => {
+            let known = concerned.keys().filter_map(|host| turn.tables.addresses().host(host));
+            known.flat_map(Host::instances).collect()
         }
-        let on_host = view.with_named(turn.tables.addresses().groups_of(&host_of(record)));
-        on_host.into_iter().filter(|id| groups.contains(id)).collect()
+        false => turn.sessions.iter().map(|(instance, _)| instance).collect(),
     };
+    // Who was told everything in this command knows this, too.
+    let welcomed = |effect: &Effect| match effect {
+        Effect::Network { instance, .. } => Some(*instance),
+        _ => None,
+    };
+    let welcomed: BTreeSet<InstanceKey> = turn.effects.iter().filter_map(welcomed).collect();
     let mut told = Vec::new();
-    for (instance, session) in turn.sessions.iter() {
-        let Some(record) = view.instances.get(&instance).filter(|record| listens(record)) else { continue };
-        let news = NetworkNews { complete: false, hosts: hosts.iter().cloned().collect(), groups: concerned(record) };
-        if !news.hosts.is_empty() || !news.groups.is_empty() {
-            told.push((instance, session, news));
-        }
+    for instance in listeners.into_iter().filter(|instance| !welcomed.contains(instance)) {
+        let record = turn.tables.view().instances.get(&instance).filter(|record| listens(record));
+        let (Some(session), Some(record)) = (turn.sessions.get(instance), record) else { continue };
+        let groups = concerned.get(&host_of(record)).into_iter().flatten().cloned().collect();
+        told.push((instance, session, NetworkNews { complete: false, hosts: hosts.iter().cloned().collect(), groups }));
     }
     if !told.is_empty() {
         let sequence = turn.next_sequence();
@@ -92,6 +88,37 @@ pub(crate) fn tell(turn: &mut Turn<'_>) {
             told.into_iter().map(|(instance, session, news)| Effect::Network { instance, session, sequence, news });
         turn.effects.splice(0..0, effects);
     }
+}
+
+/// Which groups are news to which hosts: those that arrived there, with those that their rules name, and those with other
+/// members that a rule of a group there names.
+fn concerned(
+    turn: &Turn<'_>,
+    groups: &BTreeSet<Arc<str>>,
+    arrivals: &BTreeMap<Arc<str>, BTreeSet<Arc<str>>>,
+) -> BTreeMap<Arc<str>, BTreeSet<Arc<str>>> {
+    let view = turn.tables.view();
+    let mut concerned: BTreeMap<Arc<str>, BTreeSet<Arc<str>>> = BTreeMap::new();
+    for (host, arrived) in arrivals {
+        concerned.entry(host.clone()).or_default().extend(view.with_named(arrived.iter()));
+    }
+    for group in groups {
+        let naming = view.config.network.naming(group);
+        for host in naming.flat_map(|naming| turn.tables.addresses().sites_of(&naming.id)) {
+            concerned.entry(host.clone()).or_default().insert(group.clone());
+        }
+    }
+    concerned
+}
+
+/// Whether the numbers of what each session is told of the network rise, from those that were given out before this command on:
+/// an agent takes what has a lower number than the last that it obeyed for old news.
+pub(crate) fn numbers_rise(effects: &[Effect], before: u64) -> bool {
+    let mut last: BTreeMap<InstanceKey, u64> = BTreeMap::new();
+    effects.iter().all(|effect| match effect {
+        Effect::Network { instance, sequence, .. } => last.insert(*instance, *sequence).unwrap_or(before) < *sequence,
+        _ => true,
+    })
 }
 
 impl ReadModel {
@@ -115,11 +142,12 @@ impl ReadModel {
     }
 
     /// The groups, and those that their rules name.
-    fn with_named(&self, groups: BTreeSet<Arc<str>>) -> Vec<Arc<str>> {
-        let named = |id: &Arc<str>| {
-            self.security_group(id).into_iter().flat_map(|group| group.named().cloned().collect::<Vec<_>>())
-        };
-        let all: BTreeSet<Arc<str>> = groups.iter().flat_map(named).chain(groups.iter().cloned()).collect();
+    fn with_named<'a>(&self, groups: impl Iterator<Item = &'a Arc<str>>) -> Vec<Arc<str>> {
+        let mut all = BTreeSet::new();
+        for id in groups {
+            all.insert(id.clone());
+            all.extend(self.security_group(id).iter().flat_map(|group| group.named().cloned()));
+        }
         all.into_iter().collect()
     }
 

@@ -1,5 +1,6 @@
 //! What RunTask and StartTask say about the network of their tasks.
 
+use std::cell::OnceCell;
 use std::sync::Arc;
 
 use longshore_api::ApiError;
@@ -10,17 +11,52 @@ use super::{Ipv4Range, NetworkConfig, SecurityGroup, Subnet};
 use crate::cell::Turn;
 use crate::entity::Entity;
 use crate::limits;
+use crate::read::ReadModel;
 use crate::resources::NetworkMode;
 
 /// A `networkConfiguration` whose ids are known.
 #[derive(Clone, Debug)]
 pub(crate) struct NetworkRequest {
     /// The subnets, one of which each task is to be in.
-    pub(crate) subnets: Vec<Arc<Subnet>>,
+    pub(crate) subnets: Vec<Asked>,
     /// The security groups of each task.
     pub(crate) groups: Vec<Arc<str>>,
+}
+
+/// A subnet that tasks may be in.
+#[derive(Clone, Debug)]
+pub(crate) struct Asked {
+    pub(crate) subnet: Arc<Subnet>,
     /// The prefix of a block, should a host need one.
-    pub(crate) block_prefix: u8,
+    pub(super) block_prefix: u8,
+    /// A block for whichever host needed one first: it is looked for once in a request and not for each instance, as where there
+    /// is none there is none for any.
+    pub(super) opening: OnceCell<Option<Ipv4Range>>,
+}
+
+impl NetworkRequest {
+    /// The subnets that a question names; every known one if it names none.
+    ///
+    /// # Errors
+    /// `InvalidParameterException` when there is no such subnet.
+    pub(crate) fn about(view: &ReadModel, named: Option<&[String]>) -> Result<Self, ApiError> {
+        let network = &view.config.network;
+        let subnets: Vec<Arc<Subnet>> = match named {
+            Some(named) => {
+                let find = |id: &String| view.subnet(id).ok_or_else(|| unknown_subnet(network, id));
+                named.iter().map(find).collect::<Result<_, _>>()?
+            }
+            None => network.subnets.iter().chain(view.subnets.values()).cloned().collect(),
+        };
+        let subnets = subnets.into_iter().map(|subnet| Asked::new(network, subnet)).collect();
+        Ok(Self { subnets, groups: Vec::new() })
+    }
+}
+
+impl Asked {
+    pub(super) fn new(config: &NetworkConfig, subnet: Arc<Subnet>) -> Self {
+        Self { block_prefix: config.block_prefix_in(subnet.range), subnet, opening: OnceCell::new() }
+    }
 }
 
 /// Reads what was asked for tasks of a network mode, and makes true what is to be adopted.
@@ -54,8 +90,8 @@ pub(crate) fn requested(
     let mut subnets = Vec::with_capacity(asked.subnets.len());
     for id in &asked.subnets {
         let subnet = subnet(turn, id)?;
-        if !subnets.contains(&subnet) {
-            subnets.push(subnet);
+        if subnets.iter().all(|known: &Asked| known.subnet != subnet) {
+            subnets.push(Asked::new(&turn.config.network, subnet));
         }
     }
     let mut groups: Vec<Arc<str>> = Vec::new();
@@ -68,7 +104,7 @@ pub(crate) fn requested(
     if groups.is_empty() {
         groups.push(NetworkConfig::DEFAULT_GROUP.into());
     }
-    Ok(Some(NetworkRequest { subnets, groups, block_prefix: turn.config.network.block_prefix }))
+    Ok(Some(NetworkRequest { subnets, groups }))
 }
 
 /// The subnet of an id, adopted if that is allowed.
@@ -78,12 +114,7 @@ fn subnet(turn: &mut Turn<'_>, id: &str) -> Result<Arc<Subnet>, ApiError> {
     }
     let network = &turn.config.network;
     if !network.adopt || !is_id("subnet", id) {
-        let known: Vec<&str> = network.subnets.iter().map(|subnet| &*subnet.id).collect();
-        return Err(ApiError::invalid_parameter(format!(
-            "Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist (ErrorCode: \
-             InvalidSubnetID.NotFound). Configured here are: {}.",
-            known.join(", ")
-        )));
+        return Err(unknown_subnet(network, id));
     }
     let range = free_range(turn).ok_or_else(|| {
         ApiError::invalid_parameter(format!(
@@ -94,6 +125,15 @@ fn subnet(turn: &mut Turn<'_>, id: &str) -> Result<Arc<Subnet>, ApiError> {
     let subnet = Arc::new(Subnet { id: id.into(), range, zone: None });
     turn.tables.put(Entity::Subnet(subnet.clone()));
     Ok(subnet)
+}
+
+fn unknown_subnet(network: &NetworkConfig, id: &str) -> ApiError {
+    let known: Vec<&str> = network.subnets.iter().map(|subnet| &*subnet.id).collect();
+    ApiError::invalid_parameter(format!(
+        "Error retrieving subnet information for [{id}]: The subnet ID '{id}' does not exist (ErrorCode: \
+         InvalidSubnetID.NotFound). Configured here are: {}.",
+        known.join(", ")
+    ))
 }
 
 /// A range for one more subnet: one that no subnet and no block of a host meets.

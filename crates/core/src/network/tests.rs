@@ -5,14 +5,16 @@ use std::net::Ipv4Addr;
 use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
+use longshore_api::admin::ExplainPlacementRequest;
 use longshore_api::ecs::Operation::{
-    DeregisterContainerInstance, RegisterTaskDefinition, RunTask, StartTask, StopTask, SubmitTaskStateChange,
+    DeregisterContainerInstance, RegisterContainerInstance, RegisterTaskDefinition, RunTask, StartTask, StopTask,
+    SubmitTaskStateChange,
 };
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
 use super::*;
-use crate::cell::{Cell, Command, Delivery, Effect, Reply};
+use crate::cell::{Cell, Command, Delivery, Effect, NetworkNews, Reply};
 use crate::config::{CellConfig, LossPolicy};
 use crate::fixture::{Lab, config, definition, offer};
 use crate::ids::SessionId;
@@ -118,16 +120,11 @@ fn the_payload_has_the_interface_and_no_published_ports() {
     let command = crate::fixture::api(0, RunTask, &request(&["subnet-a"], &["sg-a"]));
     let effects = lab.apply(command).effects;
     let sent = messages(&mut lab, &effects);
-    let [
-        (_, acs::ServerMessage::Network(peers)),
-        (_, acs::ServerMessage::Network(groups)),
-        (_, acs::ServerMessage::Payload(payload)),
-    ] = sent.as_slice()
-    else {
+    let [(_, acs::ServerMessage::Network(network)), (_, acs::ServerMessage::Payload(payload))] = sent.as_slice() else {
         panic!("the network comes before the task: {sent:?}")
     };
-    assert_eq!(peers.peers[0].blocks, ["10.1.0.0/30"]);
-    assert_eq!((groups.groups[0].id.as_str(), groups.groups[0].rules.len(), groups.complete), ("sg-a", 2, false));
+    assert_eq!(network.peers[0].blocks, ["10.1.0.0/30"]);
+    assert_eq!((network.groups[0].id.as_str(), network.groups[0].rules.len(), network.complete), ("sg-a", 2, false));
     let task = &payload.tasks[0];
     let interface = &task.elastic_network_interfaces[0];
     assert_eq!(task.network_mode.as_deref(), Some("awsvpc"));
@@ -197,6 +194,36 @@ fn who_cannot_take_a_task_says_why() {
     let reasons: Vec<&str> =
         answer["failures"].as_array().expect("failures").iter().filter_map(|one| one["reason"].as_str()).collect();
     assert!(reasons.contains(&"RESOURCE:ENI"), "{reasons:?}");
+}
+
+/// What placement does is the oracle: RunTask and StartTask refuse for the reason that is named.
+#[test]
+fn what_keeps_a_task_from_an_address_is_explained() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28@a", "subnet-b=10.2.0.0/28@b"], &[], false);
+    let explain = |lab: &mut Lab, subnets: Option<&[&str]>| {
+        let request = ExplainPlacementRequest {
+            task_definition: "web".to_owned(),
+            subnets: subnets.map(|ids| ids.iter().map(|id| (*id).to_owned()).collect()),
+            count: Some(100),
+            ..ExplainPlacementRequest::default()
+        };
+        crate::placement::explain::explain(&lab.cell.snapshot(), &request)
+    };
+    join(&mut lab, 1, "h1");
+    let zone = explain(&mut lab, Some(&["subnet-b"])).expect("explained");
+    assert_eq!((zone.placeable, zone.instances[0].refusals[0].reason.as_str()), (0, "ATTRIBUTE"));
+    assert!(zone.instances[0].refusals[0].detail.contains("zone a") && zone.advice[0].contains("zone"), "{zone:?}");
+    for left in (0..10).rev() {
+        let before = explain(&mut lab, None).expect("explained").placeable;
+        assert!(before > left, "{before} of {left}");
+        assert_ne!(run(&mut lab, &["subnet-a", "subnet-b"], &[])["tasks"], json!([]));
+    }
+    let full = explain(&mut lab, None).expect("explained");
+    assert_eq!(run(&mut lab, &["subnet-a", "subnet-b"], &[])["failures"][0]["reason"], "RESOURCE:ENI");
+    assert_eq!((full.placeable, full.instances[0].refusals[0].reason.as_str()), (0, "RESOURCE:ENI"));
+    assert!(full.advice[0].contains("no free address"), "{:?}", full.advice);
+    let error = explain(&mut lab, Some(&["subnet-x"])).expect_err("unknown");
+    assert!(error.message.contains("'subnet-x' does not exist"), "{}", error.message);
 }
 
 #[test]
@@ -307,22 +334,145 @@ fn members_of_a_group_that_a_rule_names_are_told_to_whom_it_concerns() {
     assert_eq!(all.groups.iter().map(|group| group.id.as_str()).collect::<Vec<_>>(), ["sg-db", "sg-web"]);
 }
 
+#[test]
+fn a_block_that_nobody_uses_goes_to_who_needs_one() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28"], &[], false);
+    // As many blocks as hosts, but for one.
+    let hosts: Vec<_> = (1..=5).map(|key| join(&mut lab, key, &format!("h{key}"))).collect();
+    let start = |lab: &mut Lab, at: usize| {
+        let mut there = request(&["subnet-a"], &[]);
+        there["containerInstances"] = json!([hosts[at].0]);
+        lab.ok(0, StartTask, &there)
+    };
+    let arn = |answer: &Value| answer["tasks"][0]["taskArn"].as_str().map(str::to_owned);
+    let tasks: Vec<String> = (0..4).map(|at| arn(&start(&mut lab, at)).expect("placed")).collect();
+    let refused = start(&mut lab, 4);
+    assert_eq!(refused["failures"][0]["reason"], "RESOURCE:ENI", "every block is in use");
+    lab.report(3, &tasks[2], "STOPPED");
+    let before = lab.cell.snapshot().hosts["h3"].blocks.clone();
+    assert!(arn(&start(&mut lab, 4)).is_some());
+    let hosts = lab.cell.snapshot().hosts;
+    assert_eq!((hosts["h5"].blocks.clone(), hosts.contains_key("h3")), (before, false));
+}
+
+/// What is looked for once in a request is looked for again when one of its copies took it.
+#[test]
+fn one_request_fills_as_many_blocks_as_it_needs() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/28"], &[], false);
+    join(&mut lab, 1, "h1");
+    let many = |lab: &mut Lab, count: i64| {
+        let mut many = request(&["subnet-a"], &[]);
+        many["count"] = json!(count);
+        lab.ok(0, RunTask, &many)
+    };
+    let answer = many(&mut lab, 10);
+    assert_eq!((answer["tasks"].as_array().map(Vec::len), &answer["failures"]), (Some(10), &json!([])));
+    let answer = many(&mut lab, 2);
+    assert_eq!((&answer["tasks"], &answer["failures"][0]["reason"]), (&json!([]), &json!("RESOURCE:ENI")));
+}
+
+/// As a VPC's subnet of that size, a /24 serves many machines.
+#[test]
+fn small_subnets_have_small_blocks() {
+    let config = NetworkConfig::default();
+    for (subnet, prefix) in [("10.0.0.0/16", 26), ("10.0.0.0/21", 26), ("10.0.0.0/24", 29), ("10.0.0.0/28", 30)] {
+        assert_eq!(config.block_prefix_in(subnet.parse().expect("a range")), prefix, "{subnet}");
+    }
+}
+
+#[test]
+fn only_the_key_that_has_a_host_says_where_it_is() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/24"], &[], false);
+    let (arn, instance, session) = join(&mut lab, 1, "h1");
+    run(&mut lab, &["subnet-a"], &[]);
+    join(&mut lab, 2, "h1");
+    // With nobody left the brake would hold.
+    lab.instance(7, 100, 100);
+    let address = |lab: &mut Lab| lab.cell.snapshot().hosts["h1"].address.expect("said").to_string();
+    assert_eq!(address(&mut lab), "192.0.2.1", "a later one of another key is not heard");
+    lab.disconnect(instance, session);
+    lab.pass(120_000);
+    assert_eq!(address(&mut lab), "192.0.2.2", "the first one was given up");
+    lab.connect(1, &arn);
+    assert_eq!(address(&mut lab), "192.0.2.1", "it is back");
+}
+
+/// What one request adopts fits one group: the shapes of the API bound it.
+#[test]
+fn no_request_names_more_than_ecs_allows() {
+    let ids = |kind: &str, count: usize| (0..count).map(|index| format!("{kind}-{index}")).collect::<Vec<_>>();
+    for (subnets, groups, allowed) in [(16, 5, true), (17, 5, false), (16, 6, false)] {
+        let asked = json!({"subnets": ids("subnet", subnets), "securityGroups": ids("sg", groups)});
+        let given = json!({"taskDefinition": "web", "networkConfiguration": {"awsvpcConfiguration": asked}});
+        assert_eq!(longshore_api::ecs::Request::decode(RunTask, &given).is_ok(), allowed, "{subnets} and {groups}");
+    }
+}
+
+/// Agents of several instances keep one picture of the network, and may hear one session long before the other.
+#[test]
+fn all_instances_of_a_host_are_told_the_same_under_the_same_number() {
+    let mut lab = lab(&["subnet-a=10.1.0.0/24"], &["sg-a=in all sg-b", "sg-b="], false);
+    let hosts: Vec<_> = ["h1", "h1", "h2"].iter().zip(1..).map(|(host, key)| join(&mut lab, key, host)).collect();
+    let mut start = |groups: &[&str]| {
+        let mut there = request(&["subnet-a"], groups);
+        there["containerInstances"] = json!([hosts[0].0]);
+        let effects = lab.apply(crate::fixture::api(0, StartTask, &there)).effects;
+        let mut told: BTreeMap<InstanceKey, Vec<(u64, NetworkNews)>> = BTreeMap::new();
+        for effect in effects {
+            if let Effect::Network { instance, sequence, news, .. } = effect {
+                told.entry(instance).or_default().push((sequence, news));
+            }
+        }
+        (told.get(&hosts[0].1).cloned(), told.get(&hosts[1].1).cloned(), told.get(&hosts[2].1).cloned())
+    };
+    for (groups, to_others) in [(["sg-a"], 1), (["sg-b"], 0)] {
+        let (one, same, other) = start(&groups);
+        let one = one.expect("told");
+        assert_eq!((one.len(), Some(&one)), (1, same.as_ref()));
+        assert!(one[0].1.groups.iter().any(|group| **group == *groups[0]));
+        assert_eq!(other.map_or(0, |told| told.len()), to_others, "of the block, but of no group");
+    }
+    let (one, ..) = start(&["sg-a"]);
+    assert_eq!(one.expect("a further block")[0].1.groups, [], "both groups are known there");
+}
+
 /// What may happen to a few hosts.
 #[derive(Clone, Debug)]
 enum Move {
-    Run { subnet: usize, group: usize },
-    Report { at: usize, status: &'static str },
-    Stop { at: usize },
-    Vanish { at: usize },
-    Return { at: usize },
-    Deregister { at: usize },
+    /// Agents hear what was sent to them, first all that is for one instance, then all that is for the next.
+    Hear {
+        first: usize,
+    },
+    Run {
+        subnet: usize,
+        group: usize,
+    },
+    Report {
+        at: usize,
+        status: &'static str,
+    },
+    Stop {
+        at: usize,
+    },
+    Vanish {
+        at: usize,
+    },
+    Return {
+        at: usize,
+    },
+    Deregister {
+        at: usize,
+    },
     Revert,
-    Pass { ms: i64 },
+    Pass {
+        ms: i64,
+    },
     Reload,
 }
 
 fn moves() -> impl Strategy<Value = Vec<Move>> {
     let one = prop_oneof![
+        8 => any::<usize>().prop_map(|first| Move::Hear { first }),
         8 => (0usize..3, 0usize..3).prop_map(|(subnet, group)| Move::Run { subnet, group }),
         6 => (any::<usize>(), prop::sample::select(vec!["RUNNING", "STOPPED"])).prop_map(|(at, status)| Move::Report { at, status }),
         2 => any::<usize>().prop_map(|at| Move::Stop { at }),
@@ -336,18 +486,23 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 1..60)
 }
 
-/// What an agent believes, from what it was told in its session.
+/// What the agent of a host believes, from what it was told in the sessions of its instances.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Belief {
+    timeline: i64,
     peers: BTreeMap<String, acs::NetworkPeer>,
     groups: BTreeMap<String, acs::SecurityGroup>,
 }
 
 impl Belief {
     fn hear(&mut self, message: &acs::NetworkMessage) {
+        if message.timeline < self.timeline {
+            return;
+        }
         if message.complete {
             *self = Self::default();
         }
+        self.timeline = message.timeline;
         for peer in &message.peers {
             self.peers.insert(peer.host_id.clone(), peer.clone());
         }
@@ -361,12 +516,15 @@ struct Machine {
     instance: InstanceKey,
     session: Option<SessionId>,
     host: String,
-    belief: Belief,
+    /// What is on its way.
+    sent: Vec<acs::NetworkMessage>,
 }
 
 struct World {
     lab: Lab,
     machines: Vec<Machine>,
+    /// By host.
+    beliefs: BTreeMap<String, Belief>,
     tasks: Vec<(String, u32)>,
     next_key: u32,
 }
@@ -378,21 +536,26 @@ impl World {
     fn new() -> Self {
         let lab =
             lab(&["subnet-a=10.1.0.0/27", "subnet-b=10.2.0.0/28@a"], &["sg-a=in all sg-b", "sg-b=in all sg-b"], true);
-        let mut world = Self { lab, machines: Vec::new(), tasks: Vec::new(), next_key: 1 };
+        let mut world = Self { lab, machines: Vec::new(), beliefs: BTreeMap::new(), tasks: Vec::new(), next_key: 1 };
         (0..3).for_each(|index| world.add(&format!("h{}", index % 2)));
         world
     }
 
     fn add(&mut self, host: &str) {
         let key = self.next_key;
-        let arn = self.lab.register(key, &able(host, &format!("192.0.2.{key}"), "a"));
+        let offered = able(host, &format!("192.0.2.{key}"), "a");
+        let outcome = self.lab.apply(crate::fixture::api(key, RegisterContainerInstance, &offered));
+        self.deliver(&outcome.effects);
+        let Reply::Api(Ok(answer)) = outcome.reply else { panic!("refused") };
+        let answer: Value = serde_json::from_slice(&answer.to_json()).expect("JSON");
+        let arn = answer["containerInstance"]["containerInstanceArn"].as_str().expect("an ARN").to_owned();
         let command = self.lab.opened(key, &arn);
         let outcome = self.lab.apply(command.clone());
         let (Reply::Session(Ok(instance)), Command::SessionOpened { session, .. }) = (outcome.reply, command) else {
             panic!("refused")
         };
         let host = host.to_owned();
-        self.machines.push(Machine { arn, instance, session: Some(session), host, belief: Belief::default() });
+        self.machines.push(Machine { arn, instance, session: Some(session), host, sent: Vec::new() });
         self.next_key += 1;
         self.deliver(&outcome.effects);
     }
@@ -410,7 +573,7 @@ impl World {
         for (instance, message) in messages(&mut self.lab, effects) {
             let machine = self.machines.iter_mut().find(|machine| machine.instance == instance).expect("known");
             if let acs::ServerMessage::Network(network) = message {
-                machine.belief.hear(&network);
+                machine.sent.push(network);
             }
         }
     }
@@ -418,6 +581,14 @@ impl World {
     fn take(&mut self, step: Move) {
         let count = self.machines.len();
         match step {
+            Move::Hear { first } => {
+                for at in (0..count).map(|index| (first % count + index) % count) {
+                    let machine = &mut self.machines[at];
+                    let belief = self.beliefs.entry(machine.host.clone()).or_default();
+                    machine.sent.drain(..).for_each(|message| belief.hear(&message));
+                }
+                self.agree();
+            }
             Move::Run { subnet, group } => {
                 let request = request(&[SUBNETS[subnet]], &[GROUPS[group]]);
                 let outcome = self.lab.apply(crate::fixture::api(0, RunTask, &request));
@@ -442,6 +613,7 @@ impl World {
             }
             Move::Vanish { at } => {
                 let machine = &mut self.machines[at % count];
+                machine.sent.clear();
                 if let Some(session) = machine.session.take() {
                     let (instance, heard_at) = (machine.instance, self.lab.now);
                     self.apply(Command::SessionClosed { instance, session, heard_at });
@@ -450,6 +622,7 @@ impl World {
             Move::Return { at } => {
                 let at = at % count;
                 let command = self.lab.opened(self.key(at), &self.machines[at].arn.clone());
+                self.machines[at].sent.clear();
                 let outcome = self.lab.apply(command.clone());
                 if let (Reply::Session(Ok(_)), Command::SessionOpened { session, .. }) = (&outcome.reply, command) {
                     self.machines[at].session = Some(session);
@@ -470,7 +643,7 @@ impl World {
                 let command = crate::fixture::api(0, RunTask, &request(&[SUBNETS[0]], &[GROUPS[0]]));
                 let outcome = self.lab.apply(command);
                 self.lab.cell.revert(outcome.group.iter(), before);
-                self.machines.iter_mut().for_each(|machine| machine.session = None);
+                self.disconnect_all();
             }
             Move::Pass { ms } => {
                 let effects = self.lab.pass(ms);
@@ -484,21 +657,29 @@ impl World {
                 entities.into_iter().for_each(|entity| loaded.load(entity));
                 loaded.loaded(self.lab.cell.sequence());
                 self.lab.cell = loaded;
-                self.machines.iter_mut().for_each(|machine| machine.session = None);
+                self.disconnect_all();
             }
             Move::Report { .. } | Move::Stop { .. } => {}
         }
         self.lab.cell.check().unwrap_or_else(|violation| panic!("{violation}"));
-        self.agree();
+    }
+
+    fn disconnect_all(&mut self) {
+        for machine in &mut self.machines {
+            (machine.session, machine.sent) = (None, Vec::new());
+        }
     }
 
     /// Who is connected believes what is true, of all hosts and of the groups that matter to it.
     fn agree(&mut self) {
         let snapshot = self.lab.cell.snapshot();
-        let truth: BTreeMap<String, Vec<String>> = snapshot
+        let truth: BTreeMap<String, (Option<String>, Vec<String>)> = snapshot
             .hosts
             .iter()
-            .map(|(host, network)| (host.to_string(), network.blocks.iter().map(ToString::to_string).collect()))
+            .map(|(host, network)| {
+                let address = network.address.map(|address| address.to_string());
+                (host.to_string(), (address, network.blocks.iter().map(ToString::to_string).collect()))
+            })
             .collect();
         for machine in &self.machines {
             let known = snapshot.instances.get(&machine.instance);
@@ -506,12 +687,13 @@ impl World {
             if machine.session.is_none() || inactive {
                 continue;
             }
-            let believed: BTreeMap<String, Vec<String>> =
-                machine.belief.peers.iter().map(|(host, peer)| (host.clone(), peer.blocks.clone())).collect();
+            let belief = &self.beliefs[&machine.host];
+            let of = |peer: &acs::NetworkPeer| (peer.host_address.clone(), peer.blocks.clone());
+            let believed: BTreeMap<_, _> = belief.peers.iter().map(|(host, peer)| (host.clone(), of(peer))).collect();
             assert_eq!(believed, truth, "what {} believes of hosts", machine.arn);
             let home = snapshot.tasks().filter(|task| task.home() == machine.instance && task.address().is_some());
             for group in home.flat_map(|task| task.network.iter().flat_map(|network| network.groups.clone())) {
-                let told = machine.belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
+                let told = belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
                 for named in told.rules.iter().filter_map(|rule| rule.group_id.clone()) {
                     let members: BTreeSet<String> = snapshot
                         .tasks()
@@ -520,7 +702,7 @@ impl World {
                         })
                         .filter_map(|task| Some(task.address()?.to_string()))
                         .collect();
-                    let told = machine.belief.groups.get(&named).map(|group| group.members.iter().cloned().collect());
+                    let told = belief.groups.get(&named).map(|group| group.members.iter().cloned().collect());
                     assert_eq!(told, Some(members), "what {} believes of {named}", machine.arn);
                 }
             }

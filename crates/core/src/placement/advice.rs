@@ -123,7 +123,16 @@ fn about(
         names.sort_unstable();
         names.dedup();
         let each = names.into_iter().map(|name| format!("Some lack attribute {name}: {}.", how_to_offer(name)));
-        return each.collect();
+        let elsewhere = of_reason().any(|refusal| refusal.attribute.is_none());
+        let elsewhere =
+            elsewhere.then(|| "Some are in a zone that no subnet is for: name a subnet of their zone.".to_owned());
+        return each.chain(elsewhere).collect();
+    }
+    if reason == Refusal::Addresses.reason() {
+        return vec![format!(
+            "The subnets have no free address for {refusing}: name another one, configure a larger one (`longshore server \
+             --subnet`), or stop tasks."
+        )];
     }
     if reason == Refusal::Agent.reason() {
         return vec![format!(

@@ -18,10 +18,11 @@ use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::names;
+use crate::network::{AddressBook, NetworkRequest};
 use crate::placement::pool::{HOST_ID, host_of, ports_held};
 use crate::placement::{Need, Refusal, advice};
 use crate::read::{KnownDefinition, ReadModel, Usage};
-use crate::resources::HostPort;
+use crate::resources::{HostPort, NetworkMode};
 use crate::task::status::TaskStatus;
 use crate::task_definition::{self, RequiredAttribute};
 
@@ -33,20 +34,23 @@ pub(crate) fn explain(
     let cluster = view.cluster(request.cluster.as_deref())?;
     let known = runnable(view, &request.task_definition)?;
     let effective = task_definition::merge(&known.record.document, &known.resolved, None)?;
+    let addresses = match known.resolved.network_mode {
+        NetworkMode::Awsvpc => Some((AddressBook::of(view), NetworkRequest::about(view, request.subnets.as_deref())?)),
+        NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => None,
+    };
     let need = Need {
         cpu: effective.cpu,
         memory: effective.memory,
         host_ports: &known.resolved.host_ports,
         requires: &effective.requires,
-        // Of subnets the question says nothing.
-        network: None,
+        network: addresses.as_ref().map(|(book, subnets)| (book, subnets)),
     };
     let count = request.count.unwrap_or(1);
     let ports = TakenPorts::of(view, need.host_ports);
     let verdicts: Vec<(Arc<str>, InstanceVerdict)> = in_service(view, cluster)
         .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, &ports)))
         .collect();
-    let fitting = fitting(&verdicts, !need.host_ports.is_empty());
+    let fitting = fitting(&verdicts, !need.host_ports.is_empty()).min(addresses_left(&need));
     let placeable = i32::try_from(fitting.min(i64::from(count))).unwrap_or(count);
     let mut instances: Vec<InstanceVerdict> = verdicts.into_iter().map(|(_, verdict)| verdict).collect();
     let mut response = ExplainPlacementResponse {
@@ -119,6 +123,9 @@ fn judge(
     }
     refusals.extend(need.host_ports.iter().filter_map(|port| ports.refusal(&host_of(instance), *port)));
     refusals.extend(need.requires.iter().filter_map(|required| lacks(instance, required)));
+    if let Some(refused) = need.network.and_then(|(book, subnets)| book.room(instance, subnets).err()) {
+        refusals.push(refusal(&refused));
+    }
     let copies = match refusals.is_empty() {
         false => 0,
         true => copies(need, cpu.free, memory.free),
@@ -137,7 +144,12 @@ fn judge(
 fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64) -> i64 {
     let of = |free: i64, each: u32| free.checked_div(i64::from(each)).unwrap_or(i64::MAX);
     let most = if need.host_ports.is_empty() { i64::from(*admin::COUNT.end()) } else { 1 };
-    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most)
+    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most).min(addresses_left(need))
+}
+
+/// How many copies the subnets have addresses for, at most.
+fn addresses_left(need: &Need<'_>) -> i64 {
+    need.network.map_or(i64::MAX, |(book, subnets)| book.left(subnets))
 }
 
 /// What keeps every task away.

@@ -18,11 +18,12 @@ use serde::{Deserialize, Serialize};
 
 use crate::cell::Turn;
 use crate::entity::EntityKey;
+use crate::limits;
 use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::Tables;
 
-pub use access::RoleHolder;
+pub use access::{RoleHolder, authorise_write};
 pub use parameter::{Parameter, ParameterVersion};
 pub use stored::{SecretVersion, StoredSecret};
 
@@ -106,6 +107,8 @@ pub struct CreateSecret {
 pub struct PutSecretValue {
     /// Name or ARN.
     pub secret_id: String,
+    /// The name of the secret that the value was encrypted for.
+    pub sealed_for: Arc<str>,
     /// The version.
     pub version: NewVersion,
     /// The labels that move to it; AWSCURRENT when there are none.
@@ -138,6 +141,18 @@ impl Request {
             Self::GetSecretValue(_) => "secretsmanager:GetSecretValue",
         }
     }
+}
+
+impl Sealed {
+    /// How many bytes of memory it takes, nearly.
+    fn bytes(&self) -> usize {
+        self.text.len()
+    }
+}
+
+/// Whether the values of all parameters and secrets have room for this one in place of what was there.
+fn has_room(tables: &Tables, before: usize, after: usize) -> bool {
+    after <= before || tables.sealed_bytes() - before + after <= limits::SEALED_BYTES
 }
 
 /// Carries a request out.

@@ -9,7 +9,7 @@ use longshore_api::{ApiError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::reference::ParameterRef;
-use super::{Answer, PutParameter, Sealed};
+use super::{Answer, PutParameter, Sealed, has_room};
 use crate::cell::Turn;
 use crate::config::CellConfig;
 use crate::entity::{Entity, EntityKey};
@@ -47,9 +47,16 @@ pub struct ParameterVersion {
     pub at: Timestamp,
 }
 
+impl Parameter {
+    /// How many bytes its values have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.versions.iter().map(|version| version.value.bytes()).sum()
+    }
+}
+
 /// PutParameter.
 pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer, ApiError> {
-    check_name(&request.name)?;
+    check_name(turn.config, &request.name)?;
     let known = turn.tables.view().parameters.get(&*request.name).cloned();
     if known.is_some() && !request.overwrite {
         let message =
@@ -70,6 +77,7 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
         at: turn.now,
     };
     let number = version.version;
+    let before = known.as_ref().map_or(0, |known| known.bytes());
     let description = request.description.as_deref().map(Arc::from);
     let parameter = match known {
         Some(known) => {
@@ -89,6 +97,10 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutParameter) -> Result<Answer,
             versions: vec![version],
         },
     };
+    if !has_room(turn.tables, before, parameter.bytes()) {
+        let message = "The values of all parameters and secrets have reached their limit: delete some.";
+        return Err(ApiError::new(error::PARAMETER_LIMIT_EXCEEDED, message));
+    }
     turn.tables.put(Entity::Parameter(Arc::new(parameter)));
     Ok(Answer::Ssm(ssm::PutParameterResult { tier, version: number }.into()))
 }
@@ -156,7 +168,7 @@ fn document(
 }
 
 /// The rules of names, in SSM's words.
-fn check_name(name: &str) -> Result<(), ApiError> {
+fn check_name(config: &CellConfig, name: &str) -> Result<(), ApiError> {
     let first = name.trim_start_matches('/').to_ascii_lowercase();
     if first.starts_with("aws") {
         let message = format!("No access to reserved parameter name: {name}.");
@@ -178,8 +190,11 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         let message = format!("A hierarchy can have a maximum of {} levels.", limits::PARAMETER_LEVELS);
         return Err(ApiError::new(error::HIERARCHY_LEVEL_LIMIT_EXCEEDED_EXCEPTION, message));
     }
-    if name.chars().count() > limits::PARAMETER_NAME {
-        return invalid(format!("Parameter name: it can have a maximum of {} characters.", limits::PARAMETER_NAME));
+    let (most, prefix) = (limits::PARAMETER_ARN, config.parameter_arn("").len());
+    if config.parameter_arn(name).len() > most {
+        return invalid(format!(
+            "Parameter name: with the {prefix} characters that precede it in the ARN it can have a maximum of {most} characters."
+        ));
     }
     Ok(())
 }

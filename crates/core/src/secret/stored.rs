@@ -12,7 +12,7 @@ use longshore_api::ssm::error::VALIDATION_EXCEPTION;
 use longshore_api::{ApiError, Timestamp};
 use serde::{Deserialize, Serialize};
 
-use super::{Answer, CreateSecret, NewVersion, PutSecretValue, Sealed};
+use super::{Answer, CreateSecret, NewVersion, PutSecretValue, Sealed, has_room};
 use crate::cell::Turn;
 use crate::entity::{Entity, EntityKey};
 use crate::entropy::Entropy;
@@ -88,6 +88,9 @@ pub(super) fn create(turn: &mut Turn<'_>, request: &CreateSecret) -> Result<Answ
         versions,
         ends_at: None,
     });
+    if !has_room(turn.tables, 0, secret.bytes()) {
+        return Err(no_room());
+    }
     let arn = turn.config.secret_arn(&secret);
     turn.tables.put(Entity::Secret(secret));
     let response = secrets_manager::CreateSecretResponse { arn, name: request.name.clone(), version_id: version };
@@ -117,6 +120,10 @@ fn repeated(view: &ReadModel, known: &StoredSecret, request: &CreateSecret) -> R
 /// PutSecretValue. Repeated with the same token and value it changes nothing.
 pub(super) fn put(turn: &mut Turn<'_>, request: &PutSecretValue) -> Result<Answer, ApiError> {
     let known = turn.tables.view().living_secret(&request.secret_id)?.clone();
+    // It came to be, or to be meant, while the value was on its way here.
+    if known.name != request.sealed_for {
+        return Err(not_found());
+    }
     let stages = match known.version(&request.version.id) {
         Some(version) => {
             let mark = request.version.value.as_ref().map(|value| &value.mark);
@@ -133,6 +140,9 @@ pub(super) fn put(turn: &mut Turn<'_>, request: &PutSecretValue) -> Result<Answe
         None => {
             let secret = known.with_version(&request.version, &request.stages, turn.now)?;
             let stages = secret.version(&request.version.id).map(|version| version.stages.clone()).unwrap_or_default();
+            if !has_room(turn.tables, known.bytes(), secret.bytes()) {
+                return Err(no_room());
+            }
             turn.tables.put(Entity::Secret(Arc::new(secret)));
             stages
         }
@@ -200,6 +210,11 @@ pub(super) fn delete(turn: &mut Turn<'_>, request: &secrets_manager::DeleteSecre
 }
 
 impl StoredSecret {
+    /// How many bytes its values have.
+    pub(crate) fn bytes(&self) -> usize {
+        self.versions.iter().map(|version| version.value.bytes()).sum()
+    }
+
     fn version(&self, id: &str) -> Option<&SecretVersion> {
         self.versions.iter().find(|version| *version.id == *id)
     }
@@ -285,6 +300,11 @@ fn version_of(new: &NewVersion, at: Timestamp, stages: Vec<Arc<str>>) -> Option<
 }
 
 impl ReadModel {
+    /// The name of the secret that is meant by a name or an ARN.
+    pub fn secret_name(&self, given: &str) -> Option<Arc<str>> {
+        self.secret(given).map(|secret| secret.name.clone())
+    }
+
     /// The secret that a request means, if it can be read and written.
     fn living_secret(&self, given: &str) -> Result<&Arc<StoredSecret>, ApiError> {
         let secret = self.secret(given).ok_or_else(not_found)?;
@@ -296,6 +316,11 @@ impl ReadModel {
             )),
         }
     }
+}
+
+fn no_room() -> ApiError {
+    let message = "The values of all parameters and secrets have reached their limit: delete some.";
+    ApiError::new(error::LIMIT_EXCEEDED_EXCEPTION, message)
 }
 
 fn not_found() -> ApiError {

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::*;
 use crate::cell::{Command, Delivery, Effect, Reply};
-use crate::entity::{Definition, Entity};
+use crate::entity::{Definition, Entity, Identity, JoinKey};
 use crate::fixture::{Lab, definition, principal};
 use crate::limits;
 use crate::principal::{Role, TaskRole};
@@ -76,7 +76,8 @@ impl Lab {
 
     fn put(&mut self, id: &str, new: NewVersion, stages: &[&str]) -> Result<Vec<String>, ApiError> {
         let stages = stages.iter().map(|stage| (*stage).to_owned()).collect();
-        let request = PutSecretValue { secret_id: id.to_owned(), version: new, stages };
+        let sealed_for = self.cell.snapshot().secret_name(id).unwrap_or_else(|| id.into());
+        let request = PutSecretValue { secret_id: id.to_owned(), sealed_for, version: new, stages };
         match self.secrets(Request::PutSecretValue(request))? {
             Answer::SecretsManager(secrets_manager::Response::PutSecretValue(put)) => Ok(put.version_stages),
             other => panic!("{other:?}"),
@@ -187,6 +188,11 @@ fn parameters_that_break_a_rule_are_refused() {
     ] {
         assert_eq!(lab.code(Request::PutParameter(parameter(name, "x"))), code, "{name}");
     }
+    let before = "arn:aws:ssm:us-east-1:000000000000:parameter/".len();
+    for (length, fits) in [(limits::PARAMETER_ARN - before, true), (limits::PARAMETER_ARN - before + 1, false)] {
+        let put = lab.secrets(Request::PutParameter(parameter(&"n".repeat(length), "x")));
+        assert_eq!(put.map_err(|error| error.code.name).err(), (!fits).then_some("ValidationException"), "{length}");
+    }
     let untyped = PutParameter { parameter_type: None, ..parameter("p", "x") };
     assert_eq!(lab.code(Request::PutParameter(untyped)), "ValidationException");
     let large =
@@ -221,6 +227,34 @@ fn labels_move_from_version_to_version() {
     for token in 'e'..='q' {
         lab.put("db", version(token, "more"), &[]).expect("those without a label make room");
     }
+}
+
+#[test]
+fn a_value_that_was_encrypted_for_another_secret_is_refused() {
+    let mut lab = Lab::new();
+    lab.create("db", "one");
+    let put = PutSecretValue {
+        secret_id: "db".to_owned(),
+        sealed_for: "api".into(),
+        version: version('b', "two"),
+        stages: Vec::new(),
+    };
+    assert_eq!(lab.code(Request::PutSecretValue(put)), "ResourceNotFoundException");
+    assert_eq!(lab.read("db", None).expect("current").0, "one");
+}
+
+#[test]
+fn all_values_together_have_a_limit() {
+    let mut lab = Lab::new();
+    let half = "x".repeat(limits::SEALED_BYTES / 2);
+    lab.create("large", &half);
+    lab.secrets(Request::PutParameter(parameter("small", "y"))).expect("there is room");
+    assert_eq!(lab.put("large", version('b', &half), &[]).expect_err("full").code.name, "LimitExceededException");
+    let more = PutParameter { overwrite: true, ..parameter("small", &half) };
+    assert_eq!(lab.code(Request::PutParameter(more)), "ParameterLimitExceeded");
+    let other =
+        CreateSecret { name: "other".to_owned(), version: version('a', &half), description: None, tags: vec![] };
+    assert_eq!(lab.code(Request::CreateSecret(other)), "LimitExceededException");
 }
 
 #[test]
@@ -270,8 +304,11 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
         lab.secrets(Request::PutParameter(parameter(name, name))).expect("made");
     }
     let (secret, login, foreign) = (lab.create("api", "k"), lab.create("login", "l"), lab.create("foreign", "f"));
+    // What has the name of something that is referred to in the other service is something else.
+    lab.create("token", "t");
+    lab.secrets(Request::PutParameter(parameter("login", "l"))).expect("made");
     let absent = "arn:aws:secretsmanager:us-east-1:000000000000:secret:absent-AbCdEf";
-    let task = lab.task_with(&["/app/db", &format!("{secret}:key::"), absent], "token", &login);
+    let task = lab.task_with(&["/app/db", &format!("{secret}:key::"), absent], "token", "login");
     let role = of_task(&task, ROLE);
     let read = |lab: &mut Lab, request| lab.secrets_as(&role, request).map(drop).map_err(|error| error.code.name);
     let denied = Err("AccessDeniedException");
@@ -281,6 +318,8 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
     for id in ["api", &secret, "login", &login] {
         assert_eq!(read(&mut lab, value_of(id, None)), Ok(()), "{id}");
     }
+    assert_eq!(read(&mut lab, value_of("token", None)), denied);
+    assert_eq!(read(&mut lab, names(&["login"])), denied);
     assert_eq!(read(&mut lab, value_of("foreign", None)), denied);
     assert_eq!(read(&mut lab, value_of(&foreign, None)), denied);
     assert_eq!(read(&mut lab, value_of(absent, None)), Err("ResourceNotFoundException"));
@@ -293,6 +332,26 @@ fn a_tasks_role_reads_what_its_definition_refers_to_and_nothing_else() {
     assert_eq!(other(Principal::new(Role::Instance, "LSIN", "000000000000")), denied);
     lab.report(1, &task, "STOPPED");
     assert_eq!(read(&mut lab, names(&["/app/db"])), denied);
+}
+
+#[test]
+fn a_role_reads_nothing_once_the_key_of_its_tasks_machine_is_revoked() {
+    let mut lab = Lab::new();
+    lab.secrets(Request::PutParameter(parameter("p", "x"))).expect("made");
+    let task = lab.task_with(&["p"], "p", "p");
+    let role = of_task(&task, ROLE);
+    let machine = |revoked_at| Identity {
+        access_key_id: principal(1).access_key_id,
+        cluster: "default".into(),
+        join: JoinKey { token: "LSTK".into(), client_token: "once".into() },
+        instances: 1,
+        created_at: crate::fixture::START,
+        revoked_at,
+    };
+    for (revoked_at, expected) in [(None, Ok(())), (Some(lab.now), Err("AccessDeniedException"))] {
+        lab.cell.load(Entity::Identity(Arc::new(machine(revoked_at))));
+        assert_eq!(lab.secrets_as(&role, names(&["p"])).map(drop).map_err(|error| error.code.name), expected);
+    }
 }
 
 #[test]
@@ -320,11 +379,11 @@ fn an_order_names_the_role_and_the_instance_holds_it_until_the_task_is_over() {
     assert_eq!(roles.len(), 1);
     assert_eq!((roles[0].role_arn.as_str(), roles[0].access_key_id.as_str()), (ROLE, ""));
     let instance = view.tasks().next().expect("a task").home();
-    let holders = view.role_holders(instance);
+    let holders = view.role_holders(instance, &|_| true);
     assert_eq!(holders.len(), 1);
     assert_eq!((holders[0].task_arn.as_str(), holders[0].role_arn.as_str()), (task.as_str(), ROLE));
     lab.report(1, &task, "STOPPED");
-    assert_eq!(lab.cell.snapshot().role_holders(instance), []);
+    assert_eq!(lab.cell.snapshot().role_holders(instance, &|_| true), []);
 }
 
 #[test]

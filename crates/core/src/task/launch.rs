@@ -170,7 +170,6 @@ impl Copy {
         let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
         let task = Arc::new(Task { key, instance, network, ..self.template.clone() });
         turn.tables.put(Entity::Task(task.clone()));
-        network::introduce(turn, &task);
         turn.send_start(&task);
         Ok(task)
     }

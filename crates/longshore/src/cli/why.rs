@@ -15,6 +15,9 @@ pub(crate) struct WhyArgs {
     /// How many copies
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) count: i32,
+    /// A subnet that RunTask would name, for a definition with network mode awsvpc; all of them without it. May be repeated
+    #[arg(long = "subnet", value_name = "ID")]
+    pub(crate) subnets: Vec<String>,
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
     #[command(flatten)]

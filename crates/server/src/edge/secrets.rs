@@ -49,7 +49,10 @@ pub(super) fn read_ssm(
             decrypt = request.with_decryption == Some(true);
             secret::Request::GetParameters(request)
         }
-        ssm::Request::PutParameter(request) => secret::Request::PutParameter(put_parameter(vault(edge)?, request)?),
+        ssm::Request::PutParameter(request) => {
+            secret::authorise_write(&principal, "ssm:PutParameter")?;
+            secret::Request::PutParameter(put_parameter(vault(edge)?, request)?)
+        }
         ssm::Request::DeleteParameter(request) => secret::Request::DeleteParameter(request),
     };
     Ok(Call { principal, request, decrypt })
@@ -74,8 +77,14 @@ pub(super) fn read_secrets_manager(
     let value = aws_json::parse_body(body)?;
     let request = match Request::decode(operation, &value)? {
         Request::GetSecretValue(request) => secret::Request::GetSecretValue(request),
-        Request::CreateSecret(request) => secret::Request::CreateSecret(create_secret(vault(edge)?, request)?),
-        Request::PutSecretValue(request) => secret::Request::PutSecretValue(put_secret_value(vault(edge)?, request)?),
+        Request::CreateSecret(request) => {
+            secret::authorise_write(&principal, "secretsmanager:CreateSecret")?;
+            secret::Request::CreateSecret(create_secret(vault(edge)?, request)?)
+        }
+        Request::PutSecretValue(request) => {
+            secret::authorise_write(&principal, "secretsmanager:PutSecretValue")?;
+            secret::Request::PutSecretValue(put_secret_value(edge, request)?)
+        }
         Request::DeleteSecret(request) => secret::Request::DeleteSecret(request),
     };
     Ok(Call { principal, request, decrypt: true })
@@ -93,7 +102,7 @@ pub(super) async fn answer(edge: &Edge, call: Call) -> Result<Vec<u8>, ApiError>
             Ok(ssm::GetParametersResult { invalid_parameters, parameters }.to_json())
         }
         Answer::SecretValue(mut response, version) => {
-            let place = Place::SecretVersion(&version.id);
+            let place = Place::SecretVersion { secret: &response.name, id: &version.id };
             let failed = |error| failed(secrets_manager::error::DECRYPTION_FAILURE, error);
             let clear = vault(edge)?.unseal(place, &version.value).map_err(failed)?;
             match version.binary {
@@ -174,16 +183,18 @@ fn create_secret(
         ],
     )?;
     let tags = request.tags.into_iter().flatten();
+    let given = (request.client_request_token, request.secret_string, request.secret_binary);
+    let version = version(vault, &request.name, given)?;
     Ok(secret::CreateSecret {
         name: request.name,
-        version: version(vault, request.client_request_token, request.secret_string, request.secret_binary)?,
+        version,
         description: request.description,
         tags: tags.map(|secrets_manager::Tag { key, value }| tag(key, value)).collect(),
     })
 }
 
 fn put_secret_value(
-    vault: &Vault,
+    edge: &Edge,
     request: secrets_manager::PutSecretValueRequest,
 ) -> Result<secret::PutSecretValue, ApiError> {
     refuse(
@@ -191,22 +202,24 @@ fn put_secret_value(
         "PutSecretValue",
         &[("RotationToken", request.rotation_token.is_some())],
     )?;
-    let version = version(vault, request.client_request_token, request.secret_string, request.secret_binary)?;
+    // Of one that is not there the cell says so; should it be there by then, the value is sealed for another name and refused.
+    let name = edge.orchestrator.secret_name(&request.secret_id);
+    let sealed_for = name.unwrap_or_else(|| request.secret_id.as_str().into());
+    let given = (request.client_request_token, request.secret_string, request.secret_binary);
+    let version = version(vault(edge)?, &sealed_for, given)?;
     if version.value.is_none() {
         let message = "You must provide either SecretString or SecretBinary.";
         return Err(ApiError::new(secrets_manager::error::INVALID_REQUEST_EXCEPTION, message));
     }
     let stages = request.version_stages.unwrap_or_default();
-    Ok(secret::PutSecretValue { secret_id: request.secret_id, version, stages })
+    Ok(secret::PutSecretValue { secret_id: request.secret_id, sealed_for, version, stages })
 }
 
-/// The version that a request makes, its value encrypted. Whoever names none has it named.
-fn version(
-    vault: &Vault,
-    token: Option<String>,
-    string: Option<Sensitive<String>>,
-    binary: Option<Sensitive<String>>,
-) -> Result<NewVersion, ApiError> {
+/// What a request says of a version: the token that names it, and its value as text or as bytes.
+type GivenVersion = (Option<String>, Option<Sensitive<String>>, Option<Sensitive<String>>);
+
+/// The version of a secret that a request makes, its value encrypted. Whoever names none has it named.
+fn version(vault: &Vault, secret: &str, (token, string, binary): GivenVersion) -> Result<NewVersion, ApiError> {
     let invalid = |message: &str| ApiError::new(secrets_manager::error::INVALID_PARAMETER_EXCEPTION, message);
     let id = token.unwrap_or_else(|| RequestId::random().to_string());
     let (clear, binary) = match (string, binary) {
@@ -225,7 +238,7 @@ fn version(
     if clear.len() > limits::SECRET_BYTES {
         return Err(invalid("The secret value has more than 65536 bytes."));
     }
-    let sealed = vault.seal(Place::SecretVersion(&id), &clear);
+    let sealed = vault.seal(Place::SecretVersion { secret, id: &id }, &clear);
     let sealed = sealed.map_err(|error| failed(secrets_manager::error::ENCRYPTION_FAILURE, error))?;
     Ok(NewVersion { id, value: Some(sealed), binary })
 }

@@ -26,7 +26,7 @@ use longshore_core::cell::{Command, Delivery, Effect, Reply};
 use longshore_core::clock::Reading;
 use longshore_core::entropy::Entropy;
 use longshore_core::identity::Answer;
-use longshore_core::ids::InstanceKey;
+use longshore_core::ids::{InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
@@ -246,8 +246,12 @@ impl Orchestrator for Runner {
         }
     }
 
-    fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder> {
-        self.snapshot.load().role_holders(instance)
+    fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder> {
+        self.snapshot.load().role_holders(instance, chosen)
+    }
+
+    fn secret_name(&self, given: &str) -> Option<Arc<str>> {
+        self.snapshot.load().secret_name(given)
     }
 
     fn authorise(&self, principal: &Principal, request: &ecs::Request) -> Result<(), ApiError> {

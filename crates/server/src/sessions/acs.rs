@@ -27,8 +27,6 @@ pub(super) struct Parameters {
     agent: AgentInfo,
     /// From version 2 on agents answer heartbeats, so that their silence means something.
     answers_heartbeats: bool,
-    /// It has no credentials of any role: it was just started.
-    wants_credentials: bool,
 }
 
 impl Parameters {
@@ -45,7 +43,6 @@ impl Parameters {
                 docker_version: parameter("dockerVersion"),
             },
             answers_heartbeats: parameter("protocolVersion").parse::<u32>().is_ok_and(|version| version >= 2),
-            wants_credentials: parameter("sendCredentials") == "true",
         })
     }
 }
@@ -129,9 +126,8 @@ impl Session {
             agent_version = %self.parameters.agent.agent_version.escape_default(),
             "agent session began"
         );
-        if self.parameters.wants_credentials {
-            self.sessions.renew_credentials(&*self.orchestrator, instance, |_| true);
-        }
+        // Whether it asks for them or not: it may have been away for longer than those that it has are good.
+        self.sessions.renew_credentials(&*self.orchestrator, instance, &|_| true);
         let end = self.converse(&mut reader, &mut writer, instance, line, heard).await;
         // The peer's close is waited for on the side: the orchestrator should know at once.
         self.sessions.tasks.spawn(socket::finish(reader, writer, end));

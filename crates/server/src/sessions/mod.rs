@@ -18,10 +18,10 @@ use std::time::Duration;
 
 use http::StatusCode;
 use longshore_agent_protocol::acs::ServerMessage;
+use longshore_api::Timestamp;
 use longshore_core::Principal;
 use longshore_core::cell::{CloseReason, Delivery};
-use longshore_core::ids::{InstanceKey, SessionId};
-use longshore_core::secret::RoleHolder;
+use longshore_core::ids::{InstanceKey, SessionId, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -239,32 +239,39 @@ impl Sessions {
         &self,
         orchestrator: &dyn Orchestrator,
         instance: InstanceKey,
-        chosen: impl Fn(&RoleHolder) -> bool,
+        chosen: &dyn Fn(TaskId) -> bool,
     ) {
         let Some(task_roles) = self.task_roles.get() else { return };
-        let mut holders = orchestrator.role_holders(instance);
-        holders.retain(chosen);
-        for holder in &holders {
+        for holder in &orchestrator.role_holders(instance, chosen) {
             self.send(instance, task_roles.renewal(holder, clock::now()));
         }
     }
 
-    /// Renews credentials for as long as the server lives: each task's once an hour, some every minute.
+    /// Renews credentials for as long as the server lives: each task's once an hour, some every minute. The minutes are those of
+    /// the clock, so that a server that is started again and again leaves out none of them for good.
     pub(crate) async fn keep_credentials(self: Arc<Self>, orchestrator: Arc<dyn Orchestrator>) {
         let mut minute = tokio::time::interval(RENEWAL_TICK);
-        for tick in 0_u32.. {
+        let mut renewed = minute_of(clock::now()) - 1;
+        loop {
             tokio::select! {
                 _ = minute.tick() => {}
                 () = self.stop.cancelled() => return,
             }
-            self.renew_due(&*orchestrator, tick);
+            // Two ticks may fall into one minute, and none into the next.
+            let now = minute_of(clock::now());
+            for minute in renewed.max(now - RENEWAL_SLOTS) + 1..=now {
+                self.renew_due(&*orchestrator, minute).await;
+            }
+            renewed = now;
         }
     }
 
-    /// Renews the credentials whose part of the hour it is.
-    fn renew_due(&self, orchestrator: &dyn Orchestrator, tick: u32) {
+    /// Renews the credentials whose part of the hour it is; lets others at this thread meanwhile.
+    async fn renew_due(&self, orchestrator: &dyn Orchestrator, minute: i64) {
+        let slot = minute.rem_euclid(RENEWAL_SLOTS);
         for instance in self.connected_instances() {
-            self.renew_credentials(orchestrator, instance, |holder| slot(holder) == tick % RENEWAL_SLOTS);
+            self.renew_credentials(orchestrator, instance, &|task| slot_of(task) == slot);
+            tokio::task::yield_now().await;
         }
     }
 
@@ -278,9 +285,14 @@ impl Sessions {
     }
 }
 
-/// In which part of the hour a task's credentials are renewed.
-fn slot(holder: &RoleHolder) -> u32 {
-    holder.task_arn.bytes().fold(0, |sum: u32, byte| sum.wrapping_mul(31).wrapping_add(u32::from(byte))) % RENEWAL_SLOTS
+/// Which minute since 1970 it is.
+fn minute_of(now: Timestamp) -> i64 {
+    now.as_millis().div_euclid(RENEWAL_TICK.as_millis() as i64)
+}
+
+/// In which part of the hour a task's credentials are renewed. The end of an id is random.
+fn slot_of(task: TaskId) -> i64 {
+    (task.0 % RENEWAL_SLOTS as u128) as i64
 }
 
 /// A session that was accepted as an instance's.
@@ -369,7 +381,7 @@ mod tests {
     use longshore_core::ids::{ClusterId, InstanceId};
     use longshore_core::instance::SessionRefusal;
     use longshore_core::logs::LogSource;
-    use longshore_core::secret;
+    use longshore_core::secret::{self, RoleHolder};
 
     use super::*;
     use crate::access_key::ServerKey;
@@ -413,7 +425,7 @@ mod tests {
     }
 
     /// Knows which tasks of the one instance have roles, and nothing else.
-    struct Holding(Vec<RoleHolder>);
+    struct Holding(Vec<(TaskId, RoleHolder)>);
 
     impl Orchestrator for Holding {
         fn call(&self, _: Principal, _: ecs::Request) -> BoxFuture<'static, Result<ecs::Response, ApiError>> {
@@ -428,8 +440,13 @@ mod tests {
             future::ready(Err(ApiError::server("not here"))).boxed()
         }
 
-        fn role_holders(&self, instance: InstanceKey) -> Vec<RoleHolder> {
-            if instance == INSTANCE { self.0.clone() } else { Vec::new() }
+        fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+            None
+        }
+
+        fn role_holders(&self, instance: InstanceKey, chosen: &dyn Fn(TaskId) -> bool) -> Vec<RoleHolder> {
+            let own = self.0.iter().filter(|(task, _)| instance == INSTANCE && chosen(*task));
+            own.map(|(_, holder)| holder.clone()).collect()
         }
 
         fn authorise(&self, _: &Principal, _: &ecs::Request) -> Result<(), ApiError> {
@@ -453,12 +470,15 @@ mod tests {
         }
     }
 
-    #[test]
-    fn the_credentials_of_every_task_are_renewed_once_an_hour() {
-        let holder = |number: u32| RoleHolder {
-            task_arn: format!("arn:aws:ecs:us-east-1:000000000000:task/default/{number:032x}"),
-            cluster_arn: "c".to_owned(),
-            role_arn: "arn:aws:iam::000000000000:role/fetch".to_owned(),
+    #[tokio::test]
+    async fn the_credentials_of_every_task_are_renewed_once_an_hour() {
+        let holder = |number: u128| {
+            let holder = RoleHolder {
+                task_arn: format!("arn:aws:ecs:us-east-1:000000000000:task/default/{number:032x}"),
+                cluster_arn: "c".to_owned(),
+                role_arn: "arn:aws:iam::000000000000:role/fetch".to_owned(),
+            };
+            (TaskId(number), holder)
         };
         let holding = Holding((0..600).map(holder).collect());
         let dir = tempfile::tempdir().unwrap();
@@ -466,8 +486,10 @@ mod tests {
         sessions.issue_with(Arc::new(TaskRoles::new(&ServerKey::load_or_create(dir.path()).unwrap())));
         let mut ear = sessions.agent_of(INSTANCE);
         let mut renewed = BTreeSet::new();
-        for tick in 0..RENEWAL_SLOTS {
-            sessions.renew_due(&holding, tick);
+        // Whenever the server was started.
+        let start = minute_of(clock::now());
+        for minute in start..start + RENEWAL_SLOTS {
+            sessions.renew_due(&holding, minute).await;
             let mut of_this_minute = 0;
             while let Ok(message) = ear.0.queue.try_recv() {
                 let ServerMessage::IamRoleCredentials(message) = *message else { panic!("{message:?}") };
@@ -478,7 +500,7 @@ mod tests {
         }
         assert_eq!(renewed.len(), 600);
         // One that has just started is told everything at once.
-        sessions.renew_credentials(&holding, INSTANCE, |_| true);
+        sessions.renew_credentials(&holding, INSTANCE, &|_| true);
         assert_eq!(ear.0.queue.len(), 600);
     }
 

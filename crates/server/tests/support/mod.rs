@@ -21,7 +21,7 @@ use longshore_api::ecs::{Request, Response};
 use longshore_api::{ApiError, Timestamp, admin, error};
 use longshore_core::cell::{Command, Reply};
 use longshore_core::identity;
-use longshore_core::ids::{ClusterId, InstanceId, InstanceKey};
+use longshore_core::ids::{ClusterId, InstanceId, InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
 use longshore_core::secret;
@@ -129,7 +129,11 @@ impl Orchestrator for Fake {
         std::future::ready(Err(ApiError::server("the fake has no secrets"))).boxed()
     }
 
-    fn role_holders(&self, _instance: InstanceKey) -> Vec<secret::RoleHolder> {
+    fn secret_name(&self, _: &str) -> Option<Arc<str>> {
+        None
+    }
+
+    fn role_holders(&self, _instance: InstanceKey, _chosen: &dyn Fn(TaskId) -> bool) -> Vec<secret::RoleHolder> {
         Vec::new()
     }
 
