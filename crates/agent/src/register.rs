@@ -290,7 +290,15 @@ mod tests {
     }
 
     pub(super) fn host() -> Host {
-        Host { cpus: 2, memory_mib: 1000, id: "host".into(), selinux: true, apparmor: false }
+        Host {
+            cpus: 2,
+            memory_mib: 1000,
+            id: "host".into(),
+            selinux: true,
+            apparmor: false,
+            task_limits: true,
+            volume_drivers: vec!["local".into(), "vieux/sshfs:latest".into(), "rexray:1".into()],
+        }
     }
 
     pub(super) fn engine() -> EngineVersion {

@@ -35,6 +35,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::cgroup::Cgroups;
 use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
 use crate::engine::{
@@ -46,6 +47,7 @@ use crate::state::{Change, State, Ticket};
 use clock::Clock;
 use images::{Images, Question};
 use ports::HostPorts;
+use resource::env_file::ObjectStore;
 use resource::secret::SecretStores;
 use submit::submit;
 
@@ -67,7 +69,11 @@ pub(crate) struct Shared<D> {
     pub(crate) roles: ExecutionRoles,
     /// Where secrets are to be had.
     pub(crate) secrets: SecretStores,
+    /// Where environment files are.
+    pub(crate) objects: ObjectStore,
     pub(crate) disk: DiskGuard,
+    /// None where tasks cannot be bounded.
+    pub(crate) cgroups: Option<Cgroups>,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.

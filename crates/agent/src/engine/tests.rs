@@ -2,7 +2,8 @@
 //!
 //! `world` is that model; `life`, `session`, `restart` and `recovery` tell stories in it and compare the trace of actions; `random` lets
 //! anything happen in any order and checks what must always hold, `faults` lets one thing go wrong at each step; `config` and `image`
-//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record.
+//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record, `storage` at what
+//! tasks need beside containers.
 
 mod config;
 mod faults;
@@ -14,4 +15,5 @@ mod recovery;
 mod restart;
 mod secret;
 mod session;
+mod storage;
 mod world;

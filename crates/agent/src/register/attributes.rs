@@ -59,6 +59,19 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     if config.apparmor_capable && host.apparmor {
         flag(format!("{CAPABILITY}apparmor"));
     }
+    if host.task_limits {
+        flag("ecs.capability.task-cpu-mem-limit".into());
+        flag("ecs.capability.increased-task-cpu-limit".into());
+    }
+    for driver in &host.volume_drivers {
+        // Who asks for a plugin may leave out the tag that stands for none.
+        for name in driver.strip_suffix(":latest").into_iter().chain([driver.as_str()]) {
+            flag(format!("ecs.capability.docker-plugin.{}", name.replace(':', ".")));
+        }
+    }
+    flag("ecs.capability.pid-ipc-namespace-sharing".into());
+    flag("ecs.capability.efs".into());
+    flag("ecs.capability.env-files.s3".into());
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
     }
@@ -150,6 +163,15 @@ mod tests {
             com.amazonaws.ecs.capability.logging-driver.awslogs
             com.amazonaws.ecs.capability.logging-driver.none
             com.amazonaws.ecs.capability.selinux
+            ecs.capability.task-cpu-mem-limit
+            ecs.capability.increased-task-cpu-limit
+            ecs.capability.docker-plugin.local
+            ecs.capability.docker-plugin.vieux/sshfs
+            ecs.capability.docker-plugin.vieux/sshfs.latest
+            ecs.capability.docker-plugin.rexray.1
+            ecs.capability.pid-ipc-namespace-sharing
+            ecs.capability.efs
+            ecs.capability.env-files.s3
             ecs.capability.container-health-check
             ecs.capability.external
             ecs.os-type=linux

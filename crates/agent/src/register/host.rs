@@ -19,6 +19,10 @@ pub(crate) struct Host {
     pub(crate) selinux: bool,
     /// AppArmor is on.
     pub(crate) apparmor: bool,
+    /// Tasks can be bounded by cgroups.
+    pub(crate) task_limits: bool,
+    /// The Engine's.
+    pub(crate) volume_drivers: Vec<String>,
 }
 
 impl Host {
@@ -40,6 +44,8 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
+            task_limits: false,
+            volume_drivers: Vec::new(),
         })
     }
 
