@@ -24,6 +24,7 @@ mod unsupported;
 mod value;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -162,6 +163,10 @@ pub struct AgentConfig {
     pub sizes: Sizes,
     /// Overrides the machine id as identity of the host.
     pub host_id: Option<String>,
+    /// Whether tasks may have networks of their own, where that works.
+    pub task_network: bool,
+    /// Where other hosts reach this one; what is not set is found out.
+    pub host_address: Option<Ipv4Addr>,
     /// TCP ports no task may have.
     pub reserved_ports: Vec<u16>,
     /// UDP ports no task may have.
@@ -288,6 +293,11 @@ impl AgentConfig {
             instances,
             sizes: Sizes::read(s, instances)?,
             host_id: s.text("LONGSHORE_HOST_ID"),
+            task_network: s.boolean("ECS_ENABLE_TASK_ENI", true)?,
+            host_address: s.parsed("LONGSHORE_HOST_ADDRESS", None, |text| match text.parse::<Ipv4Addr>() {
+                Ok(address) if !address.is_loopback() && !address.is_unspecified() => Ok(Some(address)),
+                _ => Err("an IPv4 address of this host that other hosts reach".to_owned()),
+            })?,
             reserved_ports: s.json(
                 "ECS_RESERVED_PORTS",
                 "a JSON list of port numbers",

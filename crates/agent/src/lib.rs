@@ -21,6 +21,7 @@ mod files;
 mod identity;
 mod join;
 mod logs;
+mod network;
 mod notice;
 mod pause;
 mod register;
@@ -61,11 +62,13 @@ use engine::docker::{Docker, EngineVersion, PullLimits};
 use engine::image::CleanupRules;
 use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, TaskRecord};
 use facts::AgentFacts;
-use register::Host;
+use network::TaskNetworks;
+use register::{Host, TaskNetworkOffer};
 use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
+use shell::network::TaskNetwork;
 use shell::resource::env_file::ObjectStore;
 use shell::watcher;
 use shell::{CONCURRENT_SUBMITS, Instance, Shared};
@@ -201,6 +204,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         warn!(%error, "the Docker Engine does not tell its volume drivers; tasks get none but its own");
         Vec::new()
     });
+    let network = TaskNetwork::new(&host.id, &format!("{} {}", host.id, config.data_dir.display()));
+    host.task_network = find_task_network(config, &network, &loaded).await;
     let (shares, warning) = host.shares(config)?;
     if let Some(warning) = warning {
         warn!("{warning}");
@@ -223,6 +228,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         objects,
         disk,
         look_every: watcher::LOOK_EVERY,
+        network,
         docker_lost: Notify::new(),
     });
     let initially = RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None };
@@ -235,6 +241,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     parts.start("view of Docker", watcher::run(shared.clone(), joined, docker_health_sender));
     let guarded = shared.clone();
     parts.start("guard of the disk", async move { guarded.disk.watch(docker_health, health_sender).await });
+    let keeper = shared.clone();
+    parts.start("task network", async move { keeper.network.keep().await });
     // Nothing would be acknowledged any more, and nothing started: better to start anew.
     parts.start("writer of state", state.clone().writer_gone());
 
@@ -336,6 +344,28 @@ async fn find_cgroups(config: &AgentConfig, docker: &HttpDocker) -> Result<Optio
         Err(why) => {
             warn!(why, "tasks cannot be bounded as a whole on this machine; those that ask for it are not placed here");
             Ok(None)
+        }
+    }
+}
+
+/// Finds what there is of the networks of tasks, and whether there can be more.
+async fn find_task_network(config: &AgentConfig, network: &TaskNetwork, loaded: &Loaded) -> Option<TaskNetworkOffer> {
+    let tasks = loaded.identities.values().flat_map(|identity| records(&identity.tasks));
+    let existing: Vec<_> =
+        tasks.filter_map(|task| engine::existing_interface(&task.definition, &task.resources)).collect();
+    if !config.task_network && existing.is_empty() {
+        return None;
+    }
+    let ready = async {
+        network.host.self_test().await?;
+        network.host.restore(existing).await
+    };
+    match ready.await {
+        Ok(()) if config.task_network => Some(TaskNetworkOffer { address: register::host_address(config).await }),
+        Ok(()) => None,
+        Err(error) => {
+            info!(why = %error, "tasks of network mode awsvpc cannot run here; they are not placed on this machine");
+            None
         }
     }
 }

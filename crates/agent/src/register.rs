@@ -22,7 +22,7 @@ use crate::engine::HostResources;
 use crate::engine::docker::EngineVersion;
 use crate::session::{AGENT_HASH, AGENT_VERSION};
 
-pub(crate) use host::Host;
+pub(crate) use host::{Host, TaskNetworkOffer, host_address};
 
 const OPERATION: Operation = Operation::RegisterContainerInstance;
 /// For how long a registration that is beyond the server's limits is tried again, as the official agent does it.
@@ -298,6 +298,7 @@ mod tests {
             apparmor: false,
             task_limits: true,
             volume_drivers: vec!["local".into(), "vieux/sshfs:latest".into(), "rexray:1".into()],
+            task_network: None,
         }
     }
 

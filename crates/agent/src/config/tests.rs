@@ -139,7 +139,7 @@ fn every_variable_is_honoured_or_told_about() {
         ("ECS_ENABLE_GPU_SUPPORT", "true", TOLD),
         ("ECS_NVIDIA_RUNTIME", "nvidia", TOLD),
         ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true", TOLD),
-        ("ECS_ENABLE_TASK_ENI", "true", TOLD),
+        ("ECS_ENABLE_TASK_ENI", "false", HONOURED),
         ("ECS_CNI_PLUGINS_PATH", "/cni", TOLD),
         ("ECS_AWSVPC_BLOCK_IMDS", "true", TOLD),
         ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", "[]", TOLD),
@@ -183,6 +183,7 @@ fn every_variable_is_honoured_or_told_about() {
         ("LONGSHORE_MEMORY", "256", HONOURED),
         ("LONGSHORE_ZONE", "a", HONOURED),
         ("LONGSHORE_HOST_ID", "h", HONOURED),
+        ("LONGSHORE_HOST_ADDRESS", "192.0.2.7", HONOURED),
         ("LONGSHORE_UP_ID", "u", HONOURED),
         ("LONGSHORE_AWSLOGS_AS", "json-file", HONOURED),
         ("LONGSHORE_DISK_MIN_FREE", "500", HONOURED),
@@ -209,12 +210,17 @@ fn every_variable_is_honoured_or_told_about() {
 #[test]
 fn a_variable_that_asks_for_what_is_done_anyway_is_not_told_about() {
     let config = load(
-        "ECS_ENABLE_TASK_ENI=true\nECS_GPU=\nECS_POLL_METRICS=false\n",
-        &[("ECS_ENABLE_TASK_ENI", "false"), ("ECS_TYPO", "1"), ("AWS_EC2_METADATA_DISABLED", "true"), ("PATH", "/bin")],
+        "ECS_AWSVPC_BLOCK_IMDS=true\nECS_GPU=\nECS_POLL_METRICS=false\n",
+        &[
+            ("ECS_AWSVPC_BLOCK_IMDS", "false"),
+            ("ECS_TYPO", "1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("PATH", "/bin"),
+        ],
     )
     .unwrap();
     assert_eq!(unsupported(&config), ["ECS_TYPO"]);
-    let config = load("ECS_ENABLE_TASK_ENI=true", &[]).unwrap();
+    let config = load("ECS_AWSVPC_BLOCK_IMDS=true", &[]).unwrap();
     assert!(config.unsupported[0].to_string().contains("awsvpc"));
 }
 

@@ -20,7 +20,7 @@ impl fmt::Display for Unsupported {
 }
 
 const NO_EC2: &str = "this agent does not ask EC2 for anything";
-const NO_ENI: &str = "network mode awsvpc is not supported yet";
+const NO_ENI: &str = "tasks of network mode awsvpc get their networks without EC2 and CNI plugins";
 const NO_GPU: &str = "GPUs are not supported yet";
 const NO_METADATA: &str = "there is no task metadata endpoint yet";
 const NO_MEASURING: &str = "the resource use of tasks is not measured yet";
@@ -31,7 +31,7 @@ const NO_LOG_DRIVER: &str = "the agent runs in no container; its log is set with
 const UNKNOWN: &str = "this agent knows no such variable";
 
 /// Name, the value that asks for nothing and needs no warning, and why there is more to ask for.
-const KNOWN: [(&str, Option<&str>, &str); 33] = [
+const KNOWN: [(&str, Option<&str>, &str); 32] = [
     ("AWS_EC2_METADATA_DISABLED", Some("true"), NO_EC2),
     ("AWS_EC2_METADATA_SERVICE_ENDPOINT", None, NO_EC2),
     ("ECS_AUDIT_LOGFILE", None, NO_ROLES),
@@ -50,7 +50,6 @@ const KNOWN: [(&str, Option<&str>, &str); 33] = [
         Some("false"),
         "this agent does not ask EC2 for notices: LONGSHORE_TERMINATION_NOTICE_HOOK names a program that does",
     ),
-    ("ECS_ENABLE_TASK_ENI", Some("false"), NO_ENI),
     ("ECS_ENABLE_TASK_IAM_ROLE", Some("false"), NO_ROLES),
     ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Some("false"), NO_ROLES),
     ("ECS_HOST_DATA_DIR", None, "the agent runs in no container: ECS_DATADIR is the host's own path"),

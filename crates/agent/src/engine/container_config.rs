@@ -10,7 +10,7 @@ use super::action::ContainerSpec;
 use super::awslogs;
 use super::internal;
 use super::ports;
-use super::resource::{Prepared, volume};
+use super::resource::{Prepared, network, volume};
 use super::{EngineConfig, PortBinding};
 
 /// Docker refuses fewer, and takes 0 for its default of 1024.
@@ -87,6 +87,7 @@ pub(crate) fn container_spec(
     {
         force(&mut host_config, "LogConfig", kept_here);
     }
+    network::join(task, &container.name, &mut host_config);
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));
     force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));

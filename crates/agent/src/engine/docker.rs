@@ -148,6 +148,8 @@ pub(crate) struct Container {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) image_id: String,
     pub(crate) phase: Phase,
+    /// Number of its process on the host; 0 where none runs.
+    pub(crate) pid: u32,
     /// What the Engine noted about a failed start.
     pub(crate) error: String,
     pub(crate) oom_killed: bool,

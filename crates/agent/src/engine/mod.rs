@@ -41,6 +41,8 @@ pub use input::{
 pub use ports::PortsToFind;
 pub use resource::cgroup::{CgroupSpec, TaskLimits};
 pub use resource::env_file::EnvironmentFilesSpec;
+pub use resource::network::NetworkSpec;
+pub(crate) use resource::network::existing as existing_interface;
 pub use resource::volume::{VolumeRules, VolumeScope, VolumeSpec};
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};

@@ -15,6 +15,7 @@ use crate::engine::docker::{Phase, PullLimits};
 use crate::roles::ExecutionRoles;
 use crate::session::fake_server::FakeServer;
 use crate::shell::images::Images;
+use crate::shell::network::TaskNetwork;
 use crate::shell::resource::env_file::ObjectStore;
 use crate::shell::resource::secret::SecretStores;
 use crate::state::State;
@@ -57,6 +58,7 @@ impl World {
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             disk: DiskGuard::new(Vec::new(), None),
             look_every: PATIENCE,
+            network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),

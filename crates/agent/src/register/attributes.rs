@@ -1,5 +1,6 @@
 //! The attributes of an instance: for what works here and nothing else, since placement believes them.
 
+use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::Attribute;
 
 use super::Host;
@@ -92,6 +93,8 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     ] {
         names.push((name.into(), Some(value.into())));
     }
+    let address = host.task_network.and_then(|network| network.address);
+    names.extend(address.map(|address| (acs::HOST_ADDRESS.into(), Some(address.to_string()))));
     names.extend(config.sizes.zone.get(index).map(|zone| ("ecs.availability-zone".into(), Some(zone.clone()))));
     // People are to see that these logs are not where the definition says.
     names.extend(keeps_awslogs.then(|| ("longshore.awslogs-as".into(), Some("json-file".into()))));
@@ -112,6 +115,9 @@ fn has_driver(engine: &EngineVersion, driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::host::TaskNetworkOffer;
     use super::super::tests::{config, engine, host};
     use super::*;
 
@@ -120,7 +126,11 @@ mod tests {
             Some(value) => format!("{}={value}", attribute.name),
             None => attribute.name,
         };
-        of(&config(env), &host(), engine, index, first).into_iter().map(text).collect()
+        let network = TaskNetworkOffer { address: Some(Ipv4Addr::new(192, 0, 2, 7)) };
+        of(&config(env), &Host { task_network: Some(network), ..host() }, engine, index, first)
+            .into_iter()
+            .map(text)
+            .collect()
     }
 
     /// The list that placement sees. What is added here must work: `engine::support` refuses the rest.
@@ -180,6 +190,7 @@ mod tests {
             longshore.host-id=host
             longshore.agent=VERSION
             longshore.instance-index=1
+            longshore.host-address=192.0.2.7
             ecs.availability-zone=b
             longshore.up=u";
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { std::env::consts::ARCH };

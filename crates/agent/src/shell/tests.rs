@@ -94,6 +94,7 @@ impl World {
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             disk: DiskGuard::new(Vec::new(), None),
             look_every,
+            network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),

@@ -155,6 +155,7 @@ fn container(name: &str, labels: BTreeMap<String, String>) -> Container {
         labels,
         image_id: "sha256:1".into(),
         phase: Phase::Created,
+        pid: 0,
         error: String::new(),
         oom_killed: false,
         started_at_ms: None,

@@ -191,6 +191,8 @@ pub(super) struct ContainerInspect {
 struct State {
     status: String,
     #[serde(default)]
+    pid: u32,
+    #[serde(default)]
     exit_code: i32,
     #[serde(default, rename = "OOMKilled")]
     oom_killed: bool,
@@ -255,6 +257,7 @@ impl From<ContainerInspect> for Container {
             labels: inspect.config.labels.unwrap_or_default(),
             image_id: inspect.image,
             phase,
+            pid: state.pid,
             error: state.error,
             oom_killed: state.oom_killed,
             started_at_ms,

@@ -7,6 +7,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod env_file;
+pub(crate) mod network;
 mod secret;
 pub(crate) mod volume;
 
@@ -22,6 +23,7 @@ use super::container::{ContainerRecord, Status};
 use crate::config::RegistryLogin;
 use cgroup::CgroupSpec;
 use env_file::EnvironmentFilesSpec;
+use network::NetworkSpec;
 use volume::VolumeSpec;
 
 pub use secret::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
@@ -54,6 +56,8 @@ pub enum ResourceSpec {
     Cgroup(CgroupSpec),
     /// Files of variables to fetch.
     EnvironmentFiles(EnvironmentFilesSpec),
+    /// The task's own network.
+    Network(NetworkSpec),
 }
 
 /// A resource that a task needs.
@@ -175,6 +179,7 @@ pub(crate) fn plan(config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resour
     // What a secret says about a variable counts more than what a file does: the first decides.
     planned.extend(secret::plan(task)?);
     planned.extend(env_file::plan(task)?);
+    planned.extend(network::plan(task)?);
     Ok(planned)
 }
 

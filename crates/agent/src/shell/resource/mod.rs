@@ -4,6 +4,7 @@
 
 mod cgroup;
 pub(crate) mod env_file;
+mod network;
 pub(crate) mod secret;
 mod volume;
 
@@ -25,6 +26,7 @@ pub(super) async fn make<D: Docker>(
             env_file::fetch(&shared.objects, shared.roles.of(task_arn), &spec).await
         }
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
+        ResourceSpec::Network(spec) => network::make(shared, spec).await,
     }
 }
 
@@ -39,5 +41,6 @@ pub(super) async fn remove<D: Docker>(
         ResourceSpec::Secrets(_) | ResourceSpec::EnvironmentFiles(_) => Ok(()),
         ResourceSpec::Volume(spec) => volume::remove(shared, &spec).await,
         ResourceSpec::Cgroup(spec) => cgroup::remove(shared, &spec).await,
+        ResourceSpec::Network(spec) => network::remove(shared, spec).await,
     }
 }
