@@ -5,10 +5,14 @@
  * command that should end on SIGTERM installs one.
  */
 #include <arpa/inet.h>
+#include <ctype.h>
+#include <dirent.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/ipc.h>
+#include <sys/shm.h>
 #include <sys/socket.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -144,6 +148,68 @@ static int run_oom(void) {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 1;
 }
 
+/* put PATH TEXT: writes a file and says whether that worked, then as sleep. */
+static int run_put(const char *path, const char *text) {
+    FILE *file = fopen(path, "w");
+    if (!file || fprintf(file, "%s\n", text) < 0 || fclose(file)) perror("put");
+    else printf("put %s\n", path);
+    run_sleep();
+}
+
+/* get PATH: prints a file, waiting some seconds for it to be there. */
+static int run_get(const char *path) {
+    for (int tries = 0; tries < 100; tries++, rest(100)) {
+        char line[256];
+        FILE *file = fopen(path, "r");
+        if (!file || !fgets(line, sizeof line, file)) continue;
+        printf("got %s", line);
+        return 0;
+    }
+    perror("get");
+    return 1;
+}
+
+/* processes: the command lines of all processes to be seen, then as sleep. */
+static int run_processes(void) {
+    DIR *processes = opendir("/proc");
+    struct dirent *entry;
+    while (processes && (entry = readdir(processes))) {
+        char path[300], command[256];
+        if (!isdigit(entry->d_name[0])) continue;
+        snprintf(path, sizeof path, "/proc/%s/cmdline", entry->d_name);
+        FILE *file = fopen(path, "r");
+        size_t length = file ? fread(command, 1, sizeof command - 1, file) : 0;
+        if (file) fclose(file);
+        command[length] = 0;
+        for (size_t i = 0; i + 1 < length; i++) if (!command[i]) command[i] = ' ';
+        printf("process %s %s\n", entry->d_name, command);
+    }
+    puts("that is all");
+    run_sleep();
+}
+
+/* share TEXT: puts a text into shared memory, then as sleep. */
+static int run_share(const char *text) {
+    int id = shmget(4711, 64, IPC_CREAT | 0600);
+    char *memory = id < 0 ? NULL : shmat(id, NULL, 0);
+    if (memory) snprintf(memory, 64, "%s", text);
+    puts(memory ? "shared" : "not shared");
+    run_sleep();
+}
+
+/* shared: prints the text that another process put into shared memory, waiting some seconds for it. */
+static int run_shared(void) {
+    for (int tries = 0; tries < 50; tries++, rest(100)) {
+        int id = shmget(4711, 64, 0);
+        const char *memory = id < 0 ? NULL : shmat(id, NULL, 0);
+        if (!memory || !*memory) continue;
+        printf("found %s\n", memory);
+        return 0;
+    }
+    puts("found nothing");
+    return 1;
+}
+
 int main(int argc, char **argv) {
     const char *command = argc > 1 ? argv[1] : "sleep";
     setvbuf(stdout, NULL, _IOLBF, 0);
@@ -157,6 +223,11 @@ int main(int argc, char **argv) {
     if (!strcmp(command, "trap") && argc > 2) run_trap(argv[2]);
     if (!strcmp(command, "exit") && argc > 2) return run_exit(argc, argv);
     if (!strcmp(command, "listen") && argc > 2) return run_listen(argv[2]);
+    if (!strcmp(command, "put") && argc > 3) return run_put(argv[2], argv[3]);
+    if (!strcmp(command, "get") && argc > 2) return run_get(argv[2]);
+    if (!strcmp(command, "processes")) return run_processes();
+    if (!strcmp(command, "share") && argc > 2) return run_share(argv[2]);
+    if (!strcmp(command, "shared")) return run_shared();
     fprintf(stderr, "unknown command %s\n", command);
     return 64;
 }

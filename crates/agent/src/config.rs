@@ -6,7 +6,7 @@
 //! that cannot be meant is an error that names the variable: a misspelt time-out that silently became a default costs somebody
 //! an evening.
 
-mod credential_chain;
+pub(crate) mod credential_chain;
 mod credentials;
 mod image_cleanup;
 mod location;
@@ -17,21 +17,24 @@ mod secrets;
 pub(crate) mod server;
 mod sizes;
 pub(crate) mod source;
+mod task_limits;
 #[cfg(test)]
 mod tests;
 mod unsupported;
 mod value;
 
 use std::collections::BTreeMap;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use longshore_api::admin::INSTANCES;
-use longshore_client::{ClientConfig, Proxies, Trust, TrustSources};
+use longshore_client::{ClientConfig, Proxies, S3Config, Trust, TrustSources};
 use thiserror::Error;
 
-use crate::engine::{AwslogsAs, ImagePullBehavior};
+use crate::engine::{AwslogsAs, ImagePullBehavior, VolumeRules};
 use crate::identity::{FileError, MachineIdentity};
+use credential_chain::CredentialChain;
 use source::{HOUR, MINUTE, Source};
 
 pub use credentials::Credentials;
@@ -42,6 +45,7 @@ pub use machine::{DiskConfig, NoticeConfig};
 pub use registry_auth::{RegistryAuth, RegistryLogin};
 pub use secrets::SecretEndpoints;
 pub use sizes::{PerInstance, Sizes};
+pub use task_limits::TaskLimitsConfig;
 pub use unsupported::Unsupported;
 
 /// Log drivers that the Engine may have; a configured name outside this list is a spelling mistake.
@@ -159,6 +163,10 @@ pub struct AgentConfig {
     pub sizes: Sizes,
     /// Overrides the machine id as identity of the host.
     pub host_id: Option<String>,
+    /// Whether tasks may have networks of their own, where that works.
+    pub task_network: bool,
+    /// Where other hosts reach this one; what is not set is found out.
+    pub host_address: Option<Ipv4Addr>,
     /// TCP ports no task may have.
     pub reserved_ports: Vec<u16>,
     /// UDP ports no task may have.
@@ -211,6 +219,14 @@ pub struct AgentConfig {
     pub dynamic_host_port_range: Option<(u16, u16)>,
     /// Leave `::` bindings out of reports.
     pub exclude_ipv6_port_binding: bool,
+    /// How tasks are bounded.
+    pub task_limits: TaskLimitsConfig,
+    /// What there is to know of volumes.
+    pub volumes: VolumeRules,
+    /// Where environment files are.
+    pub(crate) object_store: S3Config,
+    /// This machine's keys for that.
+    pub(crate) object_keys: CredentialChain,
     /// Do not send telemetry about resources.
     pub disable_metrics: bool,
     /// Do not advertise container health checks, do not send their results.
@@ -259,6 +275,8 @@ impl AgentConfig {
         let (cluster, cluster_is_set) = server::cluster(s, identity)?;
         let instances = instances(s, identity)?;
         let backend_host = server::backend_host(s, identity)?;
+        let region = server::region(s, identity);
+        let credentials = Credentials::read(s, identity)?;
         let mut config = Self {
             cluster,
             cluster_is_set,
@@ -266,8 +284,8 @@ impl AgentConfig {
             backend_host,
             trust: trust(s, identity),
             proxies: server::proxies(s)?,
-            region: server::region(s, identity),
-            credentials: Credentials::read(s, identity)?,
+            region: region.clone(),
+            credentials: credentials.clone(),
             checkpoint: s.boolean("ECS_CHECKPOINT", true)?,
             data_dir,
             docker_host: s.docker_host()?,
@@ -275,6 +293,11 @@ impl AgentConfig {
             instances,
             sizes: Sizes::read(s, instances)?,
             host_id: s.text("LONGSHORE_HOST_ID"),
+            task_network: s.boolean("ECS_ENABLE_TASK_ENI", true)?,
+            host_address: s.parsed("LONGSHORE_HOST_ADDRESS", None, |text| match text.parse::<Ipv4Addr>() {
+                Ok(address) if !address.is_loopback() && !address.is_unspecified() => Ok(Some(address)),
+                _ => Err("an IPv4 address of this host that other hosts reach".to_owned()),
+            })?,
             reserved_ports: s.json(
                 "ECS_RESERVED_PORTS",
                 "a JSON list of port numbers",
@@ -305,6 +328,10 @@ impl AgentConfig {
             pull_dependents_upfront: s.boolean("ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT", false)?,
             dynamic_host_port_range: s.dynamic_host_port_range()?,
             exclude_ipv6_port_binding: s.boolean("ECS_EXCLUDE_IPV6_PORTBINDING", true)?,
+            task_limits: TaskLimitsConfig::read(s)?,
+            volumes: s.volumes(region)?,
+            object_store: location::store_config(s)?,
+            object_keys: CredentialChain::read(s)?.but_for(&credentials),
             disable_metrics: s.boolean("ECS_DISABLE_METRICS", false)?,
             disable_docker_health_check: s.boolean("ECS_DISABLE_DOCKER_HEALTH_CHECK", false)?,
             up_id: s.text("LONGSHORE_UP_ID"),
@@ -383,6 +410,18 @@ impl Source {
             "once" => Ok(ImagePullBehavior::Once),
             "prefer-cached" => Ok(ImagePullBehavior::PreferCached),
             _ => Err("default, always, once or prefer-cached".into()),
+        })
+    }
+
+    fn volumes(&mut self, region: String) -> Result<VolumeRules, ConfigError> {
+        Ok(VolumeRules {
+            match_shared: self.boolean("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", false)?,
+            region,
+            efs_hosts: self.json(
+                "LONGSHORE_EFS_HOSTS",
+                "a JSON object of host names or addresses by file system id",
+                BTreeMap::new(),
+            )?,
         })
     }
 

@@ -11,6 +11,7 @@
 //! `disk` sees to it that images do not fill it.
 
 mod backoff;
+mod cgroup;
 mod config;
 mod disk;
 mod drain;
@@ -20,7 +21,9 @@ mod files;
 mod identity;
 mod join;
 mod logs;
+mod network;
 mod notice;
+mod pause;
 mod register;
 mod roles;
 mod session;
@@ -31,7 +34,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use longshore_client::{Client, chain, now};
+use longshore_client::{Client, S3Error, chain, now};
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -42,7 +45,7 @@ use tracing::{info, warn};
 pub use config::{
     AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, ImageCleanupConfig,
     LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance, RegistryAuth, RegistryLogin,
-    SecretEndpoints, Sizes, Unsupported,
+    SecretEndpoints, Sizes, TaskLimitsConfig, Unsupported,
 };
 use disk::DiskGuard;
 use drain::Instances;
@@ -53,16 +56,20 @@ pub use longshore_client::{CallError, ClientError, Fingerprint, FingerprintError
 pub use register::RegisterError;
 pub use state::StateError;
 
+use cgroup::Cgroups;
 use engine::docker::http::HttpDocker;
 use engine::docker::{Docker, EngineVersion, PullLimits};
 use engine::image::CleanupRules;
-use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
+use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, TaskRecord};
 use facts::AgentFacts;
-use register::Host;
+use network::TaskNetworks;
+use register::{Host, TaskNetworkOffer};
 use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
+use shell::network::TaskNetwork;
+use shell::resource::env_file::ObjectStore;
 use shell::watcher;
 use shell::{CONCURRENT_SUBMITS, Instance, Shared};
 use state::{Change, Loaded, State};
@@ -115,6 +122,17 @@ pub enum AgentError {
         /// Where that is saved.
         state_dir: String,
     },
+    /// The endpoint of the object store is none.
+    #[error("set AWS_ENDPOINT_URL_S3 to the object store that environment files are in, or to nothing")]
+    ObjectStore(#[from] S3Error),
+    /// Tasks cannot be bounded, and somebody insists on it.
+    #[error(
+        "ECS_ENABLE_TASK_CPU_MEM_LIMIT is true, but tasks cannot be bounded here ({why}): repair that, or unset it"
+    )]
+    NoTaskLimits {
+        /// What is missing.
+        why: String,
+    },
     /// A part of the agent ended that should never end.
     #[error("the agent's {part} failed: {why}")]
     Failed {
@@ -130,7 +148,11 @@ impl AgentError {
     pub const fn exit_code(&self) -> u8 {
         match self {
             // Only a refusal that lasts is told as one.
-            Self::ClusterChanged { .. } | Self::Rejoin { .. } | Self::Client(_) => 5,
+            Self::ClusterChanged { .. }
+            | Self::Rejoin { .. }
+            | Self::Client(_)
+            | Self::NoTaskLimits { .. }
+            | Self::ObjectStore(_) => 5,
             Self::Register(error) => {
                 if error.is_terminal() {
                     5
@@ -175,7 +197,15 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let api = Client::new(config.client())?;
     let docker = HttpDocker::new(&config.docker_host).with_logins(config.engine_auth.clone());
     let engine_version = wait_for_docker(&docker).await;
-    let host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
+    let mut host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
+    let cgroups = find_cgroups(config, &docker).await?;
+    host.task_limits = cgroups.is_some();
+    host.volume_drivers = docker.volume_drivers().await.unwrap_or_else(|error| {
+        warn!(%error, "the Docker Engine does not tell its volume drivers; tasks get none but its own");
+        Vec::new()
+    });
+    let network = TaskNetwork::new(&host.id, &format!("{} {}", host.id, config.data_dir.display()));
+    host.task_network = find_task_network(config, &network, &loaded).await;
     let (shares, warning) = host.shares(config)?;
     if let Some(warning) = warning {
         warn!("{warning}");
@@ -183,6 +213,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let disk = DiskGuard::new(disks(config, &docker).await, config.disk.min_free_mib);
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
     let secrets = config.secret_stores(&api)?;
+    let objects = ObjectStore::new(config.object_store.clone(), config.object_keys.clone())?;
     let shared = Arc::new(Shared {
         docker,
         state: state.clone(),
@@ -190,11 +221,14 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         submits: Semaphore::new(CONCURRENT_SUBMITS),
         images: Images::new(state.clone(), &loaded.images),
         host_ports: Arc::default(),
+        cgroups,
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
         roles: ExecutionRoles::default(),
         secrets,
+        objects,
         disk,
         look_every: watcher::LOOK_EVERY,
+        network,
         docker_lost: Notify::new(),
     });
     let initially = RuntimeHealth { status: RuntimeStatus::Initializing, since: now(), reason: None };
@@ -207,6 +241,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     parts.start("view of Docker", watcher::run(shared.clone(), joined, docker_health_sender));
     let guarded = shared.clone();
     parts.start("guard of the disk", async move { guarded.disk.watch(docker_health, health_sender).await });
+    let keeper = shared.clone();
+    parts.start("task network", async move { keeper.network.keep().await });
     // Nothing would be acknowledged any more, and nothing started: better to start anew.
     parts.start("writer of state", state.clone().writer_gone());
 
@@ -293,6 +329,47 @@ async fn disks(config: &AgentConfig, docker: &HttpDocker) -> Vec<PathBuf> {
     of_docker.into_iter().chain([config.data_dir.clone()]).collect()
 }
 
+/// How tasks are bounded here. Who insists on it must not get an agent without.
+async fn find_cgroups(config: &AgentConfig, docker: &HttpDocker) -> Result<Option<Cgroups>, AgentError> {
+    if config.task_limits.wanted == Some(false) {
+        return Ok(None);
+    }
+    let found = match docker.cgroups().await {
+        Ok(setup) => Cgroups::find(&setup, &config.task_limits.cgroup_root).await,
+        Err(error) => Err(error.to_string()),
+    };
+    match found {
+        Ok(cgroups) => Ok(Some(cgroups)),
+        Err(why) if config.task_limits.wanted == Some(true) => Err(AgentError::NoTaskLimits { why }),
+        Err(why) => {
+            warn!(why, "tasks cannot be bounded as a whole on this machine; those that ask for it are not placed here");
+            Ok(None)
+        }
+    }
+}
+
+/// Finds what there is of the networks of tasks, and whether there can be more.
+async fn find_task_network(config: &AgentConfig, network: &TaskNetwork, loaded: &Loaded) -> Option<TaskNetworkOffer> {
+    let tasks = loaded.identities.values().flat_map(|identity| records(&identity.tasks));
+    let existing: Vec<_> =
+        tasks.filter_map(|task| engine::existing_interface(&task.definition, &task.resources)).collect();
+    if !config.task_network && existing.is_empty() {
+        return None;
+    }
+    let ready = async {
+        network.host.self_test().await?;
+        network.host.restore(existing).await
+    };
+    match ready.await {
+        Ok(()) if config.task_network => Some(TaskNetworkOffer { address: register::host_address(config).await }),
+        Ok(()) => None,
+        Err(error) => {
+            info!(why = %error, "tasks of network mode awsvpc cannot run here; they are not placed on this machine");
+            None
+        }
+    }
+}
+
 /// Docker may come up after us.
 async fn wait_for_docker(docker: &impl Docker) -> EngineVersion {
     let mut backoff = watcher::RECONNECT;
@@ -373,7 +450,13 @@ fn millis(duration: std::time::Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
-fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, saved: &state::Identity) -> Engine {
+fn restored_engine(
+    config: &AgentConfig,
+    resources: &HostResources,
+    cgroups: bool,
+    arn: &str,
+    saved: &state::Identity,
+) -> Engine {
     let mut engine = Engine::new(EngineConfig {
         cluster: config.cluster.clone(),
         container_instance_arn: arn.to_owned(),
@@ -388,6 +471,8 @@ fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, s
         dynamic_host_port_range: config.dynamic_host_port_range,
         exclude_ipv6_port_binding: config.exclude_ipv6_port_binding,
         awslogs_as: config.awslogs_as,
+        limits: TaskLimits { cgroups, pids: config.task_limits.pids },
+        volumes: config.volumes.clone(),
         resources: resources.clone(),
         remembered_tasks: REMEMBERED_TASKS,
     });
@@ -475,7 +560,7 @@ impl Starter<'_> {
             shared: self.shared.clone(),
             index,
             arn: arn.to_owned(),
-            engine: restored_engine(config, resources, arn, saved),
+            engine: restored_engine(config, resources, self.shared.cgroups.is_some(), arn, saved),
             questions,
             session_events,
             current_session,

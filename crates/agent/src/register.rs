@@ -22,7 +22,7 @@ use crate::engine::HostResources;
 use crate::engine::docker::EngineVersion;
 use crate::session::{AGENT_HASH, AGENT_VERSION};
 
-pub(crate) use host::Host;
+pub(crate) use host::{Host, TaskNetworkOffer, host_address};
 
 const OPERATION: Operation = Operation::RegisterContainerInstance;
 /// For how long a registration that is beyond the server's limits is tried again, as the official agent does it.
@@ -290,7 +290,16 @@ mod tests {
     }
 
     pub(super) fn host() -> Host {
-        Host { cpus: 2, memory_mib: 1000, id: "host".into(), selinux: true, apparmor: false }
+        Host {
+            cpus: 2,
+            memory_mib: 1000,
+            id: "host".into(),
+            selinux: true,
+            apparmor: false,
+            task_limits: true,
+            volume_drivers: vec!["local".into(), "vieux/sshfs:latest".into(), "rexray:1".into()],
+            task_network: None,
+        }
     }
 
     pub(super) fn engine() -> EngineVersion {

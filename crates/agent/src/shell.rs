@@ -19,6 +19,7 @@
 mod clock;
 mod convert;
 pub(crate) mod images;
+pub(crate) mod network;
 pub(crate) mod ports;
 pub(crate) mod resource;
 mod submit;
@@ -35,6 +36,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
+use crate::cgroup::Cgroups;
 use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
 use crate::engine::{
@@ -45,7 +47,9 @@ use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
 use images::{Images, Question};
+use network::TaskNetwork;
 use ports::HostPorts;
+use resource::env_file::ObjectStore;
 use resource::secret::SecretStores;
 use submit::submit;
 
@@ -67,9 +71,15 @@ pub(crate) struct Shared<D> {
     pub(crate) roles: ExecutionRoles,
     /// Where secrets are to be had.
     pub(crate) secrets: SecretStores,
+    /// Where environment files are.
+    pub(crate) objects: ObjectStore,
     pub(crate) disk: DiskGuard,
+    /// None where tasks cannot be bounded.
+    pub(crate) cgroups: Option<Cgroups>,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
+    /// This host's part of the network of awsvpc tasks.
+    pub(crate) network: TaskNetwork,
     /// Rung when a call found Docker gone, so that the watcher looks again and says when it is back.
     pub(crate) docker_lost: Notify,
 }
@@ -183,6 +193,10 @@ impl<D: Docker> Instance<D> {
                 }
                 ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
                 ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
+                ServerMessage::Network(network) => {
+                    self.shared.network.told(&network);
+                    None
+                }
                 // Requests for logs do not come this way.
                 other => {
                     warn!(message = other.type_name(), "this agent does not act on such messages");

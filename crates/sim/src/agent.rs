@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use longshore_agent::engine::{Action, AwslogsAs, Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
+use longshore_agent::engine::{
+    Action, AwslogsAs, Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, TaskRecord, VolumeRules,
+};
 use longshore_api::ecs::{Operation, Response, error, types};
 use longshore_api::{ApiError, Timestamp, admin, error as common};
 use longshore_core::instance::SessionRefusal;
@@ -519,6 +521,8 @@ fn engine_config(cluster: &str, arn: String, task_cleanup_wait_ms: i64, offer: O
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        limits: TaskLimits::default(),
+        volumes: VolumeRules::default(),
         resources: HostResources {
             cpu: offer.cpu,
             memory_mib: offer.memory_mib,

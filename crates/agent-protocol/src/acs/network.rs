@@ -29,8 +29,8 @@ object! {
         /// The instance whose session this is. Several instances of a host are told the same.
         container_instance_arn: String = "containerInstanceArn",
         /// Rises from message to message of a session. All sessions of a host are told the same under the same number, and a
-        /// session that opens is told what the others were told before: so, whichever session brought it, a message with a
-        /// lower one than the last that was obeyed is old news.
+        /// session that opens is told what the others were told before. Of a peer or group that two messages name, what the
+        /// one with the higher number says is true, whichever session brought it; `complete` forgets what was not heard since.
         timeline: i64 = "timeline",
         /// Whether this is all there is: a peer or group that it does not name is gone. Else what it does not name stays.
         complete: bool = "complete",

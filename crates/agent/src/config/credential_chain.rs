@@ -36,7 +36,7 @@ pub(crate) enum Found {
 }
 
 /// Where keys are looked for.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct CredentialChain {
     variables: Option<Credentials>,
     profile: String,
@@ -86,6 +86,12 @@ impl CredentialChain {
             container: relative.or(full).map(|url| Container { url, token, token_file }),
             metadata: (!disabled).then(|| metadata.trim_end_matches('/').to_owned()),
         })
+    }
+
+    /// Passes over these keys, if they are in variables: they are for the control plane, and mean nothing to anybody else.
+    pub(crate) fn but_for(mut self, keys: &Credentials) -> Self {
+        self.variables.take_if(|variables| variables == keys);
+        self
     }
 
     /// Looks everywhere until keys are found.

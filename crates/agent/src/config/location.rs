@@ -200,7 +200,8 @@ async fn fetch(name: &ObjectName, source: &mut Source) -> Result<Result<String, 
     })
 }
 
-fn store_config(source: &mut Source) -> Result<S3Config, ConfigError> {
+/// Where objects are to be had.
+pub(super) fn store_config(source: &mut Source) -> Result<S3Config, ConfigError> {
     let (of_s3, of_all) = (source.text("AWS_ENDPOINT_URL_S3"), source.text("AWS_ENDPOINT_URL"));
     let ignored = source.boolean("AWS_IGNORE_CONFIGURED_ENDPOINT_URLS", false)?;
     // LONGSHORE_CA_FILE is for the server, who is somebody else.

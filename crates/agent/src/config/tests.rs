@@ -121,10 +121,10 @@ fn every_variable_is_honoured_or_told_about() {
         ("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", "ec2_instance", TOLD),
         ("ECS_ENABLE_TASK_IAM_ROLE", "true", TOLD),
         ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", "true", TOLD),
-        ("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "true", TOLD),
-        ("ECS_CGROUP_PATH", "/sys/fs/cgroup", TOLD),
+        ("ECS_ENABLE_TASK_CPU_MEM_LIMIT", "true", HONOURED),
+        ("ECS_CGROUP_PATH", "/sys/fs/cgroup", HONOURED),
         ("ECS_CGROUP_CPU_PERIOD", "50ms", TOLD),
-        ("ECS_TASK_PIDS_LIMIT", "100", TOLD),
+        ("ECS_TASK_PIDS_LIMIT", "100", HONOURED),
         ("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", "true", TOLD),
         ("ECS_DYNAMIC_HOST_PORT_RANGE", "4000-5000", HONOURED),
         ("ECS_EXCLUDE_IPV6_PORTBINDING", "false", HONOURED),
@@ -134,12 +134,12 @@ fn every_variable_is_honoured_or_told_about() {
         ("ECS_POLL_METRICS", "true", TOLD),
         ("ECS_POLLING_METRICS_WAIT_DURATION", "20s", TOLD),
         ("ECS_DISABLE_DOCKER_HEALTH_CHECK", "true", HONOURED),
-        ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true", TOLD),
+        ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", "true", HONOURED),
         ("ECS_ENABLE_SPOT_INSTANCE_DRAINING", "true", TOLD),
         ("ECS_ENABLE_GPU_SUPPORT", "true", TOLD),
         ("ECS_NVIDIA_RUNTIME", "nvidia", TOLD),
         ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", "true", TOLD),
-        ("ECS_ENABLE_TASK_ENI", "true", TOLD),
+        ("ECS_ENABLE_TASK_ENI", "false", HONOURED),
         ("ECS_CNI_PLUGINS_PATH", "/cni", TOLD),
         ("ECS_AWSVPC_BLOCK_IMDS", "true", TOLD),
         ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", "[]", TOLD),
@@ -170,18 +170,20 @@ fn every_variable_is_honoured_or_told_about() {
         ("AWS_SESSION_TOKEN", "t", HONOURED),
         ("AWS_PROFILE", "p", HONOURED),
         ("AWS_SHARED_CREDENTIALS_FILE", "/f", HONOURED),
-        ("AWS_EC2_METADATA_DISABLED", "false", TOLD),
-        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://h", TOLD),
+        ("AWS_EC2_METADATA_DISABLED", "false", HONOURED),
+        ("AWS_EC2_METADATA_SERVICE_ENDPOINT", "http://h", HONOURED),
         ("AWS_ENDPOINT_URL", "http://h:1", HONOURED),
         ("AWS_ENDPOINT_URL_ECS", "http://h:1", HONOURED),
         ("SSL_CERT_FILE", "/f", HONOURED),
         ("SSL_CERT_DIR", "/d", HONOURED),
         ("LONGSHORE_CA_FILE", "/f", HONOURED),
+        ("LONGSHORE_EFS_HOSTS", "{\"fs-1\":\"nas\"}", HONOURED),
         ("LONGSHORE_INSTANCES", "2", HONOURED),
         ("LONGSHORE_CPU", "256", HONOURED),
         ("LONGSHORE_MEMORY", "256", HONOURED),
         ("LONGSHORE_ZONE", "a", HONOURED),
         ("LONGSHORE_HOST_ID", "h", HONOURED),
+        ("LONGSHORE_HOST_ADDRESS", "192.0.2.7", HONOURED),
         ("LONGSHORE_UP_ID", "u", HONOURED),
         ("LONGSHORE_AWSLOGS_AS", "json-file", HONOURED),
         ("LONGSHORE_DISK_MIN_FREE", "500", HONOURED),
@@ -208,12 +210,17 @@ fn every_variable_is_honoured_or_told_about() {
 #[test]
 fn a_variable_that_asks_for_what_is_done_anyway_is_not_told_about() {
     let config = load(
-        "ECS_ENABLE_TASK_ENI=true\nECS_GPU=\nECS_POLL_METRICS=false\n",
-        &[("ECS_ENABLE_TASK_ENI", "false"), ("ECS_TYPO", "1"), ("AWS_EC2_METADATA_DISABLED", "true"), ("PATH", "/bin")],
+        "ECS_AWSVPC_BLOCK_IMDS=true\nECS_GPU=\nECS_POLL_METRICS=false\n",
+        &[
+            ("ECS_AWSVPC_BLOCK_IMDS", "false"),
+            ("ECS_TYPO", "1"),
+            ("AWS_EC2_METADATA_DISABLED", "true"),
+            ("PATH", "/bin"),
+        ],
     )
     .unwrap();
     assert_eq!(unsupported(&config), ["ECS_TYPO"]);
-    let config = load("ECS_ENABLE_TASK_ENI=true", &[]).unwrap();
+    let config = load("ECS_AWSVPC_BLOCK_IMDS=true", &[]).unwrap();
     assert!(config.unsupported[0].to_string().contains("awsvpc"));
 }
 

@@ -19,27 +19,24 @@ impl fmt::Display for Unsupported {
     }
 }
 
-const NO_CGROUPS: &str = "this agent makes no task cgroups";
 const NO_EC2: &str = "this agent does not ask EC2 for anything";
-const NO_ENI: &str = "network mode awsvpc is not supported yet";
+const NO_ENI: &str = "tasks of network mode awsvpc get their networks without EC2 and CNI plugins";
 const NO_GPU: &str = "GPUs are not supported yet";
 const NO_METADATA: &str = "there is no task metadata endpoint yet";
 const NO_MEASURING: &str = "the resource use of tasks is not measured yet";
 const NO_ROLES: &str = "task roles are not supported yet";
+const NO_VOLUME_PLUGIN: &str = "Amazon's volume plugin is not used: file systems are mounted as plain NFS";
 const NO_UPDATES: &str = "the agent does not update itself: replace its binary and start it again, tasks run on";
 const NO_LOG_DRIVER: &str = "the agent runs in no container; its log is set with ECS_LOGFILE";
 const UNKNOWN: &str = "this agent knows no such variable";
 
 /// Name, the value that asks for nothing and needs no warning, and why there is more to ask for.
-const KNOWN: [(&str, Option<&str>, &str); 37] = [
-    ("AWS_EC2_METADATA_DISABLED", Some("true"), NO_EC2),
-    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", None, NO_EC2),
+const KNOWN: [(&str, Option<&str>, &str); 30] = [
     ("ECS_AUDIT_LOGFILE", None, NO_ROLES),
     ("ECS_AUDIT_LOGFILE_DISABLED", Some("true"), NO_ROLES),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", None, NO_ENI),
     ("ECS_AWSVPC_BLOCK_IMDS", Some("false"), NO_ENI),
-    ("ECS_CGROUP_CPU_PERIOD", None, NO_CGROUPS),
-    ("ECS_CGROUP_PATH", None, NO_CGROUPS),
+    ("ECS_CGROUP_CPU_PERIOD", Some("100ms"), "CPU quotas always count over 100 ms"),
     ("ECS_CNI_PLUGINS_PATH", None, NO_ENI),
     ("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Some("none"), NO_EC2),
     ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Some("false"), NO_ROLES),
@@ -51,12 +48,6 @@ const KNOWN: [(&str, Option<&str>, &str); 37] = [
         Some("false"),
         "this agent does not ask EC2 for notices: LONGSHORE_TERMINATION_NOTICE_HOOK names a program that does",
     ),
-    (
-        "ECS_ENABLE_TASK_CPU_MEM_LIMIT",
-        Some("false"),
-        "this agent makes no task cgroups: a limit of the whole task is set on its only container, and refused with several",
-    ),
-    ("ECS_ENABLE_TASK_ENI", Some("false"), NO_ENI),
     ("ECS_ENABLE_TASK_IAM_ROLE", Some("false"), NO_ROLES),
     ("ECS_ENABLE_TASK_IAM_ROLE_NETWORK_HOST", Some("false"), NO_ROLES),
     ("ECS_HOST_DATA_DIR", None, "the agent runs in no container: ECS_DATADIR is the host's own path"),
@@ -67,13 +58,15 @@ const KNOWN: [(&str, Option<&str>, &str); 37] = [
     ("ECS_NVIDIA_RUNTIME", None, NO_GPU),
     ("ECS_POLLING_METRICS_WAIT_DURATION", None, NO_MEASURING),
     ("ECS_POLL_METRICS", Some("false"), NO_MEASURING),
-    ("ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2", Some("false"), NO_CGROUPS),
-    ("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", Some("false"), "volumes are not supported yet"),
+    (
+        "ECS_PROPAGATE_TASK_MEMORY_LIMIT_CGROUPV2",
+        Some("false"),
+        "a task's memory limit is set on its cgroup alone, which bounds its containers as well",
+    ),
     ("ECS_TASK_METADATA_RPS_LIMIT", None, NO_METADATA),
-    ("ECS_TASK_PIDS_LIMIT", None, NO_CGROUPS),
     ("ECS_UPDATES_ENABLED", Some("false"), NO_UPDATES),
     ("ECS_UPDATE_DOWNLOAD_DIR", None, NO_UPDATES),
-    ("ECS_VOLUME_PLUGIN_CAPABILITIES", Some("[]"), "volumes are not supported yet"),
+    ("ECS_VOLUME_PLUGIN_CAPABILITIES", Some("[]"), NO_VOLUME_PLUGIN),
     ("ECS_WARM_POOLS_CHECK", Some("false"), NO_EC2),
     ("ECS_DISABLE_TASK_METADATA_AZ", None, NO_METADATA),
     ("ECS_ENABLE_RUNTIME_STATS", Some("false"), "there is no introspection endpoint yet"),

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 use super::dependency::Readiness;
 use super::input::{DockerError, DockerLife, Health, ImageInfo, Inspection, PortBinding, PullError, RunState};
 use super::restart::{self, Ended, Restarts, Verdict};
-use super::{EngineConfig, ImagePullBehavior};
+use super::{EngineConfig, ImagePullBehavior, internal};
 
 /// How far a container or a task has come. Only ever grows.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
@@ -92,6 +92,11 @@ pub struct ContainerRecord {
 }
 
 impl ContainerRecord {
+    /// Whether the agent added it, and nobody is told of it.
+    pub(crate) fn is_internal(&self) -> bool {
+        internal::is_internal(&self.name)
+    }
+
     /// Docker's id, or the name where the id is not known.
     pub(crate) fn target(&self) -> String {
         self.docker_id.clone().unwrap_or_else(|| self.docker_name.clone())

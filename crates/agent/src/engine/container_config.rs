@@ -8,14 +8,15 @@ use serde_json::{Map, Value, json};
 
 use super::action::ContainerSpec;
 use super::awslogs;
+use super::internal;
 use super::ports;
-use super::resource::Prepared;
+use super::resource::{Prepared, network, volume};
 use super::{EngineConfig, PortBinding};
 
 /// Docker refuses fewer, and takes 0 for its default of 1024.
-const MIN_CPU_SHARES: i64 = 2;
+pub(crate) const MIN_CPU_SHARES: i64 = 2;
 /// Linux refuses more.
-const MAX_CPU_SHARES: i64 = 262_144;
+pub(crate) const MAX_CPU_SHARES: i64 = 262_144;
 /// ECS's floor of a memory limit.
 const MIN_MEMORY_BYTES: i64 = 4 << 20;
 
@@ -25,14 +26,23 @@ const LABEL_INSTANCE: &str = "longshore.container-instance-arn";
 
 /// The name of a container's Docker container: the same whenever and by whomever it is computed.
 pub(crate) fn docker_name(task: &acs::Task, container: &str) -> String {
+    unique_name(task, container, container)
+}
+
+/// The name of a volume's Docker volume: as that of a container, and told from it.
+pub(crate) fn volume_name(task: &acs::Task, volume: &str) -> String {
+    unique_name(task, volume, &format!("volume\0{volume}"))
+}
+
+fn unique_name(task: &acs::Task, name: &str, told_by: &str) -> String {
     let kept = |text: &str, also: char| -> String {
         text.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-' || *c == also).collect()
     };
     let family = kept(task.family.as_deref().unwrap_or_default(), '_');
     let version = kept(task.version.as_deref().unwrap_or_default(), '-');
-    let hash = digest::digest(&digest::SHA256, format!("{}\0{container}", task.arn).as_bytes());
+    let hash = digest::digest(&digest::SHA256, format!("{}\0{told_by}", task.arn).as_bytes());
     let unique = hex::encode(&hash.as_ref()[..10]);
-    format!("ecs-{family}-{version}-{}-{unique}", kept(container, '-'))
+    format!("ecs-{family}-{version}-{}-{unique}", kept(name, '-'))
 }
 
 /// The network mode in force.
@@ -68,7 +78,7 @@ pub(crate) fn container_spec(
 ) -> Result<ContainerSpec, String> {
     let wrong = |field: &str, why: String| format!("container {}: {field} {why}", container.name);
     let docker = container.docker_config.clone().unwrap_or_default();
-    let mut host_config = computed_host_config(config, task, container)?;
+    let mut host_config = computed_host_config(config, task, container, prepared)?;
     if let Some(over) = overlay(docker.host_config.as_deref()).map_err(|why| wrong("dockerConfig.hostConfig", why))? {
         merge_members(&mut host_config, over);
     }
@@ -77,6 +87,7 @@ pub(crate) fn container_spec(
     {
         force(&mut host_config, "LogConfig", kept_here);
     }
+    network::join(task, container, &mut host_config);
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));
     force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));
@@ -147,17 +158,22 @@ fn computed_host_config(
     config: &EngineConfig,
     task: &acs::Task,
     container: &acs::Container,
+    prepared: &Prepared<'_>,
 ) -> Result<Map<String, Value>, String> {
     let mut host = Map::new();
     let mode = network_mode(task);
     host.insert("NetworkMode".to_owned(), json!(mode));
     host.insert("CpuShares".to_owned(), json!(container.cpu.clamp(MIN_CPU_SHARES, MAX_CPU_SHARES)));
-    if let Some(bytes) = memory_limit_bytes(task, container) {
+    if container.memory > 0 {
+        let bytes = container.memory.saturating_mul(1 << 20).max(MIN_MEMORY_BYTES);
         host.insert("Memory".to_owned(), json!(bytes));
     }
-    // Several containers would need a cgroup of the task, one is the task.
-    if let Some(vcpus) = task.cpu.filter(|vcpus| *vcpus > 0.0) {
-        host.insert("NanoCpus".to_owned(), json!((vcpus * 1e9).round() as i64));
+    if let Some(parent) = prepared.cgroup_parent() {
+        host.insert("CgroupParent".to_owned(), json!(parent));
+    }
+    let binds = volume::binds(config, task, container)?;
+    if !binds.is_empty() {
+        host.insert("Binds".to_owned(), json!(binds));
     }
     if mode == "bridge" {
         let ports = ports::published(container)?;
@@ -180,21 +196,11 @@ fn computed_host_config(
         host.insert("VolumesFrom".to_owned(), json!(sources));
     }
     for (name, mode) in [("PidMode", &task.pid_mode), ("IpcMode", &task.ipc_mode)] {
-        if let Some(mode) = mode.as_deref().filter(|mode| !mode.is_empty()) {
+        if let Some(mode) = internal::namespace(task, &container.name, mode.as_deref()) {
             host.insert(name.to_owned(), json!(mode));
         }
     }
     Ok(host)
-}
-
-fn memory_limit_bytes(task: &acs::Task, container: &acs::Container) -> Option<i64> {
-    let own = Some(container.memory).filter(|mib| *mib > 0);
-    let of_task = task.memory.filter(|mib| *mib > 0);
-    let mib = match (own, of_task) {
-        (Some(own), Some(of_task)) => own.min(of_task),
-        (own, of_task) => own.or(of_task)?,
-    };
-    Some(mib.saturating_mul(1 << 20).max(MIN_MEMORY_BYTES))
 }
 
 /// The command of the container's `overrides`, the only part of them that agents act upon.

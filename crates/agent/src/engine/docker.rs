@@ -113,6 +113,32 @@ pub(crate) struct PullLimits {
     pub(crate) inactivity: Duration,
 }
 
+/// A volume to be made.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub(crate) struct VolumeRequest {
+    pub(crate) name: String,
+    pub(crate) driver: String,
+    pub(crate) options: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// A volume as the Engine sees it now.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Volume {
+    pub(crate) driver: String,
+    pub(crate) options: BTreeMap<String, String>,
+    pub(crate) labels: BTreeMap<String, String>,
+}
+
+/// How the Engine keeps the cgroups of containers.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct CgroupSetup {
+    /// `cgroupfs`, `systemd`, or `none`.
+    pub(crate) driver: String,
+    /// `1` or `2`.
+    pub(crate) version: String,
+}
+
 /// A container as the Engine sees it now.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Container {
@@ -122,6 +148,8 @@ pub(crate) struct Container {
     pub(crate) labels: BTreeMap<String, String>,
     pub(crate) image_id: String,
     pub(crate) phase: Phase,
+    /// Number of its process on the host; 0 where none runs.
+    pub(crate) pid: u32,
     /// What the Engine noted about a failed start.
     pub(crate) error: String,
     pub(crate) oom_killed: bool,
@@ -250,6 +278,23 @@ pub(crate) trait Docker: Send + Sync + 'static {
 
     /// Fetches an image.
     fn pull(&self, name: &str, limits: PullLimits) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// Makes an image of one layer, given as a tar archive; `change` is an instruction as in a Dockerfile.
+    fn import(
+        &self,
+        archive: Vec<u8>,
+        name: &str,
+        change: &str,
+    ) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// Makes a volume; one of that name and driver that exists is fine, whatever its options.
+    fn create_volume(&self, request: &VolumeRequest) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// The volume of that name.
+    fn inspect_volume(&self, name: &str) -> impl Future<Output = Result<Volume, DockerError>> + Send;
+
+    /// Removes a volume, unless a container uses it, running or not.
+    fn remove_volume(&self, name: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
 
     /// Creates a container from a body in the Engine API's vocabulary; the answer is its id.
     fn create(

@@ -17,10 +17,11 @@ mod dependency;
 pub(crate) mod docker;
 pub(crate) mod image;
 pub mod input;
+pub(crate) mod internal;
 mod orders;
 mod ports;
 mod report;
-mod resource;
+pub(crate) mod resource;
 mod restart;
 mod support;
 mod task;
@@ -38,6 +39,11 @@ pub use input::{
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use ports::PortsToFind;
+pub use resource::cgroup::{CgroupSpec, TaskLimits};
+pub use resource::env_file::EnvironmentFilesSpec;
+pub use resource::network::NetworkSpec;
+pub(crate) use resource::network::existing as existing_interface;
+pub use resource::volume::{VolumeRules, VolumeScope, VolumeSpec};
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 pub use restart::{Restart, Restarts};
@@ -77,6 +83,10 @@ pub struct EngineConfig {
     pub exclude_ipv6_port_binding: bool,
     /// `LONGSHORE_AWSLOGS_AS`.
     pub awslogs_as: AwslogsAs,
+    /// What a task can be bounded with.
+    pub limits: TaskLimits,
+    /// What there is to know of volumes.
+    pub volumes: VolumeRules,
     /// What was registered.
     pub resources: HostResources,
     /// How many cleaned-up tasks are remembered, so that a late payload for one is answered STOPPED instead of run again.

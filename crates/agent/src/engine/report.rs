@@ -39,7 +39,7 @@ pub(crate) enum Due {
 
 /// What is to be reported next.
 pub(crate) fn due(task: &TaskRecord) -> Due {
-    let containers = || task.containers.iter().enumerate();
+    let containers = || reported_containers(task);
     let bindings_missing = task.containers.iter().any(|c| c.started && c.bindings.is_none());
     if task.reached_running && task.reported < Status::Running {
         if bindings_missing {
@@ -63,10 +63,15 @@ pub(crate) fn due(task: &TaskRecord) -> Due {
     if changes.is_empty() { Due::Nothing } else { Due::Batched(Report { status: task.reported, containers: changes }) }
 }
 
+/// The containers that the control plane knows, by position.
+fn reported_containers(task: &TaskRecord) -> impl Iterator<Item = (usize, &ContainerRecord)> {
+    task.containers.iter().enumerate().filter(|(_, container)| !container.is_internal())
+}
+
 /// Every change of a container that was not reported.
 fn changes(task: &TaskRecord) -> Vec<(usize, Status)> {
     let mut changes = Vec::new();
-    for (position, container) in task.containers.iter().enumerate() {
+    for (position, container) in reported_containers(task) {
         if container.started && container.bindings.is_some() && container.reported < Status::Running {
             changes.push((position, Status::Running));
         }

@@ -7,7 +7,8 @@ use longshore_agent_protocol::acs;
 use super::EngineConfig;
 use super::container_config::{container_spec, network_mode};
 use super::dependency;
-use super::resource::{self, Prepared};
+use super::internal;
+use super::resource::{self, Prepared, cgroup};
 
 /// Whether the task can be run as it is wanted; an error names what cannot.
 pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), String> {
@@ -22,20 +23,15 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
     if task.desired_status != acs::DesiredStatus::Running {
         return Err(unloadable("desiredStatus is neither RUNNING nor STOPPED".to_owned()));
     }
-    let limited = task.cpu.is_some_and(|vcpus| vcpus > 0.0) || task.memory.is_some_and(|mib| mib > 0);
     let mode = network_mode(task);
     for (given, field) in [
-        (!matches!(mode, "bridge" | "host" | "none"), format!("networkMode {mode}").as_str()),
-        (!task.volumes.is_empty(), "volumes"),
-        (!task.elastic_network_interfaces.is_empty(), "elasticNetworkInterfaces"),
-        (task.pid_mode.as_deref() == Some("task"), "pidMode task"),
-        (task.ipc_mode.as_deref() == Some("task"), "ipcMode task"),
+        (!matches!(mode, "bridge" | "host" | "none" | "awsvpc"), format!("networkMode {mode}").as_str()),
+        (mode != "awsvpc" && !task.elastic_network_interfaces.is_empty(), "elasticNetworkInterfaces"),
         (task.proxy_configuration.is_some(), "proxyConfiguration"),
         (task.role_credentials.is_some(), "roleCredentials (taskRoleArn)"),
         (!task.associations.is_empty(), "associations (resourceRequirements)"),
         (!task.attachments.is_empty(), "attachments"),
         (task.enable_fault_injection == Some(true), "enableFaultInjection"),
-        (limited && task.containers.len() > 1, "a task-level cpu or memory limit over several containers"),
     ] {
         if given {
             return unsupported(field);
@@ -43,12 +39,13 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
     }
     let mut names = BTreeSet::new();
     for container in &task.containers {
+        if internal::is_internal(&container.name) {
+            return Err(unloadable(format!("container name {:?} is the agent's own", container.name)));
+        }
         if container.name.is_empty() || !names.insert(container.name.as_str()) {
             return Err(unloadable(format!("container name {:?} is empty or not unique", container.name)));
         }
         for (given, field) in [
-            (!container.mount_points.is_empty(), "mountPoints"),
-            (!container.environment_files.is_empty(), "environmentFiles"),
             (container.registry_authentication.is_some(), "registryAuthentication (repositoryCredentials)"),
             (container.logs_auth_strategy.as_deref().is_some_and(|s| !s.is_empty()), "logsAuthStrategy"),
             (container.firelens_configuration.is_some(), "firelensConfiguration"),
@@ -62,6 +59,7 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
         container_spec(config, task, container, &Prepared::default())
             .map_err(|why| if why.contains("Error: ") { why } else { unloadable(why) })?;
     }
+    cgroup::check(config.limits, task).map_err(unloadable)?;
     resource::plan(config, task).map_err(unloadable)?;
     dependency::resolve(task).map(|_| ())
 }

@@ -14,6 +14,7 @@ use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, 
 use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
 use super::input::{ContainerKey, DockerError, DockerLife, FoundContainer};
+use super::internal;
 use super::report::{self, Due, Report};
 use super::resource::{self, Before, Planned, Prepared, ResourceKey, ResourceRecord, ResourceStatus};
 use super::restart;
@@ -145,6 +146,9 @@ impl Task {
         // Credentials are kept in memory only.
         definition.role_credentials = None;
         definition.execution_role_credentials = None;
+        if checked.is_ok() {
+            internal::add(&mut definition);
+        }
         let containers = definition.containers.iter().map(|container| ContainerRecord {
             name: container.name.clone(),
             docker_name: docker_name(&definition, &container.name),
@@ -568,6 +572,10 @@ impl Task {
     fn end(&mut self, now: Timestamp, position: usize, reason: Option<String>, exit_code: Option<i32>) {
         if let (Some(container), Some(work)) = (self.record.containers.get_mut(position), self.work.get_mut(position)) {
             let fails_task = work.fails_task;
+            if container.is_internal() && self.record.reason.is_empty() {
+                // Nobody is told of the container, so the task has to say it.
+                self.record.reason = reason.clone().unwrap_or_default();
+            }
             container::end(container, work, now, reason, exit_code);
             if fails_task {
                 self.stop();
@@ -584,6 +592,10 @@ impl Task {
         }
         let news = first_end.is_some() && self.record.desired == Desired::Running;
         if news {
+            let lost = |container: &ContainerRecord| container.is_internal() && container.known == Status::Stopped;
+            if self.record.reason.is_empty() && self.record.containers.iter().any(lost) {
+                self.record.reason = "the container that holds the namespaces of the task has ended".to_owned();
+            }
             self.stop();
         }
         news
@@ -646,11 +658,14 @@ impl Task {
             return;
         }
         let ended = record.containers.iter().all(|container| container.known == Status::Stopped);
-        let least = record.containers.iter().map(|container| container.known).min();
-        let all_ran = record.containers.iter().all(|container| container.started);
-        if least == Some(Status::Running) || (least == Some(Status::Stopped) && all_ran) {
+        // What the agent added may run although nothing else ever did.
+        let own = || record.containers.iter().filter(|container| !container.is_internal());
+        let (least_own, all_ran) =
+            (own().map(|container| container.known).min(), own().all(|container| container.started));
+        if least_own == Some(Status::Running) || (least_own == Some(Status::Stopped) && all_ran) {
             record.reached_running = true;
         }
+        let least = record.containers.iter().map(|container| container.known).min();
         let known = match least {
             Some(Status::Stopped) | None if ended => Status::Stopped,
             Some(least) => least,
@@ -766,5 +781,8 @@ impl Task {
 /// What the resources that were made have for a container.
 fn prepared<'a>(resources: &'a [Planned], records: &'a [ResourceRecord], container: &str) -> Prepared<'a> {
     let made = resources.iter().zip(records).filter(|(_, record)| record.known == ResourceStatus::Made);
-    Prepared { provided: made.filter_map(|(planned, _)| planned.provided(container)).collect() }
+    Prepared {
+        facts: made.clone().map(|(_, record)| (&record.key, &record.facts)).collect(),
+        provided: made.filter_map(|(planned, _)| planned.provided(container)).collect(),
+    }
 }

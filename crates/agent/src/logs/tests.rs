@@ -15,6 +15,8 @@ use crate::engine::docker::{Phase, PullLimits};
 use crate::roles::ExecutionRoles;
 use crate::session::fake_server::FakeServer;
 use crate::shell::images::Images;
+use crate::shell::network::TaskNetwork;
+use crate::shell::resource::env_file::ObjectStore;
 use crate::shell::resource::secret::SecretStores;
 use crate::state::State;
 
@@ -52,12 +54,15 @@ impl World {
             state,
             api: server.client(),
             submits: Semaphore::new(1),
+            cgroups: None,
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             disk: DiskGuard::new(Vec::new(), None),
             look_every: PATIENCE,
+            network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
+            objects: ObjectStore::nobodys(),
         });
         let (requests, asked) = mpsc::channel(QUEUE);
         let reader = tokio::spawn(serve(shared.clone(), INSTANCE.to_owned(), asked));

@@ -1,5 +1,6 @@
 //! The attributes of an instance: for what works here and nothing else, since placement believes them.
 
+use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::Attribute;
 
 use super::Host;
@@ -59,6 +60,22 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     if config.apparmor_capable && host.apparmor {
         flag(format!("{CAPABILITY}apparmor"));
     }
+    if host.task_limits {
+        flag("ecs.capability.task-cpu-mem-limit".into());
+        flag("ecs.capability.increased-task-cpu-limit".into());
+    }
+    for driver in &host.volume_drivers {
+        // Who asks for a plugin may leave out the tag that stands for none.
+        for name in driver.strip_suffix(":latest").into_iter().chain([driver.as_str()]) {
+            flag(format!("ecs.capability.docker-plugin.{}", name.replace(':', ".")));
+        }
+    }
+    flag("ecs.capability.pid-ipc-namespace-sharing".into());
+    flag("ecs.capability.efs".into());
+    flag("ecs.capability.env-files.s3".into());
+    if host.task_network.is_some() {
+        flag("ecs.capability.task-eni".into());
+    }
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
     }
@@ -79,6 +96,8 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     ] {
         names.push((name.into(), Some(value.into())));
     }
+    let address = host.task_network.and_then(|network| network.address);
+    names.extend(address.map(|address| (acs::HOST_ADDRESS.into(), Some(address.to_string()))));
     names.extend(config.sizes.zone.get(index).map(|zone| ("ecs.availability-zone".into(), Some(zone.clone()))));
     // People are to see that these logs are not where the definition says.
     names.extend(keeps_awslogs.then(|| ("longshore.awslogs-as".into(), Some("json-file".into()))));
@@ -99,6 +118,9 @@ fn has_driver(engine: &EngineVersion, driver: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::net::Ipv4Addr;
+
+    use super::super::host::TaskNetworkOffer;
     use super::super::tests::{config, engine, host};
     use super::*;
 
@@ -107,7 +129,11 @@ mod tests {
             Some(value) => format!("{}={value}", attribute.name),
             None => attribute.name,
         };
-        of(&config(env), &host(), engine, index, first).into_iter().map(text).collect()
+        let network = TaskNetworkOffer { address: Some(Ipv4Addr::new(192, 0, 2, 7)) };
+        of(&config(env), &Host { task_network: Some(network), ..host() }, engine, index, first)
+            .into_iter()
+            .map(text)
+            .collect()
     }
 
     /// The list that placement sees. What is added here must work: `engine::support` refuses the rest.
@@ -150,6 +176,16 @@ mod tests {
             com.amazonaws.ecs.capability.logging-driver.awslogs
             com.amazonaws.ecs.capability.logging-driver.none
             com.amazonaws.ecs.capability.selinux
+            ecs.capability.task-cpu-mem-limit
+            ecs.capability.increased-task-cpu-limit
+            ecs.capability.docker-plugin.local
+            ecs.capability.docker-plugin.vieux/sshfs
+            ecs.capability.docker-plugin.vieux/sshfs.latest
+            ecs.capability.docker-plugin.rexray.1
+            ecs.capability.pid-ipc-namespace-sharing
+            ecs.capability.efs
+            ecs.capability.env-files.s3
+            ecs.capability.task-eni
             ecs.capability.container-health-check
             ecs.capability.external
             ecs.os-type=linux
@@ -158,6 +194,7 @@ mod tests {
             longshore.host-id=host
             longshore.agent=VERSION
             longshore.instance-index=1
+            longshore.host-address=192.0.2.7
             ecs.availability-zone=b
             longshore.up=u";
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { std::env::consts::ARCH };
@@ -165,6 +202,16 @@ mod tests {
         let expected: Vec<&str> = expected.lines().map(str::trim).collect();
         assert_eq!(names(&env, &engine(), 1, true), expected);
         assert_eq!(names(&env, &engine(), 1, false), expected[1..]);
+    }
+
+    #[test]
+    fn a_host_offers_only_what_it_can() {
+        let host = Host { task_limits: false, task_network: None, ..host() };
+        let names: Vec<String> =
+            of(&config(&[]), &host, &engine(), 0, true).into_iter().map(|attribute| attribute.name).collect();
+        for absent in ["ecs.capability.task-cpu-mem-limit", "ecs.capability.task-eni", acs::HOST_ADDRESS] {
+            assert!(!names.iter().any(|name| name == absent), "{absent} in {names:?}");
+        }
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The machine, and what its instances offer of it.
 
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::path::Path;
 
 use longshore_wire::request_id::RequestId;
@@ -19,6 +20,19 @@ pub(crate) struct Host {
     pub(crate) selinux: bool,
     /// AppArmor is on.
     pub(crate) apparmor: bool,
+    /// Tasks can be bounded by cgroups.
+    pub(crate) task_limits: bool,
+    /// The Engine's.
+    pub(crate) volume_drivers: Vec<String>,
+    /// It can give tasks networks of their own; other hosts reach it at this address, if they do.
+    pub(crate) task_network: Option<TaskNetworkOffer>,
+}
+
+/// What a host with a task network says of it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct TaskNetworkOffer {
+    /// Where other hosts reach this one.
+    pub(crate) address: Option<Ipv4Addr>,
 }
 
 impl Host {
@@ -40,6 +54,9 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
+            task_limits: false,
+            volume_drivers: Vec::new(),
+            task_network: None,
         })
     }
 
@@ -100,6 +117,36 @@ impl Host {
 
     const fn memory_for_tasks(&self, config: &AgentConfig) -> u64 {
         self.memory_mib.saturating_sub(config.reserved_memory_mib)
+    }
+}
+
+/// Where other hosts reach this one: what was set, else the address with which it speaks to its server, else to the world.
+pub(crate) async fn host_address(config: &AgentConfig) -> Option<Ipv4Addr> {
+    /// An address of nobody (RFC 5737): nothing is sent there, it only asks for a route.
+    const OUTSIDE: SocketAddr = SocketAddr::new(IpAddr::V4(Ipv4Addr::new(198, 51, 100, 1)), 9);
+    if config.host_address.is_some() {
+        return config.host_address;
+    }
+    let server = addresses(&config.backend_host).await;
+    server.into_iter().chain([OUTSIDE]).filter_map(source_address).find(|address| !address.is_loopback())
+}
+
+async fn addresses(url: &str) -> Vec<SocketAddr> {
+    let uri: http::Uri = url.parse().unwrap_or_default();
+    let port = uri.port_u16().unwrap_or(443);
+    match uri.host() {
+        Some(host) => tokio::net::lookup_host((host, port)).await.map(Iterator::collect).unwrap_or_default(),
+        None => Vec::new(),
+    }
+}
+
+/// The address that a packet to there would come from.
+fn source_address(to: SocketAddr) -> Option<Ipv4Addr> {
+    let socket = UdpSocket::bind((Ipv4Addr::UNSPECIFIED, 0)).ok()?;
+    socket.connect(to).ok()?;
+    match socket.local_addr().ok()?.ip() {
+        IpAddr::V4(address) if !address.is_unspecified() => Some(address),
+        _ => None,
     }
 }
 

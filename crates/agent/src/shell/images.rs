@@ -19,6 +19,7 @@ use crate::engine::docker::{self, Docker, DockerError, LABEL_INSTANCE, LABEL_TAS
 use crate::engine::image::{
     CleanupRules, ImageBook, ImageChange, LocalContainer, LocalImage, Removal, Scene, foreign_containers,
 };
+use crate::pause;
 use crate::state::{Change, State};
 use longshore_client::now;
 
@@ -72,7 +73,17 @@ impl Images {
         name: &str,
         limits: PullLimits,
     ) -> Result<ImageInfo, DockerError> {
-        docker.pull(name, limits).await?;
+        if name == pause::image() {
+            // Nobody has it but us; and one that is there is the one, by its name.
+            match docker.inspect_image(name).await {
+                Err(DockerError::NotFound(_)) => {
+                    docker.import(pause::archive(), name, pause::IMPORT_CHANGE).await?;
+                }
+                other => drop(other?),
+            }
+        } else {
+            docker.pull(name, limits).await?;
+        }
         self.take(docker, name, true).await
     }
 
@@ -166,6 +177,8 @@ pub(super) async fn round<D: Docker>(
     };
     let mut scene = look(&shared.docker).await?;
     scene.wanted = wanted;
+    // The next task that needs it should not have to wait for it.
+    scene.wanted.insert(pause::image().to_owned());
     if rules.untracked {
         remove_foreign_containers(&shared.docker, &scene, rules, now).await?;
         scene.containers = look(&shared.docker).await?.containers;

@@ -13,7 +13,7 @@ use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{LABEL_CONTAINER, Phase};
 use crate::engine::image::CleanupRules;
-use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior};
+use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, VolumeRules};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -54,6 +54,8 @@ fn config() -> EngineConfig {
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        limits: TaskLimits::default(),
+        volumes: VolumeRules::default(),
         resources: HostResources { cpu: 4096, memory_mib: 4096, ..HostResources::default() },
         remembered_tasks: 10,
     }
@@ -88,12 +90,15 @@ impl World {
             state,
             api: server.client(),
             submits: Semaphore::new(CONCURRENT_SUBMITS),
+            cgroups: None,
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             disk: DiskGuard::new(Vec::new(), None),
             look_every,
+            network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
             roles: ExecutionRoles::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
+            objects: ObjectStore::nobodys(),
         });
         let (events, session_events) = mpsc::channel(16);
         let (outgoing, answers) = mpsc::channel(16);

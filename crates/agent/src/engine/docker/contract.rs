@@ -326,3 +326,59 @@ async fn the_kernels_kill_for_memory_is_told_from_others() {
     };
     timeout(LIMIT, told).await.unwrap();
 }
+
+#[tokio::test]
+async fn the_pause_image_is_imported_and_runs_as_the_first_process() {
+    let Some(docker) = engine() else { return };
+    docker.import(crate::pause::archive(), crate::pause::image(), crate::pause::IMPORT_CHANGE).await.unwrap();
+    docker.inspect_image(crate::pause::image()).await.unwrap();
+    let name = Name::new("pause");
+    let mut body = body(&name, &[], json!({ "NetworkMode": "none" }));
+    body["Image"] = json!(crate::pause::image());
+    body["Cmd"] = Value::Null;
+    let id = docker.create(&name.0, &body, LIMIT).await.unwrap();
+    docker.start(&id, LIMIT).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap().phase, Phase::Running);
+    docker.stop(&id, Duration::from_secs(30)).await.unwrap();
+    assert_eq!(docker.inspect(&id).await.unwrap().phase, Phase::Exited { exit_code: 0 });
+    docker.remove(&id).await.unwrap();
+}
+
+#[tokio::test]
+async fn volumes_come_and_go() {
+    let Some(docker) = engine() else { return };
+    let name = format!("lsagent-test-volume-{}", std::process::id());
+    assert!(matches!(docker.inspect_volume(&name).await, Err(DockerError::NotFound(_))));
+    assert!(matches!(docker.remove_volume(&name).await, Err(DockerError::NotFound(_))));
+    let map = |pairs: &[(&str, &str)]| pairs.iter().map(|(key, value)| ((*key).into(), (*value).into())).collect();
+    let request = VolumeRequest {
+        name: name.clone(),
+        driver: "local".into(),
+        options: map(&[("type", "tmpfs"), ("device", "tmpfs")]),
+        labels: map(&[("team", "a")]),
+    };
+    docker.create_volume(&request).await.unwrap();
+    docker.create_volume(&request).await.unwrap();
+    let volume = docker.inspect_volume(&name).await.unwrap();
+    assert_eq!(
+        (volume.driver, volume.options, volume.labels),
+        (request.driver.clone(), request.options, request.labels)
+    );
+
+    let user = Name::new("volume-user");
+    let id = create(&docker, &user, &[], json!({ "Binds": [format!("{name}:/data")] })).await;
+    assert!(matches!(docker.remove_volume(&name).await, Err(DockerError::Conflict(_))));
+    docker.remove(&id).await.unwrap();
+    docker.remove_volume(&name).await.unwrap();
+    let unknown = VolumeRequest { name, driver: "lsagent-no-such-driver".into(), ..VolumeRequest::default() };
+    assert!(docker.create_volume(&unknown).await.is_err());
+}
+
+#[tokio::test]
+async fn the_engine_says_how_it_keeps_cgroups_and_volumes() {
+    let Some(docker) = engine() else { return };
+    assert!(docker.volume_drivers().await.unwrap().contains(&"local".to_owned()));
+    let setup = docker.cgroups().await.unwrap();
+    assert!(["cgroupfs", "systemd", "none"].contains(&setup.driver.as_str()), "{setup:?}");
+    assert!(["1", "2"].contains(&setup.version.as_str()), "{setup:?}");
+}

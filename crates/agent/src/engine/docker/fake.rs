@@ -31,6 +31,7 @@ struct Table {
     life: u32,
     images: Vec<ListedImage>,
     containers: BTreeMap<String, Container>,
+    volumes: BTreeMap<String, VolumeRequest>,
     listeners: Vec<mpsc::Sender<ContainerEvent>>,
     /// What containers printed, by id: pieces of the Engine's stream.
     output: BTreeMap<String, Vec<Bytes>>,
@@ -154,6 +155,7 @@ fn container(name: &str, labels: BTreeMap<String, String>) -> Container {
         labels,
         image_id: "sha256:1".into(),
         phase: Phase::Created,
+        pid: 0,
         error: String::new(),
         oom_killed: false,
         started_at_ms: None,
@@ -206,6 +208,30 @@ impl Docker for FakeDocker {
         self.pulls.0.acquire().await.unwrap().forget();
         self.call(format!("pulled {name}"))?.images.push(image(name, 1));
         Ok(())
+    }
+
+    async fn import(&self, archive: Vec<u8>, name: &str, change: &str) -> Result<(), DockerError> {
+        let mut table = self.call(format!("import {name} {} {change}", archive.len()))?;
+        table.images.push(image(name, 1));
+        Ok(())
+    }
+
+    async fn create_volume(&self, request: &VolumeRequest) -> Result<(), DockerError> {
+        let mut table = self.call(format!("create-volume {}", request.name))?;
+        table.volumes.entry(request.name.clone()).or_insert_with(|| request.clone());
+        Ok(())
+    }
+
+    async fn inspect_volume(&self, name: &str) -> Result<Volume, DockerError> {
+        let table = self.call(format!("inspect-volume {name}"))?;
+        let found = table.volumes.get(name).cloned();
+        let volume = |VolumeRequest { driver, options, labels, .. }| Volume { driver, options, labels };
+        found.map(volume).ok_or_else(|| DockerError::NotFound(format!("get {name}: no such volume")))
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        let removed = self.call(format!("remove-volume {name}"))?.volumes.remove(name);
+        removed.map(drop).ok_or_else(|| DockerError::NotFound(format!("get {name}: no such volume")))
     }
 
     async fn create(&self, name: &str, body: &Value, _: Duration) -> Result<String, DockerError> {

@@ -25,8 +25,8 @@ use tracing::{debug, warn};
 
 use super::wire;
 use super::{
-    ApiVersion, Container, ContainerEvent, Docker, DockerError, EngineVersion, Image, LABEL_INSTANCE, Listed,
-    ListedImage, LogChunks, LogQuery, PULL, PULL_PROGRESS, PullLimits,
+    ApiVersion, CgroupSetup, Container, ContainerEvent, Docker, DockerError, EngineVersion, Image, LABEL_INSTANCE,
+    Listed, ListedImage, LogChunks, LogQuery, PULL, PULL_PROGRESS, PullLimits, Volume, VolumeRequest,
 };
 use crate::config::{RegistryAuth, RegistryLogin};
 
@@ -36,6 +36,10 @@ const NEWEST_API: ApiVersion = ApiVersion::new(1, 44);
 const OLDEST_API: ApiVersion = ApiVersion::new(1, 24);
 /// For calls that only look.
 const QUICK: Duration = Duration::from_secs(30);
+/// What we import is small.
+const IMPORT: Duration = Duration::from_secs(60);
+/// A volume driver may have to talk to its storage; the official agent's limit.
+const VOLUME: Duration = Duration::from_secs(300);
 /// Removing may have to delete much.
 const REMOVE: Duration = Duration::from_secs(120);
 /// How much longer than its grace a `stop` may take.
@@ -68,6 +72,7 @@ enum Endpoint {
 enum Payload {
     Nothing,
     Json(Vec<u8>),
+    Archive(Vec<u8>),
     /// Value of `X-Registry-Auth`; marked so that no log ever shows it.
     Login(HeaderValue),
 }
@@ -111,6 +116,18 @@ impl HttpDocker {
         Self { logins, ..self }
     }
 
+    /// How the Engine keeps cgroups.
+    pub(crate) async fn cgroups(&self) -> Result<CgroupSetup, DockerError> {
+        let info: wire::CgroupInfo = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
+        Ok(info.into())
+    }
+
+    /// The drivers of volumes, with the plugins that run.
+    pub(crate) async fn volume_drivers(&self) -> Result<Vec<String>, DockerError> {
+        let info: wire::PluginInfo = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
+        Ok(info.plugins.volume.unwrap_or_default())
+    }
+
     /// The Engine was not reached, so that it was asked for nothing.
     fn unreached(&self, cause: impl std::fmt::Display) -> DockerError {
         self.unavailable(false, cause)
@@ -137,6 +154,10 @@ impl HttpDocker {
             Payload::Nothing => Vec::new(),
             Payload::Json(body) => {
                 request = request.header("content-type", "application/json");
+                body
+            }
+            Payload::Archive(body) => {
+                request = request.header("content-type", "application/x-tar");
                 body
             }
             Payload::Login(login) => {
@@ -299,6 +320,47 @@ impl Docker for HttpDocker {
     async fn remove_image(&self, reference: &str) -> Result<(), DockerError> {
         let path = format!("/images/{}", encode(reference));
         self.order("remove image", Method::DELETE, &path, REMOVE).await
+    }
+
+    async fn import(&self, archive: Vec<u8>, name: &str, change: &str) -> Result<(), DockerError> {
+        const CALL: &str = "import";
+        let (image, tag) = split_reference(name);
+        let query = format!("fromSrc=-&repo={}&tag={}&changes={}", encode(image), encode(tag), encode(change));
+        let path = format!("/images/create?{query}");
+        let work = async {
+            let response = self.open(CALL, Method::POST, &path, Payload::Archive(archive), IMPORT).await?;
+            let mut lines = Lines::new(response.into_body());
+            while let Some(line) = lines.next().await.map_err(|cause| self.hung_up(cause))? {
+                if let Some(message) = parse::<wire::PullProgress>(CALL, &line)?.error {
+                    return Err(DockerError::Broken(message));
+                }
+            }
+            Ok(())
+        };
+        timeout(IMPORT, work).await.unwrap_or(Err(DockerError::Timeout { call: CALL, limit: IMPORT }))
+    }
+
+    async fn create_volume(&self, request: &VolumeRequest) -> Result<(), DockerError> {
+        let body = serde_json::json!({
+            "Name": request.name,
+            "Driver": request.driver,
+            "DriverOpts": request.options,
+            "Labels": request.labels,
+        });
+        let body = Payload::Json(body.to_string().into_bytes());
+        let response = self.open("create volume", Method::POST, "/volumes/create", body, VOLUME).await?;
+        self.collect(response).await.map(drop)
+    }
+
+    async fn inspect_volume(&self, name: &str) -> Result<Volume, DockerError> {
+        let path = format!("/volumes/{}", encode(name));
+        let call = "inspect volume";
+        self.fetch::<wire::VolumeInspect>(call, Method::GET, &path, Payload::Nothing, QUICK).await.map(Volume::from)
+    }
+
+    async fn remove_volume(&self, name: &str) -> Result<(), DockerError> {
+        let path = format!("/volumes/{}", encode(name));
+        self.order("remove volume", Method::DELETE, &path, VOLUME).await
     }
 
     async fn pull(&self, name: &str, limits: PullLimits) -> Result<(), DockerError> {

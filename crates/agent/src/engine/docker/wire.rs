@@ -102,6 +102,54 @@ pub(super) struct Network {
     pub(super) created: String,
 }
 
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct VolumeInspect {
+    driver: String,
+    options: Option<BTreeMap<String, String>>,
+    labels: Option<BTreeMap<String, String>>,
+}
+
+impl From<VolumeInspect> for super::Volume {
+    fn from(inspect: VolumeInspect) -> Self {
+        Self {
+            driver: inspect.driver,
+            options: inspect.options.unwrap_or_default(),
+            labels: inspect.labels.unwrap_or_default(),
+        }
+    }
+}
+
+/// What the Engine says of itself, as far as cgroups go. Engines that know only the first version do not name it.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct CgroupInfo {
+    #[serde(default)]
+    cgroup_driver: String,
+    #[serde(default)]
+    cgroup_version: String,
+}
+
+/// What the Engine says of its plugins.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct PluginInfo {
+    pub(super) plugins: Plugins,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Plugins {
+    pub(super) volume: Option<Vec<String>>,
+}
+
+impl From<CgroupInfo> for super::CgroupSetup {
+    fn from(info: CgroupInfo) -> Self {
+        let version = if info.cgroup_version.is_empty() { "1".to_owned() } else { info.cgroup_version };
+        Self { driver: info.cgroup_driver, version }
+    }
+}
+
 /// One line of a pull's progress; only the error matters.
 #[derive(Deserialize)]
 pub(super) struct PullProgress {
@@ -142,6 +190,8 @@ pub(super) struct ContainerInspect {
 #[serde(rename_all = "PascalCase")]
 struct State {
     status: String,
+    #[serde(default)]
+    pid: u32,
     #[serde(default)]
     exit_code: i32,
     #[serde(default, rename = "OOMKilled")]
@@ -207,6 +257,7 @@ impl From<ContainerInspect> for Container {
             labels: inspect.config.labels.unwrap_or_default(),
             image_id: inspect.image,
             phase,
+            pid: state.pid,
             error: state.error,
             oom_killed: state.oom_killed,
             started_at_ms,

@@ -5,7 +5,11 @@
 //! meanwhile asks again. What a resource made that must not be written down (secret values) stays in memory, and is made again
 //! after a restart if a container still needs it.
 
+pub(crate) mod cgroup;
+pub(crate) mod env_file;
+pub(crate) mod network;
 mod secret;
+pub(crate) mod volume;
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -17,6 +21,10 @@ use serde::{Deserialize, Serialize};
 use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
 use crate::config::RegistryLogin;
+use cgroup::CgroupSpec;
+use env_file::EnvironmentFilesSpec;
+use network::NetworkSpec;
+use volume::VolumeSpec;
 
 pub use secret::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 
@@ -42,6 +50,14 @@ pub enum ResourceKey {
 pub enum ResourceSpec {
     /// Secrets to fetch.
     Secrets(Vec<WantedSecret>),
+    /// A volume of Docker.
+    Volume(VolumeSpec),
+    /// The task's cgroup.
+    Cgroup(CgroupSpec),
+    /// Files of variables to fetch.
+    EnvironmentFiles(EnvironmentFilesSpec),
+    /// The task's own network.
+    Network(NetworkSpec),
 }
 
 /// A resource that a task needs.
@@ -157,15 +173,21 @@ const PAUSE_MS: i64 = 1_000;
 const PAUSE_MAX_MS: i64 = 30_000;
 
 /// The resources of a task, in the order in which they are asked for; an error names what is wrong with the payload.
-pub(crate) fn plan(_config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
-    let mut planned = Vec::new();
+pub(crate) fn plan(config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
+    let mut planned = volume::plan(config, task)?;
+    planned.extend(cgroup::plan(config, task));
+    // What a secret says about a variable counts more than what a file does: the first decides.
     planned.extend(secret::plan(task)?);
+    planned.extend(env_file::plan(task)?);
+    planned.extend(network::plan(task)?);
     Ok(planned)
 }
 
 /// What resources have for a container that is to be created.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Prepared<'a> {
+    /// What is to be remembered of each that was made.
+    pub(crate) facts: BTreeMap<&'a ResourceKey, &'a Facts>,
     /// What they give to the container; the first that names something decides.
     pub(crate) provided: Vec<&'a Provided>,
 }
@@ -179,6 +201,11 @@ impl Prepared<'_> {
     /// Options of its log driver.
     pub(crate) fn log_options(&self) -> BTreeMap<&str, &str> {
         merged(self.provided.iter().map(|provided| &provided.log_options))
+    }
+
+    /// The cgroup that it is put in, as Docker calls it.
+    pub(crate) fn cgroup_parent(&self) -> Option<&str> {
+        self.facts.get(&ResourceKey::Cgroup).and_then(|facts| cgroup::parent(facts))
     }
 
     /// The login for its image.

@@ -25,6 +25,8 @@ pub(super) fn config() -> EngineConfig {
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        limits: TaskLimits { cgroups: true, pids: None },
+        volumes: VolumeRules { region: "eu-west-1".to_owned(), ..VolumeRules::default() },
         resources: HostResources {
             cpu: 2048,
             memory_mib: 4096,
@@ -310,6 +312,7 @@ impl World {
         docker
             .local_images
             .insert("img".to_owned(), ImageInfo { digest: Some("sha256:abc".to_owned()), pulled: false });
+        docker.local_images.insert(crate::pause::image().to_owned(), ImageInfo { digest: None, pulled: false });
         let mut world = Self {
             engine: Engine::new(config.clone()),
             now: Timestamp::from_millis(1_000_000),

@@ -2,7 +2,11 @@
 //!
 //! Both are asked again after a crash, and whenever they failed: making what is there and removing what is gone succeed.
 
+mod cgroup;
+pub(crate) mod env_file;
+mod network;
 pub(crate) mod secret;
+mod volume;
 
 use crate::engine::docker::Docker;
 use crate::engine::{Made, ResourceError, ResourceSpec};
@@ -16,18 +20,27 @@ pub(super) async fn make<D: Docker>(
     spec: ResourceSpec,
 ) -> Result<Made, ResourceError> {
     match spec {
+        ResourceSpec::Volume(spec) => volume::make(shared, &spec).await,
+        ResourceSpec::Cgroup(spec) => cgroup::make(shared, &spec).await,
+        ResourceSpec::EnvironmentFiles(spec) => {
+            env_file::fetch(&shared.objects, shared.roles.of(task_arn), &spec).await
+        }
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
+        ResourceSpec::Network(spec) => network::make(shared, spec).await,
     }
 }
 
 /// Removes the resource of a task.
 pub(super) async fn remove<D: Docker>(
-    _shared: &Shared<D>,
+    shared: &Shared<D>,
     _task_arn: &str,
     spec: ResourceSpec,
 ) -> Result<(), ResourceError> {
     match spec {
         // They are in memory, and in the container, which is gone.
-        ResourceSpec::Secrets(_) => Ok(()),
+        ResourceSpec::Secrets(_) | ResourceSpec::EnvironmentFiles(_) => Ok(()),
+        ResourceSpec::Volume(spec) => volume::remove(shared, &spec).await,
+        ResourceSpec::Cgroup(spec) => cgroup::remove(shared, &spec).await,
+        ResourceSpec::Network(spec) => network::remove(shared, spec).await,
     }
 }

@@ -60,10 +60,7 @@ pub const TABLE: &[ShapeCoverage] = &[
         &[
             works("compatibilities", "Filled in."),
             works("containerDefinitions", ""),
-            works(
-                "cpu",
-                "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`, which our own agent does not register yet.",
-            ),
+            works("cpu", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
             works("deleteRequestedAt", "Filled in."),
             works("deregisteredAt", "Filled in."),
             partly(
@@ -78,22 +75,13 @@ pub const TABLE: &[ShapeCoverage] = &[
             ),
             works("family", ""),
             refused("inferenceAccelerators", ACCELERATORS, ""),
-            works(
-                "ipcMode",
-                "Needs `ecs.capability.pid-ipc-namespace-sharing`, which our own agent does not register yet.",
-            ),
-            works(
-                "memory",
-                "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`, which our own agent does not register yet.",
-            ),
+            works("ipcMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
+            works("memory", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
             works(
                 "networkMode",
-                "`awsvpc` needs `ecs.capability.task-eni`, which our own agent does not register yet; its subnets and security groups: [network.md](network.md).",
+                "`awsvpc` needs `ecs.capability.task-eni`; its subnets and security groups: [network.md](network.md).",
             ),
-            works(
-                "pidMode",
-                "Needs `ecs.capability.pid-ipc-namespace-sharing`, which our own agent does not register yet.",
-            ),
+            works("pidMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
             refused("placementConstraints", NOT_YET_OF_TASK, ""),
             refused("proxyConfiguration", MESH, ""),
             works("registeredAt", "Filled in."),
@@ -119,7 +107,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("taskDefinitionArn", "Filled in."),
             refused("taskRoleArn", NOT_YET_OF_TASK, ""),
             refused("trustedExecutionConfiguration", ENCLAVES, ""),
-            works("volumes", OFFICIAL_ONLY),
+            works("volumes", ""),
         ],
     ),
     shape(
@@ -136,7 +124,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             partly("dockerSecurityOptions", "", &[value("`credentialspec:…`", MANAGED_ACCOUNTS)]),
             works("entryPoint", "An empty list keeps the image's."),
             works("environment", ""),
-            works("environmentFiles", OFFICIAL_ONLY),
+            works("environmentFiles", "Objects of any service that speaks S3."),
             works("essential", ""),
             works("extraHosts", ""),
             refused("firelensConfiguration", NOT_YET_OF_CONTAINER, ""),
@@ -149,7 +137,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("logConfiguration", ""),
             works("memory", ""),
             works("memoryReservation", ""),
-            works("mountPoints", OFFICIAL_ONLY),
+            works("mountPoints", ""),
             works("name", ""),
             works("portMappings", ""),
             works("privileged", ""),
