@@ -39,7 +39,7 @@ pub use input::{
 };
 pub use ports::PortsToFind;
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
-pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
+pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedLogin, WantedSecret};
 pub use restart::{Restart, Restarts};
 pub use task::{Desired, TaskRecord};
 

@@ -35,6 +35,7 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     flag("ecs.capability.container-ordering".into());
     flag("ecs.capability.container-restart-policy".into());
     flag("ecs.capability.full-sync".into());
+    flag("ecs.capability.private-registry-authentication.secretsmanager".into());
     for provider in ["ssm", "asm"] {
         flag(format!("ecs.capability.secrets.{provider}.environment-variables"));
         flag(format!("ecs.capability.secrets.{provider}.bootstrap.log-driver"));
@@ -58,6 +59,10 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     }
     if config.apparmor_capable && host.apparmor {
         flag(format!("{CAPABILITY}apparmor"));
+    }
+    if config.engine_is_here() && engine.max_api >= ApiVersion::new(1, 19) {
+        flag(format!("{CAPABILITY}ecr-auth"));
+        flag(format!("{CAPABILITY}execution-role-ecr-pull"));
     }
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
@@ -127,6 +132,7 @@ mod tests {
             ecs.capability.container-ordering
             ecs.capability.container-restart-policy
             ecs.capability.full-sync
+            ecs.capability.private-registry-authentication.secretsmanager
             ecs.capability.secrets.ssm.environment-variables
             ecs.capability.secrets.ssm.bootstrap.log-driver
             ecs.capability.secrets.asm.environment-variables
@@ -150,6 +156,8 @@ mod tests {
             com.amazonaws.ecs.capability.logging-driver.awslogs
             com.amazonaws.ecs.capability.logging-driver.none
             com.amazonaws.ecs.capability.selinux
+            com.amazonaws.ecs.capability.ecr-auth
+            com.amazonaws.ecs.capability.execution-role-ecr-pull
             ecs.capability.container-health-check
             ecs.capability.external
             ecs.os-type=linux

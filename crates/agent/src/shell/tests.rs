@@ -84,6 +84,7 @@ impl World {
         let shared = Arc::new(Shared {
             docker,
             images: Images::new(state.clone(), &BTreeMap::new()),
+            registry: None,
             host_ports: Arc::default(),
             state,
             api: server.client(),
@@ -402,7 +403,7 @@ async fn an_image_whose_task_is_about_to_create_its_container_stays() {
     ]);
     // Both images were used once, so both could go.
     for name in ["web", "init"] {
-        world.shared.images.find(&world.shared.docker, name).await.unwrap();
+        world.shared.images.find(&world.shared.docker, name, name).await.unwrap();
     }
     world.order(order("a", "RUNNING", waits)).await;
     assert!(matches!(world.answer().await, AgentMessage::Ack(_)));
@@ -418,7 +419,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     // Another instance of this process pulls it.
     world.shared.docker.pulls.0.add_permits(2);
     let limits = world.shared.pull_limits;
-    world.shared.images.pull(&world.shared.docker, "web", limits).await.unwrap();
+    world.shared.images.pull(&world.shared.docker, "web", None, limits).await.unwrap();
     world.order(run_task("a", "web")).await;
     world.change(&task("a"), "RUNNING").await;
     assert_eq!(pulls(&world), 1);
@@ -426,7 +427,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     let ticket = world.shared.state.write(Vec::new());
     world.shared.state.durable(ticket).await;
     let restarted = Images::new(world.shared.state.clone(), &world.on_disk().images);
-    assert!(restarted.find(&world.shared.docker, "web").await.unwrap().pulled);
+    assert!(restarted.find(&world.shared.docker, "web", "web").await.unwrap().pulled);
 
     world.shared.docker.end_all(0);
     world.change(&task("a"), "STOPPED").await;

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -70,21 +68,6 @@ enum Payload {
     Json(Vec<u8>),
     /// Value of `X-Registry-Auth`; marked so that no log ever shows it.
     Login(HeaderValue),
-}
-
-/// A login in the form the Engine passes on to the registry.
-fn header(login: &RegistryLogin) -> HeaderValue {
-    let document = serde_json::json!({
-        "username": login.username,
-        "password": login.password.reveal(),
-        "email": login.email,
-        "serveraddress": login.server,
-    });
-    let encoded = URL_SAFE.encode(document.to_string());
-    // The alphabet of base64 is that of header values.
-    let mut value = HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
 }
 
 impl HttpDocker {
@@ -301,11 +284,12 @@ impl Docker for HttpDocker {
         self.order("remove image", Method::DELETE, &path, REMOVE).await
     }
 
-    async fn pull(&self, name: &str, limits: PullLimits) -> Result<(), DockerError> {
+    async fn pull(&self, name: &str, login: Option<&RegistryLogin>, limits: PullLimits) -> Result<(), DockerError> {
         let (image, tag) = split_reference(name);
         let path = format!("/images/create?fromImage={}&tag={}", encode(image), encode(tag));
         let work = async {
-            let login = self.logins.for_image(name).map_or(Payload::Nothing, |login| Payload::Login(header(login)));
+            let login = login.or_else(|| self.logins.for_image(name));
+            let login = login.map_or(Payload::Nothing, |login| Payload::Login(login.to_header()));
             let response = self.open(PULL_PROGRESS, Method::POST, &path, login, limits.inactivity).await?;
             let mut lines = Lines::new(response.into_body());
             loop {
@@ -321,6 +305,12 @@ impl Docker for HttpDocker {
             }
         };
         timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: PULL, limit: limits.total }))
+    }
+
+    async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
+        let (repository, tag) = split_reference(name);
+        let path = format!("/images/{}/tag?repo={}&tag={}", encode(image), encode(repository), encode(tag));
+        self.order("tag", Method::POST, &path, QUICK).await
     }
 
     async fn create(&self, name: &str, body: &serde_json::Value, limit: Duration) -> Result<String, DockerError> {
@@ -520,6 +510,9 @@ fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE;
+
     use super::*;
 
     #[test]
@@ -582,8 +575,8 @@ mod tests {
         let (address, mut heads) = yes_man().await;
         let docker = HttpDocker::new(&format!("tcp://{address}")).with_logins(config.engine_auth);
         let limits = PullLimits { total: QUICK, inactivity: QUICK };
-        docker.pull("registry.example/app:1", limits).await.unwrap();
-        docker.pull("elsewhere.example/app:1", limits).await.unwrap();
+        docker.pull("registry.example/app:1", None, limits).await.unwrap();
+        docker.pull("elsewhere.example/app:1", None, limits).await.unwrap();
         assert!(heads.recv().await.unwrap().starts_with("GET /version"));
         let with = heads.recv().await.unwrap();
         let login = with.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();

@@ -5,6 +5,7 @@
 //! meanwhile asks again. What a resource made that must not be written down (secret values) stays in memory, and is made again
 //! after a restart if a container still needs it.
 
+mod login;
 mod secret;
 
 use std::collections::BTreeMap;
@@ -18,6 +19,7 @@ use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
 use crate::config::RegistryLogin;
 
+pub use login::WantedLogin;
 pub use secret::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 
 /// A resource of a task, told from its others.
@@ -42,6 +44,8 @@ pub enum ResourceKey {
 pub enum ResourceSpec {
     /// Secrets to fetch.
     Secrets(Vec<WantedSecret>),
+    /// A login to fetch.
+    Login(WantedLogin),
 }
 
 /// A resource that a task needs.
@@ -159,6 +163,7 @@ const PAUSE_MAX_MS: i64 = 30_000;
 /// The resources of a task, in the order in which they are asked for; an error names what is wrong with the payload.
 pub(crate) fn plan(_config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
     let mut planned = Vec::new();
+    planned.extend(login::plan(task)?);
     planned.extend(secret::plan(task)?);
     Ok(planned)
 }

@@ -2,6 +2,7 @@
 //!
 //! Both are asked again after a crash, and whenever they failed: making what is there and removing what is gone succeed.
 
+mod login;
 pub(crate) mod secret;
 
 use crate::engine::docker::Docker;
@@ -16,6 +17,7 @@ pub(super) async fn make<D: Docker>(
     spec: ResourceSpec,
 ) -> Result<Made, ResourceError> {
     match spec {
+        ResourceSpec::Login(wanted) => login::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
     }
 }
@@ -28,6 +30,6 @@ pub(super) async fn remove<D: Docker>(
 ) -> Result<(), ResourceError> {
     match spec {
         // They are in memory, and in the container, which is gone.
-        ResourceSpec::Secrets(_) => Ok(()),
+        ResourceSpec::Secrets(_) | ResourceSpec::Login(_) => Ok(()),
     }
 }
