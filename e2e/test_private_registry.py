@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 import secrets
 import time
 from collections.abc import Iterator
@@ -14,7 +15,7 @@ import boto3
 import pytest
 
 from conftest import Stage
-from support import docker
+from support import docker, people
 from support.ecs import Tasks, container
 from support.processes import REGION, Server
 from support.distribution import DebianRegistry, forget, logged_in
@@ -120,6 +121,31 @@ def vault(server: Server) -> Any:
     )
 
 
+def spellings(secret: str) -> list[bytes]:
+    """A secret, and what it looks like within something longer in base64."""
+    found = [secret.encode()]
+    for before in range(3):
+        whole = base64.b64encode(b"\0" * before + secret.encode())
+        # The ends depend on what is beside it.
+        inner = whole[4 if before else 0 : len(whole) - 4]
+        found += [inner, inner.translate(bytes.maketrans(b"+/", b"-_"))]
+    return found
+
+
+def where_it_is(data: bytes, secret: str) -> bool:
+    """Whether a secret is in there, in any spelling."""
+    return any(spelling in data for spelling in spellings(secret))
+
+
+def test_a_search_for_a_secret_finds_it() -> None:
+    """Else finding none means nothing."""
+    for before in ("", "x", "xx", "xxx"):
+        for encode in (base64.b64encode, base64.urlsafe_b64encode):
+            assert where_it_is(encode(f"{before}{PASSWORD}???".encode()), PASSWORD)
+    assert where_it_is(f'{{"password":"{PASSWORD}"}}'.encode(), PASSWORD)
+    assert not where_it_is(base64.b64encode(b"something else altogether"), PASSWORD)
+
+
 def test_a_task_brings_its_own_login(
     stage: Stage, server: Server, vault: Any, image: str, family: str
 ) -> None:
@@ -127,28 +153,71 @@ def test_a_task_brings_its_own_login(
     text = json.dumps({"username": USER, "password": PASSWORD})
     secret = vault.create_secret(Name=f"login-{family}", SecretString=text)["ARN"]
     # What the machine is configured with is for other images.
-    task = run(stage, server, image, family, secret, **login_of("docker", "127.0.0.1:1"))
+    settings = login_of("docker", "127.0.0.1:1", "other") | {"ECS_LOGLEVEL": "debug"}
+    task = run(stage, server, image, family, secret, **settings)
     assert task["lastStatus"] == "RUNNING", task
-    agent = stage.processes[-1]
-    for path in (agent.log, *Path(agent.settings["ECS_DATADIR"]).rglob("*")):
-        assert not path.is_file() or PASSWORD.encode() not in path.read_bytes(), path
+    ecs, agent = server.client(), stage.processes[-1]
+    told: list[Any] = [
+        task,
+        ecs.describe_task_definition(taskDefinition=task["taskDefinitionArn"]),
+        ecs.describe_container_instances(
+            cluster=task["clusterArn"], containerInstances=[task["containerInstanceArn"]]
+        ),
+        people.text(server.data, "task", task["taskArn"], "--cluster", task["clusterArn"]),
+        list(docker.of_task(task["taskArn"]).values()),
+        docker.docker("image", "inspect", image),
+        docker.docker("history", "--no-trunc", image),
+    ]
+    assert secret in json.dumps(told[1]["taskDefinition"]["containerDefinitions"])
+    for one in told:
+        assert not where_it_is(json.dumps(one, default=str).encode(), PASSWORD), one
     docker.remove([one["Id"] for one in docker.of_task(task["taskArn"]).values()])
+    # What is on disk when the processes are gone is all of it; the server has the secret under its key.
+    agent.kill()
+    files = [server.log, *agent.log.parent.rglob("*"), *server.data.rglob("*")]
+    assert {"agent.log", "agent.redb", "MANIFEST"} <= {path.name for path in files}, files
+    for path in files:
+        assert not path.is_file() or not where_it_is(path.read_bytes(), PASSWORD), path
     forget(image)
 
 
+UNKNOWN = f"arn:aws:secretsmanager:{REGION}:{{account}}:secret:never-made-AbCdEf"
+
+
 @pytest.mark.parametrize(
-    ("text", "reason"),
+    ("text", "reason", "said"),
     [
-        (json.dumps({"username": USER, "password": "another"}), "CannotPullContainerError"),
-        ("no JSON", "ResourceInitializationError"),
+        (
+            json.dumps({"username": USER, "password": "another"}),
+            "CannotPullContainerError: ",
+            "unauthorized|no basic auth",
+        ),
+        ("no JSON", "ResourceInitializationError: ", "is not JSON like"),
+        (json.dumps({"user": USER}), "ResourceInitializationError: ", "is not JSON like"),
+        (None, "ResourceInitializationError: ", "ResourceNotFoundException"),
     ],
+    ids=["wrong", "no-json", "incomplete", "missing"],
 )
 def test_a_login_that_is_none_stops_the_task(
-    stage: Stage, server: Server, vault: Any, image: str, family: str, text: str, reason: str
+    stage: Stage,
+    server: Server,
+    vault: Any,
+    image: str,
+    family: str,
+    text: str | None,
+    reason: str,
+    said: str,
 ) -> None:
-    secret = vault.create_secret(Name=f"login-{family}", SecretString=text)["ARN"]
+    """In the words in which ECS tells it; the task failed to start, and nothing runs."""
+    if text:
+        secret = vault.create_secret(Name=f"login-{family}", SecretString=text)["ARN"]
+    else:
+        secret = UNKNOWN.format(account=server.account)
     task = run(stage, server, image, family, secret)
     assert task["lastStatus"] == "STOPPED", task
-    told = [task["stoppedReason"], *(one.get("reason", "") for one in task["containers"])]
-    assert any(one.startswith(reason) for one in told), told
-    assert text not in json.dumps(task, default=str)
+    assert task["stopCode"] == "TaskFailedToStart"
+    of_container = task["containers"][0].get("reason", "")
+    told = of_container if reason.startswith("CannotPull") else task["stoppedReason"]
+    assert told.startswith(reason) and re.search(said, told), task
+    assert text is None or text not in json.dumps(task, default=str)
+    assert docker.of_task(task["taskArn"]) == {}

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import secrets
+import shutil
 import subprocess
 import time
 from collections.abc import Iterator
@@ -23,9 +24,11 @@ from support import docker, people
 from support.admin import Admin
 from support.ecs import Tasks, container
 from support.hosts import HostCluster, Hosts
-from support.processes import REGION, Agent, AwsCli, Server
+from support.processes import BINARY, REGION, Agent, AwsCli, Server
 from support.distribution import IMAGE, Answer, DebianRegistry, Wire, forget, logged_in
+from support.waiting import until
 
+LARGE = 40 << 20
 HOSTS = ("h1", "h2", "h3")
 pytestmark = pytest.mark.timeout(150)
 
@@ -96,20 +99,44 @@ def test_nobody_gets_in_without_a_token(server: Server, image: str, tmp_path: Pa
         with logged_in(registry_of(server), "AWS", "guess", tmp_path):
             pass
     wire = Wire(registry_of(server))
-    for path in ("/v2/", "/v2/_catalog", "/v2/x/manifests/1"):
-        answer = wire("GET", path)
+    nothing = f"sha256:{'0' * 64}"
+    for method, path in (
+        ("GET", "/v2/"),
+        ("GET", "/v2/_catalog"),
+        ("GET", "/v2/x/manifests/1"),
+        ("GET", f"/v2/x/blobs/{nothing}"),
+        ("POST", "/v2/x/blobs/uploads/"),
+        ("POST", f"/v2/x/blobs/uploads/?mount={nothing}"),
+        ("PUT", "/v2/x/manifests/1"),
+        ("DELETE", "/v2/x/manifests/1"),
+        ("GET", "/v2/../nonsense"),
+    ):
+        answer = wire(method, path)
         assert (answer.status, answer.code) == (401, "UNAUTHORIZED")
         assert answer.headers["www-authenticate"].startswith("Basic ")
+    # A body that nobody wants is not kept, and its sender hears why.
+    assert wire("PATCH", "/v2/x/blobs/uploads/1", b"x" * (8 << 20)).status == 401
 
 
-def test_the_aws_cli_gets_a_password(server: Server, tmp_path: Path) -> None:
-    """`longshore env` points ECR's calls here, too."""
+def test_the_aws_cli_logs_docker_in(server: Server, image: str, tmp_path: Path) -> None:
+    """`aws ecr get-login-password | docker login`, as ECR's users type it; `longshore env` points ECR's
+    calls here, too."""
     aws = AwsCli(server.data, tmp_path)
-    command = [str(aws.program), "ecr", "get-login-password"]
-    done = subprocess.run(command, capture_output=True, text=True, env=aws.environment, timeout=60)
-    assert done.returncode == 0, done.stderr
-    wire = Wire(registry_of(server), "AWS", done.stdout.strip())
-    assert wire("GET", "/v2/").status == 200
+    there = f"{registry_of(server)}/{image}"
+    docker.docker("tag", docker.TOOL, there)
+    script = f"""set -eu -o pipefail
+        {aws.program} ecr get-login-password |
+            docker login --username AWS --password-stdin {registry_of(server)}
+        docker push {there}
+        docker image rm {there}
+        docker pull {there}
+        docker logout {registry_of(server)}"""
+    own = {"DOCKER_CONFIG": str(tmp_path / "docker")}
+    done = subprocess.run(
+        ["bash", "-c", script], capture_output=True, text=True, env=aws.environment | own, timeout=90
+    )
+    assert done.returncode == 0 and "Login Succeeded" in done.stdout, done.stdout + done.stderr
+    forget(there)
 
 
 def test_tokens_are_as_ecr_has_them(server: Server) -> None:
@@ -218,8 +245,14 @@ def test_a_machine_may_pull_and_nothing_else(server: Server, image: str) -> None
     wire = Wire(registry_of(server), "AWS", password(server, key))
     name, tag = image.split(":")
     assert wire("GET", f"/v2/{name}/manifests/{tag}").status == 200
+    owners = Wire(registry_of(server), "AWS", password(server))
+    location = owners("POST", f"/v2/{name}/blobs/uploads/").headers["location"]
     for method, path in (
         ("POST", f"/v2/{name}/blobs/uploads/"),
+        ("GET", location),
+        ("PATCH", location),
+        ("PUT", f"{location}?digest=sha256:{'0' * 64}"),
+        ("DELETE", location),
         ("PUT", f"/v2/{name}/manifests/2"),
         ("DELETE", f"/v2/{name}/manifests/{tag}"),
     ):
@@ -340,6 +373,88 @@ def test_an_upload_goes_on_after_a_restart_of_the_server(stage: Stage) -> None:
     assert wire("GET", f"/v2/a/blobs/{digest}").body == content
 
 
+@pytest.fixture
+def large(tmp_path: Path) -> Iterator[str]:
+    """An image with one layer that no compression makes smaller."""
+    name = f"large-{secrets.token_hex(4)}:1"
+    (tmp_path / "noise").write_bytes(os.urandom(LARGE))
+    archive = tmp_path / "large.tar"
+    subprocess.run(["tar", "-cf", archive, "-C", tmp_path, "noise"], check=True)
+    docker.docker("import", str(archive), name)
+    yield name
+    forget(name)
+
+
+def test_a_kill_of_the_server_in_mid_upload_damages_nothing(stage: Stage, large: str) -> None:
+    """What arrived until then is no image; the next push makes it one, whole."""
+    server = stage.server()
+    folder = server.data / "registry"
+    command = [str(BINARY), "image", "push", large, "--data-dir", str(server.data)]
+    pushing = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    until(lambda: arrived(folder) > 2 << 20, "two mebibytes to arrive")
+    server.kill()
+    assert LARGE > arrived(folder) > 0, "it came too late"
+    server.start()
+    pushing.wait(timeout=90)
+    # Docker may have tried again by itself.
+    push(server, large)
+    blobs = list((folder / "blobs").glob("[!.]*"))
+    assert len(blobs) == 3, "a manifest, a configuration, and a layer"
+    for blob in blobs:
+        assert hashlib.sha256(blob.read_bytes()).hexdigest() == blob.name
+
+
+def arrived(folder: Path) -> int:
+    """The bytes of unfinished uploads."""
+    files = (folder / "uploads").glob("*")
+    return sum(file.stat().st_size for file in files if file.exists())
+
+
+def test_a_disk_that_fills_up_in_mid_upload(small_disk: Path, account: str, large: str) -> None:
+    """The push says why it fails, and leaves the disk as it was."""
+    remount = ["mount", "-o", "remount,size=528m", str(small_disk)]
+    subprocess.run(remount, check=True)
+    server = Server(small_disk / "server", own_account(account))
+    server.start()
+    before = shutil.disk_usage(small_disk).free
+    refused = people.run(server.data, "image", "push", large, code=1).stderr.decode()
+    assert "the disk of the server's data directory is full" in refused, refused
+    # By the protocol alone, as another client would do it, with more than fits into any buffer.
+    wire = Wire(registry_of(server), "AWS", password(server))
+    location = wire("POST", "/v2/a/blobs/uploads/").headers["location"]
+    answer = wire("PATCH", location, b"x" * LARGE)
+    assert (answer.status, answer.code) == (403, "DENIED")
+    assert arrived(server.data / "registry") == 0
+    assert shutil.disk_usage(small_disk).free > before - (1 << 20)
+    server.client().create_cluster(clusterName="works")
+    server.kill()
+
+
+def test_no_name_leads_out_of_the_registry(stage: Stage) -> None:
+    """Names of files are made of what is a name to the protocol, and of nothing else."""
+    server = stage.server()
+    wire = Wire(registry_of(server), "AWS", password(server))
+    before = {path for path in server.data.rglob("*") if "store" not in path.parts}
+    escapes = ("..", "%2e%2e", "..%2f..", "a/../../..", "a%2fb", ".", "", "a//b", "a+b", "A", "a\\b")
+    for escape in escapes:
+        for method, path in (
+            ("GET", f"/v2/{escape}/manifests/server-key"),
+            ("GET", f"/v2/a/manifests/{escape}"),
+            ("GET", f"/v2/a/blobs/sha256:{escape}"),
+            ("GET", f"/v2/a/blobs/{escape}"),
+            ("GET", f"/v2/{escape}/tags/list"),
+            ("PUT", f"/v2/{escape}/manifests/1"),
+            ("PUT", f"/v2/a/manifests/{escape}"),
+            ("POST", f"/v2/{escape}/blobs/uploads/"),
+            ("PATCH", f"/v2/a/blobs/uploads/{escape}"),
+            ("DELETE", f"/v2/{escape}/manifests/1"),
+        ):
+            answer = wire(method, path, content_type=IMAGE)
+            assert 400 <= answer.status < 500, (method, path, answer)
+    after = {path for path in server.data.rglob("*") if "store" not in path.parts}
+    assert {path.name for path in after - before} <= {"registry", "blobs", "uploads", "repositories"}
+
+
 def test_images_leave_room_for_the_store(small_disk: Path, account: str) -> None:
     """On a disk that is nearly full nothing of an image is kept, and the API works on."""
     server = Server(small_disk / "server", own_account(account))
@@ -350,6 +465,9 @@ def test_images_leave_room_for_the_store(small_disk: Path, account: str) -> None
     assert (answer.status, answer.code) == (403, "DENIED")
     assert "longshore image remove" in answer.json["errors"][0]["message"]
     assert wire("GET", location).status == 404
+    index = "application/vnd.oci.image.index.v1+json"
+    nothing = json.dumps({"schemaVersion": 2, "manifests": []}).encode()
+    assert wire("PUT", "/v2/a/manifests/1", nothing, content_type=index).status == 403
     assert list((server.data / "registry" / "uploads").iterdir()) == []
     server.client().create_cluster(clusterName="works")
     server.kill()
@@ -379,7 +497,7 @@ def test_three_machines_run_an_image_that_one_of_them_built(
     builder = hosts.host("h1")
     builder.docker("tag", docker.TOOL, name)
     key = cluster.server.key
-    builder.longshore(
+    said = builder.longshore(
         "image",
         "push",
         name,
@@ -398,7 +516,8 @@ def test_three_machines_run_an_image_that_one_of_them_built(
         started = cluster.ecs.start_task(taskDefinition=definition, containerInstances=[arn])
         tasks.arns += [task["taskArn"] for task in started["tasks"]]
     for arn in tasks.arns:
-        tasks.wait(arn, "RUNNING", 60)
+        (told,) = tasks.wait(arn, "RUNNING", 60)["containers"]
+        assert told["imageDigest"].startswith("sha256:") and told["imageDigest"] in said
     running = [arn for host in HOSTS for arn in hosts.host(host).tasks()]
     assert sorted(running) == sorted(tasks.arns) and len(running) == len(HOSTS)
     tasks.stop_all()

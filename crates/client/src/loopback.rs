@@ -10,7 +10,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::io::{AsyncWriteExt as _, copy_bidirectional};
+use tokio::io::{AsyncWriteExt as _, copy, split};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
@@ -96,9 +96,23 @@ async fn pass(mut near: TcpStream, transport: &Transport, origin: &Origin) -> Re
         _ if first == [TLS_HANDSHAKE] => return near.write_all(NOT_TLS).await.map_err(|error| error.to_string()),
         _ => {}
     }
-    let mut far = transport.connect(origin).await.map_err(|error| chain(&error))?;
-    copy_bidirectional(&mut near, &mut far).await.map_err(|error| error.to_string())?;
-    Ok(())
+    let far = transport.connect(origin).await.map_err(|error| chain(&error))?;
+    let ((mut near_in, mut near_out), (mut far_in, mut far_out)) = (near.split(), split(far));
+    let there = async {
+        copy(&mut near_in, &mut far_out).await?;
+        far_out.shutdown().await
+    };
+    let back = async {
+        copy(&mut far_in, &mut near_out).await?;
+        near_out.shutdown().await
+    };
+    // It is over when the server says so, who lets nobody be silent for long. Whoever stays on the near side for ever would
+    // keep others from their places.
+    let ended = tokio::select! {
+        ended = back => ended,
+        Err(error) = there => Err(error),
+    };
+    ended.map_err(|error| error.to_string())
 }
 
 #[cfg(test)]
@@ -131,6 +145,24 @@ mod tests {
         near.read_to_string(&mut answer).await.unwrap();
         assert_eq!((&heard, answer.as_str()), (b"GET", "yes"));
         open.abort();
+    }
+
+    #[tokio::test]
+    async fn nobody_stays_longer_than_the_server_lets_him() {
+        let far = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (origin, _) = Origin::of(&format!("http://{}", far.local_addr().unwrap())).unwrap();
+        let transport = Transport::new(Trust::default(), Proxies::default());
+        let door = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut near = TcpStream::connect(door.local_addr().unwrap()).await.unwrap();
+        near.write_all(b"GET").await.unwrap();
+        let (passed, _) = door.accept().await.unwrap();
+        let passing = tokio::spawn(async move { pass(passed, &transport, &origin).await });
+        let (server, _) = far.accept().await.unwrap();
+        drop(server);
+        // The near end is still open.
+        let ended = timeout(FIRST_BYTE, passing).await;
+        assert!(ended.is_ok(), "its place is not free again");
+        drop(near);
     }
 
     #[tokio::test]

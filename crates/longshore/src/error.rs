@@ -104,6 +104,11 @@ pub(crate) enum CliError {
     )]
     ImageOfAnotherRegistry { name: String, registry: String },
 
+    #[error(
+        "say by which name and tag task definitions will know it (--as NAME:TAG): {name} has its digest for a name"
+    )]
+    ImageWithoutTag { name: String },
+
     #[error("`longshore image list` shows the images there are: the server keeps no {name}")]
     NoImage { name: String },
 

@@ -26,7 +26,7 @@ pub(crate) async fn image(command: ImageCommand, program: &str) -> Result<(), Cl
 }
 
 async fn push(args: PushArgs, program: &str) -> Result<(), CliError> {
-    let name = ImageName::parse(args.name.as_deref().unwrap_or(&args.image))?;
+    let name = ImageName::parse(args.name.as_deref().unwrap_or(&args.image))?.with_tag()?;
     let reached = Reach::new(&args.reach, program).connect()?;
     let client = reached.client.raw();
     let engine = Engine::from_environment()?;
@@ -165,6 +165,14 @@ impl ImageName {
         };
         Ok(Self { account, repository: repository.to_owned(), tag: tag.to_owned() })
     }
+
+    /// The same, if it can be given to an image: a digest is no name to give.
+    fn with_tag(self) -> Result<Self, CliError> {
+        match self.tag.contains(':') {
+            true => Err(CliError::ImageWithoutTag { name: self.to_string() }),
+            false => Ok(self),
+        }
+    }
 }
 
 impl fmt::Display for ImageName {
@@ -188,6 +196,14 @@ mod tests {
         assert_eq!(shown(ecr), Some((Some("000000000001".to_owned()), "web:1".to_owned())));
         let error = ImageName::parse("registry.example:5000/web:1").unwrap_err().to_string();
         assert!(error.contains("--as") && error.contains("registry.example:5000"), "{error}");
+    }
+
+    #[test]
+    fn a_digest_is_no_name_to_give() {
+        let given = |text| ImageName::parse(text).and_then(ImageName::with_tag).map(|name| name.to_string());
+        assert_eq!(given("web:1").unwrap(), "web:1");
+        let error = given("web@sha256:ab").unwrap_err().to_string();
+        assert!(error.contains("--as") && error.contains("web@sha256:ab"), "{error}");
     }
 
     #[test]

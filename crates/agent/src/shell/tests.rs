@@ -377,7 +377,7 @@ async fn an_image_goes_when_the_last_task_that_used_it_was_cleaned_up() {
 async fn while_room_is_scarce_unused_images_go_at_once() {
     const HOUR: Duration = Duration::from_secs(3600);
     let world = World::start(FakeDocker::with_image("web"), 1).await;
-    world.shared.images.find(&world.shared.docker, "web").await.unwrap();
+    world.shared.images.find(&world.shared.docker, "web", "web").await.unwrap();
     let (shared, questions) = (world.shared.clone(), world.questions.clone());
     let cleaning = tokio::spawn(images::clean(shared, questions, rules(), HOUR));
     sleep(Duration::from_millis(20)).await;

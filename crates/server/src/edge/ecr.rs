@@ -1,8 +1,6 @@
 //! The Elastic Container Registry: tokens for the server's own registry. They are made here, because all they say is who
 //! asked, and until when they are good.
 
-use std::net::SocketAddr;
-
 use http::request::Parts;
 use longshore_api::ecr::{
     self, AuthorizationData, GetAuthorizationTokenRequest, GetAuthorizationTokenResponse, INVALID_PARAMETER_EXCEPTION,

@@ -8,7 +8,7 @@ use longshore_core::{Principal, Role};
 
 use super::Edge;
 use super::crowd::Busy;
-use super::request::Trace;
+use super::request::{Trace, drain};
 use crate::clock;
 use crate::registry::token::Holder;
 use crate::registry::{Body, Pulse, Refusal};
@@ -17,23 +17,26 @@ use crate::registry::{Body, Pulse, Refusal};
 pub(super) async fn answer(
     edge: &Edge,
     head: &Parts,
-    body: Incoming,
+    mut body: Incoming,
     busy: &Busy,
     trace: &mut Trace,
 ) -> Response<Body> {
     trace.operation = Some("registry");
-    let answered = open(edge, head, body, busy, trace).await;
-    answered.unwrap_or_else(|refusal| {
-        trace.code = Some(refusal.code);
-        trace.context = Some(refusal.context.clone().unwrap_or_else(|| refusal.message.clone()));
-        refusal.response()
-    })
+    match open(edge, head, &mut body, busy, trace).await {
+        Ok(response) => response,
+        Err(refusal) => {
+            trace.code = Some(refusal.code);
+            trace.context = Some(refusal.context.clone().unwrap_or_else(|| refusal.message.clone()));
+            drain(head, &mut body).await;
+            refusal.response()
+        }
+    }
 }
 
 async fn open(
     edge: &Edge,
     head: &Parts,
-    body: Incoming,
+    body: &mut Incoming,
     busy: &Busy,
     trace: &mut Trace,
 ) -> Result<Response<Body>, Refusal> {

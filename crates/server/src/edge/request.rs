@@ -245,15 +245,20 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The error, once what is left of the body was read. Who asked whether to send it at all is told no by this very answer:
-/// reading would say yes.
+/// The error, once what is left of the body was read.
 async fn refused(head: &Parts, body: &mut Incoming, error: ApiError) -> ApiError {
+    drain(head, body).await;
+    error
+}
+
+/// Reads what is left of a refused body. Who asked whether to send it at all is told no by the very answer: reading would say
+/// yes.
+pub(super) async fn drain(head: &Parts, body: &mut Incoming) {
     if head.headers.contains_key(EXPECT) {
-        return error;
+        return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
-    error
 }
 
 fn too_large(limit: usize) -> ApiError {

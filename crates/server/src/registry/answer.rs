@@ -98,12 +98,14 @@ impl Registry {
         &self,
         role: Role,
         head: &Parts,
-        body: Incoming,
+        body: &mut Incoming,
         pulse: Pulse,
     ) -> Result<Response<Body>, Refusal> {
         let place = Place::of(head.uri.path().strip_prefix("/v2").unwrap_or_default())?;
         let reads = matches!(head.method, Method::GET | Method::HEAD);
-        match (role, reads) {
+        // How far an upload is, is none of a machine's business.
+        let pulls = reads && !matches!(place, Place::Upload(..));
+        match (role, pulls) {
             (Role::Owner, _) | (Role::Instance | Role::TaskExecution, true) => {}
             (Role::Instance | Role::TaskExecution, false) => {
                 return Err(Refusal::denied("machines may pull, and nothing else"));
@@ -145,7 +147,7 @@ impl Registry {
         asked: &Asked<'_>,
         repository: Repository,
         reference: Reference,
-        body: Incoming,
+        body: &mut Incoming,
     ) -> Result<Response<Body>, Refusal> {
         match asked.head.method {
             Method::GET | Method::HEAD => {
@@ -209,7 +211,7 @@ impl Registry {
         &self,
         asked: &Asked<'_>,
         repository: Repository,
-        body: Incoming,
+        body: &mut Incoming,
     ) -> Result<Response<Body>, Refusal> {
         if let Some(mount) = asked.parameter("mount") {
             let digest = Digest::parse(&mount)?;
@@ -232,7 +234,7 @@ impl Registry {
         asked: &Asked<'_>,
         repository: Repository,
         id: UploadId,
-        body: Incoming,
+        body: &mut Incoming,
     ) -> Result<Response<Body>, Refusal> {
         let upload = self.upload(&id).await?;
         match asked.head.method {

@@ -24,6 +24,9 @@ pub(crate) const DOWNLOAD_WAITS: Duration = Duration::from_secs(30);
 /// Manifests that arrive at once, for each of which the memory of its bound may be needed.
 pub(crate) const MAX_ARRIVING_MANIFESTS: usize = 8;
 
+/// A manifest must be here within this time, with the wait for its place: who sends slowly must not keep others from theirs.
+pub(crate) const MANIFEST_ARRIVES: Duration = Duration::from_secs(60);
+
 /// What is read or written at once.
 pub(crate) const PIECE_BYTES: usize = 256 * 1024;
 

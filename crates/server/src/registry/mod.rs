@@ -19,6 +19,7 @@ pub(crate) mod token;
 mod upload;
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::io;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -33,7 +34,8 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use limits::{
-    GARBAGE_EVERY, MAX_ARRIVING_MANIFESTS, MAX_DOWNLOADS, MAX_MANIFEST_BYTES, MAX_UPLOADS, PIECE_BYTES, SILENCE,
+    GARBAGE_EVERY, MANIFEST_ARRIVES, MAX_ARRIVING_MANIFESTS, MAX_DOWNLOADS, MAX_MANIFEST_BYTES, MAX_UPLOADS,
+    PIECE_BYTES, SILENCE,
 };
 use name::{Digest, UploadId};
 use storage::Storage;
@@ -94,7 +96,7 @@ impl Registry {
                     tracing::warn!(why = refusal.context, "unneeded files of the registry stay for now");
                 }
             }
-            self.close_idle(0);
+            close_idle(&mut self.open(), 0);
         }
     }
 
@@ -121,10 +123,12 @@ impl Registry {
             storage.prepare()?;
             Ok(Upload::create(storage.upload_path(&made))?)
         });
-        let upload = upload.await?;
-        self.close_idle(MAX_UPLOADS - 1);
-        self.open().insert(id.clone(), Arc::new(AsyncMutex::new(upload)));
-        Ok(id)
+        let kept = self.keep_open(&id, upload.await?);
+        if kept.is_err() {
+            let unused = self.storage.upload_path(&id);
+            blocking(move || Ok(fs::remove_file(unused)?)).await?;
+        }
+        kept.map(|_| id)
     }
 
     /// An upload, for one request alone.
@@ -135,9 +139,7 @@ impl Registry {
             None => {
                 let path = self.storage.upload_path(id);
                 let found = blocking(move || Ok(Upload::resume(path)?)).await?.ok_or_else(Refusal::upload_unknown)?;
-                self.close_idle(MAX_UPLOADS - 1);
-                // Whoever was faster has read the same file.
-                Arc::clone(self.open().entry(id.clone()).or_insert_with(|| Arc::new(AsyncMutex::new(found))))
+                self.keep_open(id, found)?
             }
         };
         let upload = upload.try_lock_owned();
@@ -148,23 +150,22 @@ impl Registry {
         }
     }
 
-    /// Closes the files of uploads for which nothing arrives now, until there are so many left.
-    fn close_idle(&self, keep: usize) {
+    /// Remembers an upload, unless the others that something arrives for are too many. One that is not remembered stays on disk.
+    fn keep_open(&self, id: &UploadId, upload: Upload) -> Result<Arc<AsyncMutex<Upload>>, Refusal> {
         let mut open = self.open();
-        let mut too_many = open.len().saturating_sub(keep);
-        open.retain(|_, upload| {
-            // Whoever has one now got it behind this lock.
-            let idle = too_many > 0 && Arc::strong_count(upload) == 1;
-            too_many -= usize::from(idle);
-            !idle
-        });
+        close_idle(&mut open, MAX_UPLOADS - 1);
+        match open.len() < MAX_UPLOADS {
+            // Whoever was faster has read the same file.
+            true => Ok(Arc::clone(open.entry(id.clone()).or_insert_with(|| Arc::new(AsyncMutex::new(upload))))),
+            false => Err(Refusal::too_many()),
+        }
     }
 
     /// Takes the body of a request into an upload, and gives that back. What arrives before the body breaks off is kept.
     async fn receive(
         &self,
         mut upload: OwnedMutexGuard<Upload>,
-        body: Incoming,
+        body: &mut Incoming,
         pulse: &Pulse,
     ) -> Result<OwnedMutexGuard<Upload>, Refusal> {
         let mut pieces = Pieces::of(body);
@@ -200,29 +201,43 @@ impl Registry {
     }
 
     /// A manifest's bytes.
-    async fn small_body(&self, body: Incoming) -> Result<Vec<u8>, Refusal> {
-        let _permit = self.manifests.acquire().await.map_err(|_| Refusal::too_many())?;
-        let mut pieces = Pieces::of(body);
-        let mut bytes = Vec::new();
-        loop {
-            let (arrived, end) = pieces.next().await;
-            arrived.iter().for_each(|piece| bytes.extend_from_slice(piece));
-            if bytes.len() > MAX_MANIFEST_BYTES {
-                return Err(Refusal::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
+    async fn small_body(&self, body: &mut Incoming) -> Result<Vec<u8>, Refusal> {
+        let arrived = async {
+            let _permit = self.manifests.acquire().await.map_err(|_| Refusal::too_many())?;
+            let mut pieces = Pieces::of(body);
+            let mut bytes = Vec::new();
+            loop {
+                let (arrived, end) = pieces.next().await;
+                arrived.iter().for_each(|piece| bytes.extend_from_slice(piece));
+                if bytes.len() > MAX_MANIFEST_BYTES {
+                    return Err(Refusal::too_large(format!("a manifest has at most {MAX_MANIFEST_BYTES} bytes")));
+                }
+                match end {
+                    None => {}
+                    Some(result) => return result.map(|()| bytes),
+                }
             }
-            match end {
-                None => {}
-                Some(result) => return result.map(|()| bytes),
-            }
-        }
+        };
+        timeout(MANIFEST_ARRIVES, arrived).await.unwrap_or_else(|_| Err(Refusal::cut_off("it did not come in time")))
     }
 }
 
-/// A body in pieces that are worth a write.
-struct Pieces(Incoming);
+/// Closes the files of uploads for which nothing arrives now, until there are so many left.
+fn close_idle(open: &mut BTreeMap<UploadId, Arc<AsyncMutex<Upload>>>, keep: usize) {
+    let mut too_many = open.len().saturating_sub(keep);
+    open.retain(|_, upload| {
+        // Whoever has one now got it behind this lock.
+        let idle = too_many > 0 && Arc::strong_count(upload) == 1;
+        too_many -= usize::from(idle);
+        !idle
+    });
+}
 
-impl Pieces {
-    fn of(body: Incoming) -> Self {
+/// A body in pieces that are worth a write.
+struct Pieces<'a>(&'a mut Incoming);
+
+impl<'a> Pieces<'a> {
+    fn of(body: &'a mut Incoming) -> Self {
         Self(body)
     }
 
@@ -249,4 +264,32 @@ impl Pieces {
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T, Refusal> + Send + 'static) -> Result<T, Refusal> {
     let done = tokio::task::spawn_blocking(work).await;
     done.unwrap_or_else(|panic| Err(io::Error::other(panic).into()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_idle_upload_makes_room_for_another_and_a_busy_one_does_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let registry = Registry::new(dir.path().join("registry"), [1; 32]);
+        let mut busy = Vec::new();
+        for _ in 0..MAX_UPLOADS {
+            let id = registry.begin().await.unwrap();
+            busy.push((registry.upload(&id).await.unwrap(), id));
+        }
+        assert_eq!(registry.begin().await.unwrap_err().code, "TOOMANYREQUESTS");
+        assert_eq!(registry.open().len(), MAX_UPLOADS);
+        assert_eq!(storage::names(&registry.storage.uploads()).unwrap().len(), MAX_UPLOADS, "nothing is left of it");
+        let (guard, closed) = busy.remove(0);
+        drop(guard);
+        let id = registry.begin().await.unwrap();
+        let _now_busy = registry.upload(&id).await.unwrap();
+        assert_eq!(registry.open().len(), MAX_UPLOADS);
+        // The one that made room is on disk, for later.
+        assert_eq!(registry.upload(&closed).await.err().unwrap().code, "TOOMANYREQUESTS");
+        busy.clear();
+        assert_eq!(registry.upload(&closed).await.unwrap().size(), 0);
+    }
 }

@@ -1,6 +1,10 @@
 //! Why a request of the registry is not done, in the words of the distribution specification.
 
+use std::io;
+
 use http::StatusCode;
+
+use super::limits::LEAST_FREE_BYTES;
 
 /// A refusal: what is sent, and what only the log is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,8 +69,13 @@ impl Refusal {
     }
 
     /// Not for want of rights, but a client must not try at once again, as it would for an error of the server.
-    pub(crate) fn disk_full(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::FORBIDDEN, "DENIED", message)
+    pub(crate) fn disk_full() -> Self {
+        let mib = LEAST_FREE_BYTES >> 20;
+        let message = format!(
+            "the disk of the server's data directory is full: {mib} MiB of it are kept free for the server itself; remove \
+             images (longshore image remove) or make room"
+        );
+        Self::denied(message)
     }
 
     pub(crate) fn denied(message: impl Into<String>) -> Self {
@@ -114,8 +123,28 @@ impl Refusal {
     }
 }
 
-impl From<std::io::Error> for Refusal {
-    fn from(error: std::io::Error) -> Self {
-        Self::failed(error.to_string())
+impl From<io::Error> for Refusal {
+    fn from(error: io::Error) -> Self {
+        match error.kind() {
+            // Of a quota nobody hears before it is exceeded.
+            io::ErrorKind::StorageFull | io::ErrorKind::QuotaExceeded => Self::disk_full().because(error.to_string()),
+            _ => Self::failed(error.to_string()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_may_pass_by_itself_is_an_error_of_the_server() {
+        let of = |kind: io::ErrorKind| {
+            let refusal = Refusal::from(io::Error::from(kind));
+            (refusal.status.as_u16(), refusal.code, refusal.context.is_some())
+        };
+        assert_eq!(of(io::ErrorKind::QuotaExceeded), (403, "DENIED", true));
+        assert_eq!(of(io::ErrorKind::StorageFull), (403, "DENIED", true));
+        assert_eq!(of(io::ErrorKind::PermissionDenied), (500, "UNKNOWN", true));
     }
 }

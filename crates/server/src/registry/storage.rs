@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::SystemTime;
 
-use super::limits::MAX_MANIFEST_BYTES;
+use super::limits::{LEAST_FREE_BYTES, MAX_MANIFEST_BYTES};
 use super::manifest;
 use super::name::{Digest, Reference, Repository, Tag, UploadId};
 use super::refusal::Refusal;
@@ -157,6 +157,7 @@ impl Storage {
         }
         let parts = manifest::parts(media_type, bytes)?;
         self.prepare()?;
+        check_room(&File::open(&self.root)?, bytes.len() as u64, LEAST_FREE_BYTES)?;
         let _gate = self.gate();
         for part in &parts.manifests {
             self.touch(&self.manifest_path(repository, part), part)?;
@@ -279,6 +280,16 @@ fn write(path: &Path, bytes: &[u8]) -> io::Result<()> {
     sync(directory)
 }
 
+/// Whether so many bytes more leave enough of the disk free: it is the store's first.
+pub(super) fn check_room(on: &File, more: u64, least_free: u64) -> Result<(), Refusal> {
+    let disk = rustix::fs::fstatvfs(on).map_err(io::Error::from)?;
+    let free = disk.f_bavail.saturating_mul(disk.f_frsize);
+    match free.saturating_sub(more) < least_free {
+        true => Err(Refusal::disk_full()),
+        false => Ok(()),
+    }
+}
+
 /// Makes the names in a directory durable.
 pub(super) fn sync(directory: &Path) -> io::Result<()> {
     File::open(directory)?.sync_all()
@@ -349,6 +360,15 @@ mod tests {
         assert_eq!(code(put(Digest::of(b"other").as_str(), &missing)), "DIGEST_INVALID");
         assert_eq!(code(put("1", &" ".repeat(MAX_MANIFEST_BYTES + 1))), "SIZE_INVALID");
         assert_eq!(storage.list().unwrap(), []);
+    }
+
+    #[test]
+    fn nothing_is_taken_that_leaves_too_little_room() {
+        let dir = tempfile::tempdir().unwrap();
+        let disk = File::open(dir.path()).unwrap();
+        assert_eq!(check_room(&disk, 0, 0), Ok(()));
+        assert_eq!(code(check_room(&disk, 0, u64::MAX)), "DENIED");
+        assert_eq!(code(check_room(&disk, u64::MAX, 1)), "DENIED");
     }
 
     #[test]

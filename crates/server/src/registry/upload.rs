@@ -4,6 +4,7 @@
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _, Write as _};
 use std::path::PathBuf;
+use std::time::SystemTime;
 
 use aws_lc_rs::digest::{Context, SHA256};
 use bytes::Bytes;
@@ -11,7 +12,7 @@ use bytes::Bytes;
 use super::limits::{LEAST_FREE_BYTES, MAX_BLOB_BYTES, PIECE_BYTES};
 use super::name::Digest;
 use super::refusal::Refusal;
-use super::storage::Storage;
+use super::storage::{Storage, check_room};
 
 /// An upload that is open. All of it may wait for the disk.
 pub(super) struct Upload {
@@ -65,7 +66,7 @@ impl Upload {
             self.discard();
             return Err(Refusal::too_large(format!("a layer has at most {MAX_BLOB_BYTES} bytes")));
         }
-        if let Err(refusal) = self.check_room(more as u64) {
+        if let Err(refusal) = check_room(&self.file, more as u64, LEAST_FREE_BYTES) {
             self.discard();
             return Err(refusal);
         }
@@ -81,21 +82,6 @@ impl Upload {
         Ok(())
     }
 
-    /// The disk is the store's first.
-    fn check_room(&self, more: u64) -> Result<(), Refusal> {
-        let disk = rustix::fs::fstatvfs(&self.file).map_err(io::Error::from)?;
-        let free = disk.f_bavail.saturating_mul(disk.f_frsize);
-        if free.saturating_sub(more) < LEAST_FREE_BYTES {
-            let mib = LEAST_FREE_BYTES >> 20;
-            let message = format!(
-                "the disk of the server's data directory is full: {mib} MiB of it are kept free for the server itself; remove \
-                 images (longshore image remove) or make room"
-            );
-            return Err(Refusal::disk_full(message));
-        }
-        Ok(())
-    }
-
     /// Makes a blob of it, if it is what it should be.
     pub(super) fn finish(&mut self, storage: &Storage, claimed: &Digest) -> Result<(), Refusal> {
         let digest = Digest::of_hash(self.hash.clone().finish().as_ref());
@@ -103,16 +89,24 @@ impl Upload {
             self.discard();
             return Err(Refusal::digest_invalid(format!("what arrived has the digest {digest}")));
         }
-        self.file.sync_all()?;
+        // Cared for now, however long ago its last byte came.
+        let durable = self.file.set_modified(SystemTime::now()).and_then(|()| self.file.sync_all());
+        let written = durable.and_then(|()| self.file.metadata());
+        if !written.as_ref().is_ok_and(|file| file.len() == self.size) {
+            // Asked again, a disk that lost some of it would say that all is well.
+            self.discard();
+            let why = written.map_or_else(|error| error.to_string(), |file| format!("it has {} bytes", file.len()));
+            return Err(Refusal::failed(format!("an upload of {} bytes is not on disk: {why}", self.size)));
+        }
         storage.keep(&self.path, &digest)?;
         self.over = true;
         Ok(())
     }
 
-    /// Gives it up.
+    /// Gives it up. Its room is free at once, however long somebody keeps the file open.
     pub(super) fn discard(&mut self) {
         self.over = true;
-        if let Err(error) = fs::remove_file(&self.path) {
+        if let Err(error) = self.file.set_len(0).and_then(|()| fs::remove_file(&self.path)) {
             tracing::warn!(%error, file = %self.path.display(), "a broken upload cannot be removed now");
         }
     }
@@ -153,6 +147,35 @@ mod tests {
         upload.append(&piece("this")).unwrap();
         assert_eq!(upload.finish(&storage, &Digest::of(b"that")).unwrap_err().code, "DIGEST_INVALID");
         assert!(upload.is_over() && !path.exists());
+        assert_eq!(upload.file.metadata().unwrap().len(), 0, "it takes no room, though it is open");
         assert!(storage.blob(&Digest::of(b"this")).is_err());
+    }
+
+    #[test]
+    fn a_file_that_another_hand_wrote_to_becomes_no_blob() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::new(dir.path().to_owned());
+        storage.prepare().unwrap();
+        let path = storage.uploads().join("x");
+        let mut upload = Upload::create(path.clone()).unwrap();
+        upload.append(&piece("this")).unwrap();
+        Upload::resume(path.clone()).unwrap().unwrap().append(&piece(" and that")).unwrap();
+        assert_eq!(upload.finish(&storage, &Digest::of(b"this")).unwrap_err().code, "UNKNOWN");
+        assert!(upload.is_over() && !path.exists());
+        assert!(storage.blob(&Digest::of(b"this")).is_err());
+    }
+
+    #[test]
+    fn a_blob_is_as_young_as_its_end() {
+        let dir = tempfile::tempdir().unwrap();
+        let storage = Storage::new(dir.path().to_owned());
+        storage.prepare().unwrap();
+        let mut upload = Upload::create(storage.uploads().join("x")).unwrap();
+        upload.append(&piece("slow")).unwrap();
+        upload.file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
+        let digest = Digest::of(b"slow");
+        upload.finish(&storage, &digest).unwrap();
+        let modified = fs::metadata(storage.blob_path(&digest)).unwrap().modified().unwrap();
+        assert!(modified > SystemTime::UNIX_EPOCH, "else it is garbage before a manifest can name it");
     }
 }

@@ -512,6 +512,7 @@ fn encode(text: &str) -> String {
 mod tests {
     use base64::Engine as _;
     use base64::engine::general_purpose::URL_SAFE;
+    use longshore_wire::sigv4::Secret;
 
     use super::*;
 
@@ -577,15 +578,28 @@ mod tests {
         let limits = PullLimits { total: QUICK, inactivity: QUICK };
         docker.pull("registry.example/app:1", None, limits).await.unwrap();
         docker.pull("elsewhere.example/app:1", None, limits).await.unwrap();
+        let own = RegistryLogin {
+            server: "registry.example".to_owned(),
+            username: "task".to_owned(),
+            password: Secret::new("its own"),
+            email: String::new(),
+        };
+        docker.pull("registry.example/app:1", Some(&own), limits).await.unwrap();
         assert!(heads.recv().await.unwrap().starts_with("GET /version"));
         let with = heads.recv().await.unwrap();
-        let login = with.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
-        let login: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(login).unwrap()).unwrap();
-        assert_eq!((&login["username"], &login["password"]), (&"me".into(), &"hush?>".into()));
-        assert_eq!(login["serveraddress"], "https://registry.example");
+        let login = |head: &str| -> serde_json::Value {
+            let login = head.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
+            serde_json::from_slice(&URL_SAFE.decode(login).unwrap()).unwrap()
+        };
+        let machine = login(&with);
+        assert_eq!((&machine["username"], &machine["password"]), (&"me".into(), &"hush?>".into()));
+        assert_eq!(machine["serveraddress"], "https://registry.example");
         let without = heads.recv().await.unwrap();
         assert!(without.starts_with("POST /v1.41/images/create?fromImage=elsewhere.example/app"));
         assert!(!without.contains("x-registry-auth"), "{without}");
+        // What a task brings goes before what the machine has.
+        let own = login(&heads.recv().await.unwrap());
+        assert_eq!((&own["username"], &own["password"]), (&"task".into(), &"its own".into()));
     }
 
     #[tokio::test]

@@ -155,7 +155,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("privileged", ""),
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
-            works("repositoryCredentials", OFFICIAL_ONLY),
+            works("repositoryCredentials", ""),
             refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
