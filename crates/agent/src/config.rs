@@ -42,6 +42,7 @@ pub use image_cleanup::ImageCleanupConfig;
 pub use location::{ConfigFiles, ConfigLocation, ConfigObject, ObjectError};
 pub use log::{LogConfig, LogFormat, LogLevel, LogRollover};
 pub use machine::{DiskConfig, NoticeConfig};
+pub(crate) use registry_auth::registry_of;
 pub use registry_auth::{RegistryAuth, RegistryLogin};
 pub use secrets::SecretEndpoints;
 pub use sizes::{PerInstance, Sizes};
@@ -51,6 +52,9 @@ pub use unsupported::Unsupported;
 /// Log drivers that the Engine may have; a configured name outside this list is a spelling mistake.
 const KNOWN_LOGGING_DRIVERS: [&str; 10] =
     ["json-file", "syslog", "journald", "none", "gelf", "fluentd", "awslogs", "splunk", "logentries", "sumologic"];
+
+/// Where Engines find the server's registry: beside the ports that agents have always had.
+const REGISTRY_PORT: u16 = 51680;
 
 /// What the server's logs call this agent.
 pub(crate) const USER_AGENT: &str = concat!("longshore-agent/", env!("CARGO_PKG_VERSION"));
@@ -199,6 +203,8 @@ pub struct AgentConfig {
     pub notice: NoticeConfig,
     /// Logins to private registries.
     pub engine_auth: RegistryAuth,
+    /// The port on 127.0.0.1 at which the Engine finds the server's registry; a free one where it is taken.
+    pub registry_port: u16,
     /// Grace before SIGKILL when the container names none.
     pub container_stop_timeout: Duration,
     /// Limit on the Engine's `start`.
@@ -257,6 +263,11 @@ impl AgentConfig {
             config.warnings.push(warning);
         }
         Ok(config)
+    }
+
+    /// Whether the Engine is on this machine for certain, so that it can be led through the agent.
+    pub(crate) fn engine_is_here(&self) -> bool {
+        self.docker_host.starts_with("unix:")
     }
 
     /// How to call the server.
@@ -318,6 +329,7 @@ impl AgentConfig {
             disk: DiskConfig::read(s)?,
             notice: NoticeConfig::read(s)?,
             engine_auth: RegistryAuth::read(s)?,
+            registry_port: s.port("LONGSHORE_REGISTRY_PORT", REGISTRY_PORT)?,
             container_stop_timeout: s.duration("ECS_CONTAINER_STOP_TIMEOUT", 30, 1)?,
             container_start_timeout: s.duration("ECS_CONTAINER_START_TIMEOUT", 3 * MINUTE, 45)?,
             container_create_timeout: s.duration("ECS_CONTAINER_CREATE_TIMEOUT", 4 * MINUTE, MINUTE)?,

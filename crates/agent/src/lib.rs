@@ -34,7 +34,7 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
 
-use longshore_client::{Client, S3Error, chain, now};
+use longshore_client::{Client, Loopback, S3Error, chain, now};
 use thiserror::Error;
 use tokio::sync::{Notify, Semaphore, mpsc, watch};
 use tokio::task::JoinSet;
@@ -69,6 +69,7 @@ use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
 use shell::network::TaskNetwork;
+use shell::registry::ServerRegistry;
 use shell::resource::env_file::ObjectStore;
 use shell::watcher;
 use shell::{CONCURRENT_SUBMITS, Instance, Shared};
@@ -212,10 +213,12 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     }
     let disk = DiskGuard::new(disks(config, &docker).await, config.disk.min_free_mib);
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
+    let (registry, door) = registry(config, &api).await;
     let secrets = config.secret_stores(&api)?;
     let objects = ObjectStore::new(config.object_store.clone(), config.object_keys.clone())?;
     let shared = Arc::new(Shared {
         docker,
+        registry,
         state: state.clone(),
         api,
         submits: Semaphore::new(CONCURRENT_SUBMITS),
@@ -236,6 +239,9 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let (health_sender, health) = watch::channel(initially);
 
     let mut parts = Parts::default();
+    if let Some(door) = door {
+        parts.start("way to the registry", door.serve());
+    }
     // From the first instance on: what its containers do while the others register must not be missed.
     let (joining, joined) = mpsc::unbounded_channel();
     parts.start("view of Docker", watcher::run(shared.clone(), joined, docker_health_sender));
@@ -292,6 +298,21 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         parts.start("clean-up of images", images::clean(shared, questions, rules, interval));
     }
     Err(parts.first_failure().await)
+}
+
+/// The server's registry, and the door by which the Engine gets there. Without one images come from elsewhere.
+async fn registry(config: &AgentConfig, api: &Client) -> (Option<ServerRegistry>, Option<Loopback>) {
+    if !config.engine_is_here() {
+        info!("images are not pulled from the server: the Docker Engine may be on another machine");
+        return (None, None);
+    }
+    match Loopback::open(config.registry_port, api.transport().clone(), api.origin().clone()).await {
+        Ok(door) => (Some(ServerRegistry::new(api.clone(), &config.region, &door)), Some(door)),
+        Err(error) => {
+            warn!(%error, "images are not pulled from the server: no port on the loopback interface can be had");
+            (None, None)
+        }
+    }
 }
 
 /// For people, and for draining.

@@ -21,6 +21,7 @@ mod convert;
 pub(crate) mod images;
 pub(crate) mod network;
 pub(crate) mod ports;
+pub(crate) mod registry;
 pub(crate) mod resource;
 mod submit;
 pub(crate) mod watcher;
@@ -37,10 +38,12 @@ use tokio::time::sleep;
 use tracing::{error, info, warn};
 
 use crate::cgroup::Cgroups;
+use crate::config::RegistryLogin;
 use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
 use crate::engine::{
-    self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord,
+    self, Action, ContainerSpec, DockerLife, Engine, ImageInfo, Input, Inspection, LogLevel, PullError, Status,
+    TaskRecord,
 };
 use crate::roles::ExecutionRoles;
 use crate::session::acs;
@@ -49,6 +52,7 @@ use clock::Clock;
 use images::{Images, Question};
 use network::TaskNetwork;
 use ports::HostPorts;
+use registry::{ServerRegistry, SourceError};
 use resource::env_file::ObjectStore;
 use resource::secret::SecretStores;
 use submit::submit;
@@ -65,6 +69,8 @@ pub(crate) struct Shared<D> {
     pub(crate) api: Client,
     pub(crate) submits: Semaphore,
     pub(crate) images: Images,
+    /// Where images come from that were pushed to the server; nothing where the Engine cannot be led there.
+    pub(crate) registry: Option<ServerRegistry>,
     pub(crate) host_ports: Arc<HostPorts>,
     pub(crate) pull_limits: PullLimits,
     /// The credentials with which tasks are prepared.
@@ -302,23 +308,21 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
     let millis = |millis: i64| Duration::from_millis(u64::try_from(millis).unwrap_or(0));
     match action {
         Action::InspectImage { container, image } => {
-            let result = noticing(shared, shared.images.find(docker, &image).await);
+            let known_as = known_as(shared, &image).await;
+            let result = noticing(shared, shared.images.find(docker, &known_as, &image).await);
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
-        Action::PullImage { container, image, login: _ } => {
-            let pull = shared.images.pull(docker, &image, shared.pull_limits);
-            let result = match shared.disk.guarding(pull).await {
-                Ok(result) => noticing(shared, result).map_err(convert::pull_error),
-                // Clean-up makes room, perhaps before the last attempt.
-                Err(pressure) => Err(PullError::Registry(pressure.to_string())),
-            };
-            Input::ImagePulled { container, result }
+        Action::PullImage { container, image, login } => {
+            Input::ImagePulled { container, result: pull(shared, &image, login.as_deref()).await }
         }
         Action::Create { container, spec, timeout_ms } => {
-            let spec = match with_ports(shared, spec).await {
+            let mut spec = match with_ports(shared, spec).await {
                 Ok(spec) => spec,
                 Err(why) => return Input::Created { container, result: Err(engine::DockerError::Failed(why)) },
             };
+            if let Some(image) = spec.body["Image"].as_str() {
+                spec.body["Image"] = known_as(shared, image).await.into();
+            }
             let result = docker.create(&spec.name, &spec.body, millis(timeout_ms)).await;
             Input::Created { container, result: noticing(shared, result).map_err(convert::create_error) }
         }
@@ -362,6 +366,43 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
         | Action::Submit { .. }
         | Action::Log { .. } => Input::Tick,
     }
+}
+
+/// Pulls an image from where it is.
+async fn pull<D: Docker>(
+    shared: &Shared<D>,
+    image: &str,
+    login: Option<&RegistryLogin>,
+) -> Result<ImageInfo, PullError> {
+    let (docker, limits) = (&shared.docker, shared.pull_limits);
+    let source = match &shared.registry {
+        Some(registry) => registry.source_in_time(image, limits.total).await.map_err(SourceError::into_pull_error)?,
+        None => None,
+    };
+    let pull = async {
+        match &source {
+            Some(source) => shared.images.pull_from(docker, source, image, limits).await,
+            None => shared.images.pull(docker, image, login, limits).await,
+        }
+    };
+    match shared.disk.guarding(pull).await {
+        Ok(result) => noticing(shared, result).map_err(convert::pull_error),
+        // Clean-up makes room, perhaps before the last attempt.
+        Err(pressure) => Err(PullError::Registry(pressure.to_string())),
+    }
+}
+
+/// What the Engine knows an image by. It is the name that the task definition has, but for images of the server's registry
+/// that are named by their digest.
+async fn known_as<D: Docker>(shared: &Shared<D>, image: &str) -> String {
+    let alias = shared.registry.as_ref().and_then(|registry| registry.alias(image));
+    if let Some(alias) = alias
+        && matches!(shared.docker.inspect_image(image).await, Err(DockerError::NotFound(_)))
+        && shared.docker.inspect_image(&alias).await.is_ok()
+    {
+        return alias;
+    }
+    image.to_owned()
 }
 
 /// The container to create, with the ports that were to be found.

@@ -5,8 +5,8 @@
 //! what a request *is*, never what it *does*.
 //!
 //! Where to begin: [`ecs`] for the service itself (`ecs::Request::decode` is the way in from the
-//! wire), [`admin`] for what Longshore adds to it, [`sts`], [`ssm`] and [`secrets_manager`] for the
-//! other services of AWS as far as they are served, [`shape`] for how untrusted values are checked,
+//! wire), [`admin`] for what Longshore adds to it, [`sts`], [`ssm`], [`secrets_manager`] and [`ecr`] for
+//! the other services of AWS as far as they are served, [`shape`] for how untrusted values are checked,
 //! [`arn`] for names. The files under
 //! `ecs/generated` come from `models/` by `cargo run -p xtask -- codegen`.
 //!
@@ -15,6 +15,7 @@
 
 pub mod admin;
 pub mod arn;
+pub mod ecr;
 pub mod ecs;
 pub mod error;
 mod json;

@@ -11,7 +11,7 @@ use http::{Method, Request};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
-use longshore_api::{admin, ecs, secrets_manager, ssm};
+use longshore_api::{admin, ecr, ecs, secrets_manager, ssm};
 use longshore_wire::aws_json::{ECS_TARGET_PREFIX, ERROR_TYPE, TARGET};
 use longshore_wire::sigv4;
 use serde::Deserialize;
@@ -120,6 +120,12 @@ impl From<secrets_manager::Operation> for Operation {
     fn from(operation: secrets_manager::Operation) -> Self {
         let (service, signing) = (secrets_manager::TARGET_PREFIX, secrets_manager::SIGNING_NAME);
         Self { service, signing, name: operation.name() }
+    }
+}
+
+impl From<ecr::Operation> for Operation {
+    fn from(operation: ecr::Operation) -> Self {
+        Self { service: ecr::TARGET_PREFIX, signing: ecr::SIGNING_NAME, name: operation.facts().name }
     }
 }
 
@@ -278,6 +284,14 @@ impl Client {
         &self.origin
     }
 
+    pub(crate) fn http(&self) -> &HttpClient<Connector, Full<Bytes>> {
+        &self.http
+    }
+
+    pub(crate) fn call_limit(&self) -> Duration {
+        self.call_limit
+    }
+
     /// One attempt (a second one only to correct a wrong clock); the answer's body.
     ///
     /// # Errors
@@ -389,6 +403,8 @@ mod tests {
         let target = |operation: Operation| operation.to_string();
         assert_eq!(target(ecs::Operation::RunTask.into()), "AmazonEC2ContainerServiceV20141113.RunTask");
         assert_eq!(target(admin::Operation::CreateJoinToken.into()), "Longshore.CreateJoinToken");
+        let token = target(ecr::Operation::GetAuthorizationToken.into());
+        assert_eq!(token, "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken");
         assert_eq!(target(ssm::Operation::GetParameters.into()), "AmazonSSM.GetParameters");
         assert_eq!(target(secrets_manager::Operation::GetSecretValue.into()), "secretsmanager.GetSecretValue");
     }

@@ -3,6 +3,7 @@
 //! It must not know what an operation does, nor read configuration or the environment: its users hand it URLs, keys and
 //! trust. It knows no websockets either, but gives those who do their connection ([`Transport`]) and signature ([`Signer`]).
 //!
+//! It knows the server's registry of images ([`Client::image`]), and lends Docker Engines its way there ([`Loopback`]).
 //! Beside that it reads objects of S3-compatible stores ([`S3`]), where configuration is kept, and asks the small services
 //! that tell a machine who it is ([`fetch`]).
 //!
@@ -10,7 +11,9 @@
 
 mod call;
 mod fetch;
+mod loopback;
 mod proxy;
+mod registry;
 mod s3;
 mod signer;
 #[cfg(test)]
@@ -20,7 +23,9 @@ mod trust;
 
 pub use call::{CallError, Client, ClientConfig, ClientError, Operation, is_denial};
 pub use fetch::fetch;
+pub use loopback::Loopback;
 pub use proxy::{Proxies, ProxyError};
+pub use registry::{RegistryError, RegistryToken, RemoteImage};
 pub use s3::{ObjectName, ObjectNameError, S3, S3Config, S3Error};
 pub use signer::{Signer, now};
 pub use transport::{ConnectError, Origin, OriginError, Stream, Transport};

@@ -60,6 +60,11 @@ impl EcsClient {
         known.map(|(config, server)| Ok((Self::with(config)?, server))).transpose()
     }
 
+    /// The client itself, for what is no call of the API.
+    pub(crate) fn raw(&self) -> &Client {
+        &self.client
+    }
+
     /// With this configuration.
     pub(crate) fn with(config: ClientConfig) -> Result<Self, CliError> {
         let client = Client::new(config).map_err(|error| CliError::Client(Box::new(error)))?;

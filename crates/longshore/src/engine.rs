@@ -1,17 +1,18 @@
-//! The little of the Docker Engine that commands for people need: a container's output, and, when no agent is left to
-//! do it, stopping what an agent started. Everything else about containers is the agent's.
+//! The little of the Docker Engine that commands for people need: a container's output, pushing an image, and, when no agent
+//! is left to do it, stopping what an agent started. Everything else about containers is the agent's.
 //!
-//! Three calls of the Engine's API, the same in all its versions, over a connection each.
+//! A few calls of the Engine's API, the same in all its versions, over a connection each.
 
 use std::path::PathBuf;
 
 use bytes::Bytes;
 use futures_util::future::join_all;
-use http::{Method, Request, Response, StatusCode};
+use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Empty};
 use hyper::body::Incoming;
 use hyper_util::rt::TokioIo;
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
+use longshore_agent::RegistryLogin;
+use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpStream, UnixStream};
 use tokio::sync::mpsc;
@@ -95,18 +96,54 @@ impl Engine {
         Ok(containers.len())
     }
 
+    /// Gives an image another name.
+    pub(crate) async fn tag(&self, image: &str, repository: &str, tag: &str) -> Result<(), String> {
+        let path = format!("/images/{}/tag?repo={}&tag={}", encoded(image), encoded(repository), encoded(tag));
+        self.done(Method::POST, &path, None).await.map(drop)
+    }
+
+    /// Takes a name from an image.
+    pub(crate) async fn untag(&self, name: &str) -> Result<(), String> {
+        self.done(Method::DELETE, &format!("/images/{}?noprune=1", encoded(name)), None).await.map(drop)
+    }
+
+    /// Pushes an image to the registry that its name says, and waits until it is there.
+    pub(crate) async fn push(&self, repository: &str, tag: &str, login: &RegistryLogin) -> Result<(), String> {
+        #[derive(serde::Deserialize)]
+        struct Progress {
+            error: Option<String>,
+        }
+        let path = format!("/images/{}/push?tag={}", encoded(repository), encoded(tag));
+        let answer = self.done(Method::POST, &path, Some(login.to_header())).await?;
+        let body = answer.into_body().collect().await.map_err(|error| with_causes(&error))?.to_bytes();
+        let lines = serde_json::Deserializer::from_slice(&body).into_iter::<Progress>();
+        for line in lines {
+            // What cannot be read is no error that was told.
+            if let Ok(Progress { error: Some(error) }) = line {
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// A call that is to succeed; else the Engine says why it did not.
+    async fn done(&self, method: Method, path: &str, login: Option<HeaderValue>) -> Result<Response<Incoming>, String> {
+        #[derive(serde::Deserialize)]
+        struct Refusal {
+            message: String,
+        }
+        let answer = self.send(method, path, login).await?;
+        if answer.status().is_success() {
+            return Ok(answer);
+        }
+        let status = answer.status();
+        let body = answer.into_body().collect().await.map_err(|error| with_causes(&error))?.to_bytes();
+        let refusal = serde_json::from_slice::<Refusal>(&body);
+        Err(refusal.map_or_else(|_| format!("{path} answered {status}"), |refusal| refusal.message))
+    }
+
     async fn request(&self, method: Method, path: &str) -> Result<Response<Incoming>, String> {
-        let answer = match self {
-            Self::Unix(socket) => {
-                let stream =
-                    UnixStream::connect(socket).await.map_err(|error| format!("{}: {error}", socket.display()))?;
-                exchange(stream, method, path).await
-            }
-            Self::Tcp(address) => {
-                let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
-                exchange(stream, method, path).await
-            }
-        }?;
+        let answer = self.send(method, path, None).await?;
         // 304: a container that should stop has stopped already. 404: it is gone, which is as good.
         match answer.status() {
             status if status.is_success() => Ok(answer),
@@ -114,6 +151,27 @@ impl Engine {
             status => Err(format!("{path} answered {status}")),
         }
     }
+
+    async fn send(&self, method: Method, path: &str, login: Option<HeaderValue>) -> Result<Response<Incoming>, String> {
+        match self {
+            Self::Unix(socket) => {
+                let stream =
+                    UnixStream::connect(socket).await.map_err(|error| format!("{}: {error}", socket.display()))?;
+                exchange(stream, method, path, login).await
+            }
+            Self::Tcp(address) => {
+                let stream = TcpStream::connect(address).await.map_err(|error| format!("{address}: {error}"))?;
+                exchange(stream, method, path, login).await
+            }
+        }
+    }
+}
+
+/// A part of a path, or a parameter. The slashes of images' names stay.
+fn encoded(text: &str) -> String {
+    const KEPT: &AsciiSet =
+        &NON_ALPHANUMERIC.remove(b'/').remove(b'.').remove(b'-').remove(b'_').remove(b':').remove(b'@');
+    utf8_percent_encode(text, KEPT).to_string()
 }
 
 fn method_stops(path: &str) -> bool {
@@ -124,17 +182,17 @@ async fn exchange<S: AsyncRead + AsyncWrite + Send + Unpin + 'static>(
     stream: S,
     method: Method,
     path: &str,
+    login: Option<HeaderValue>,
 ) -> Result<Response<Incoming>, String> {
     let (mut sender, connection) =
         hyper::client::conn::http1::handshake(TokioIo::new(stream)).await.map_err(|error| with_causes(&error))?;
     // Ends with the answer's body, or with the socket.
     tokio::spawn(connection);
-    let request = Request::builder()
-        .method(method)
-        .uri(path)
-        .header(http::header::HOST, "docker")
-        .body(Empty::<Bytes>::new())
-        .map_err(|error| error.to_string())?;
+    let mut request = Request::builder().method(method).uri(path).header(http::header::HOST, "docker");
+    if let Some(login) = login {
+        request = request.header("x-registry-auth", login);
+    }
+    let request = request.body(Empty::<Bytes>::new()).map_err(|error| error.to_string())?;
     sender.send_request(request).await.map_err(|error| with_causes(&error))
 }
 

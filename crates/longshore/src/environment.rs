@@ -36,6 +36,7 @@ fn lines(server: &ServerFacts, key: &AccessKey) -> String {
     let mut text = String::new();
     for (name, value) in [
         ("AWS_ENDPOINT_URL_ECS", &server.endpoint),
+        ("AWS_ENDPOINT_URL_ECR", &server.endpoint),
         ("AWS_ENDPOINT_URL_STS", &server.endpoint),
         ("AWS_ENDPOINT_URL_SSM", &server.endpoint),
         ("AWS_ENDPOINT_URL_SECRETS_MANAGER", &server.endpoint),
@@ -84,6 +85,7 @@ mod tests {
         assert_eq!(
             lines(&server, &key),
             "export AWS_ENDPOINT_URL_ECS=http://127.0.0.1:8470\n\
+             export AWS_ENDPOINT_URL_ECR=http://127.0.0.1:8470\n\
              export AWS_ENDPOINT_URL_STS=http://127.0.0.1:8470\n\
              export AWS_ENDPOINT_URL_SSM=http://127.0.0.1:8470\n\
              export AWS_ENDPOINT_URL_SECRETS_MANAGER=http://127.0.0.1:8470\n\

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use longshore_agent::{AgentError, ConfigError, DrainError, FileError, FingerprintError, JoinError};
-use longshore_client::{CallError, ClientError};
+use longshore_client::{CallError, ClientError, RegistryError};
 use longshore_server::ServerError;
 use longshore_store::StoreError;
 use thiserror::Error;
@@ -97,6 +97,23 @@ pub(crate) enum CliError {
 
     #[error("correct the task definition or its image and run it again: the task did not start: {reason}")]
     TaskFailed { reason: String },
+
+    #[error(
+        "say by which name task definitions will know it (--as NAME), without a registry: those that name {name} mean the \
+         registry {registry}, not the server"
+    )]
+    ImageOfAnotherRegistry { name: String, registry: String },
+
+    #[error(
+        "say by which name and tag task definitions will know it (--as NAME:TAG): {name} has its digest for a name"
+    )]
+    ImageWithoutTag { name: String },
+
+    #[error("`longshore image list` shows the images there are: the server keeps no {name}")]
+    NoImage { name: String },
+
+    #[error(transparent)]
+    Registry(RegistryError),
 
     #[error(transparent)]
     Call(CallError),

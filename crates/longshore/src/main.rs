@@ -15,6 +15,7 @@ mod down;
 mod engine;
 mod environment;
 mod error;
+mod image;
 mod instance;
 mod logging;
 mod logs;
@@ -90,6 +91,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             }
             Command::Agent(args) => agent::agent(args, program).await,
             Command::Token(command) => token::token(command, program).await,
+            Command::Image(command) => image::image(command, program).await,
             Command::Instance(command) => instance::instance(command, program).await,
             Command::Network(command) => network::network(command, program).await,
             Command::Status(args) => status::status(&args, program).await,

@@ -3,7 +3,7 @@
 use std::fmt;
 use std::sync::Arc;
 
-use longshore_api::{ecs, secrets_manager, ssm, sts};
+use longshore_api::{ecr, ecs, secrets_manager, ssm, sts};
 use longshore_core::{Principal, Role};
 use longshore_wire::sigv4::{Claim, Request, Secret, SignatureError, Verifier};
 
@@ -15,6 +15,8 @@ use crate::task_roles::TaskRoles;
 pub struct Authenticator {
     ecs: Verifier,
     sts: Verifier,
+    ecr: Verifier,
+    region: String,
     ssm: Verifier,
     secrets_manager: Verifier,
     account_id: String,
@@ -30,6 +32,8 @@ pub(crate) enum Signing {
     Ecs,
     /// The Security Token Service, in our region or at its global endpoint.
     Sts,
+    /// The registry's tokens.
+    Ecr,
     /// The Parameter Store.
     Ssm,
     /// Secrets Manager.
@@ -50,6 +54,8 @@ impl Authenticator {
         Self {
             ecs: Verifier::new(region, ecs::SIGNING_NAME),
             sts: Verifier::new(region, sts::SIGNING_NAME).or_global(),
+            ecr: Verifier::new(region, ecr::SIGNING_NAME),
+            region: region.to_owned(),
             ssm: Verifier::new(region, ssm::SIGNING_NAME),
             secrets_manager: Verifier::new(region, secrets_manager::SIGNING_NAME),
             account_id: account_id.to_owned(),
@@ -69,6 +75,17 @@ impl Authenticator {
         &self.account_id
     }
 
+    /// The region that all requests are signed for.
+    pub(crate) fn region(&self) -> &str {
+        &self.region
+    }
+
+    /// Who holds an access key, as long as it is good for something. Whoever asks has made sure that it is the holder.
+    pub(crate) fn holder(&self, access_key_id: &str) -> Option<Principal> {
+        let (_, role) = self.keys.find(access_key_id)?;
+        Some(Principal::new(role, access_key_id, &self.account_id))
+    }
+
     /// Whose handshake or frame this is; agents sign them for ECS.
     pub(crate) fn principal(&self, request: &Request<'_>) -> Result<Principal, SignatureError> {
         self.claim(Signing::Ecs, request)?.prove(request)
@@ -80,6 +97,7 @@ impl Authenticator {
         let verifier = match signing {
             Signing::Ecs => &self.ecs,
             Signing::Sts => &self.sts,
+            Signing::Ecr => &self.ecr,
             Signing::Ssm => &self.ssm,
             Signing::SecretsManager => &self.secrets_manager,
         };

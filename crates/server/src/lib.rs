@@ -18,6 +18,7 @@ mod files;
 pub mod limits;
 mod logs;
 pub mod orchestrator;
+mod registry;
 pub mod runner;
 mod scope;
 mod server;

@@ -19,6 +19,7 @@ use crate::descriptors;
 use crate::edge::Edge;
 use crate::error::ServerError;
 use crate::files;
+use crate::registry::{REGISTRY_DIR, Registry};
 use crate::runner::{LoadError, Perform, Runner};
 use crate::scope;
 use crate::sessions::Sessions;
@@ -33,6 +34,8 @@ pub const STORE_DIR: &str = "store";
 
 /// What the page token key is derived for; another text would make tokens that callers hold invalid.
 const PAGE_TOKEN_PURPOSE: &str = "page-token";
+/// The same for the registry's tokens.
+const REGISTRY_TOKEN_PURPOSE: &str = "registry-token";
 
 /// Starts servers.
 #[derive(Debug)]
@@ -151,6 +154,8 @@ impl Parts {
             local_addr,
         )
         .keeping(vault);
+        let registry = config.data_dir.join(REGISTRY_DIR);
+        let registry = Arc::new(Registry::new(registry, server_key.derive(REGISTRY_TOKEN_PURPOSE)));
         let endpoint = match &tls {
             None => format!("http://{}", reachable(local_addr)),
             Some(tls) => format!("https://{}:{}", tls.local_host(), local_addr.port()),
@@ -158,7 +163,9 @@ impl Parts {
         let server_file = config.data_dir.join(SERVER_FILE);
         write_server_file(&server_file, &endpoint, local_addr, &config, tls.as_deref())?;
         let stop = CancellationToken::new();
-        let edge = tokio::spawn(Arc::new(edge.behind(acceptor)).serve(listener, stop.clone()));
+        tokio::spawn(Arc::clone(&registry).keep_clean(stop.clone()));
+        let edge = edge.with_registry(registry).behind(acceptor);
+        let edge = tokio::spawn(Arc::new(edge).serve(listener, stop.clone()));
         tokio::spawn(Arc::clone(&sessions).keep_credentials(Arc::new(runner.clone())));
         if let Some(tls) = tls {
             tokio::spawn(tls.keep_current(stop.clone()));

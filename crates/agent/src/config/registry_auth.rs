@@ -3,7 +3,8 @@
 use std::collections::BTreeMap;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE};
+use http::HeaderValue;
 use longshore_wire::sigv4::Secret;
 use serde::Deserialize;
 
@@ -33,6 +34,23 @@ pub struct RegistryLogin {
     pub password: Secret,
     /// Some registries still ask for one.
     pub email: String,
+}
+
+impl RegistryLogin {
+    /// In the form that the Engine passes on to the registry: the value of `X-Registry-Auth`, marked so that no log shows it.
+    pub fn to_header(&self) -> HeaderValue {
+        let document = serde_json::json!({
+            "username": self.username,
+            "password": self.password.reveal(),
+            "email": self.email,
+            "serveraddress": self.server,
+        });
+        let encoded = URL_SAFE.encode(document.to_string());
+        // The alphabet of base64 is that of header values.
+        let mut value = HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""));
+        value.set_sensitive(true);
+        value
+    }
 }
 
 impl PartialEq for RegistryLogin {
@@ -129,7 +147,7 @@ fn host_of(server: &str) -> &str {
 }
 
 /// A first part with a dot or a port, or `localhost`, is a registry; without one the image is Docker's.
-fn registry_of(image: &str) -> &str {
+pub(crate) fn registry_of(image: &str) -> &str {
     match image.split_once('/') {
         Some((first, _)) if first.contains(['.', ':']) || first == "localhost" => host_of(first),
         _ => DOCKER_HUB,

@@ -142,6 +142,11 @@ impl Source {
         })
     }
 
+    /// A port, or 0 for any.
+    pub(super) fn port(&mut self, name: &'static str, default: u16) -> Result<u16, ConfigError> {
+        self.parsed(name, default, |text| text.parse().map_err(|_| "a port, or 0 for any that is free".to_owned()))
+    }
+
     pub(super) fn json<T: serde::de::DeserializeOwned>(
         &mut self,
         name: &'static str,

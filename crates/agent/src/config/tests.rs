@@ -185,6 +185,7 @@ fn every_variable_is_honoured_or_told_about() {
         ("LONGSHORE_HOST_ID", "h", HONOURED),
         ("LONGSHORE_HOST_ADDRESS", "192.0.2.7", HONOURED),
         ("LONGSHORE_UP_ID", "u", HONOURED),
+        ("LONGSHORE_REGISTRY_PORT", "0", HONOURED),
         ("LONGSHORE_AWSLOGS_AS", "json-file", HONOURED),
         ("LONGSHORE_DISK_MIN_FREE", "500", HONOURED),
         ("LONGSHORE_TERMINATION_NOTICE_FILE", "/run/notice", HONOURED),

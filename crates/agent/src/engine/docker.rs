@@ -19,6 +19,8 @@ use bytes::Bytes;
 use thiserror::Error;
 use tokio::sync::mpsc;
 
+use crate::config::RegistryLogin;
+
 /// Which container instance a container belongs to: several may share one Engine.
 pub(crate) const LABEL_INSTANCE: &str = "longshore.container-instance-arn";
 /// Which task a container belongs to.
@@ -276,8 +278,16 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// Removes a name of an image, and the image with its last name. One that a container uses, running or not, stays.
     fn remove_image(&self, reference: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
 
-    /// Fetches an image.
-    fn pull(&self, name: &str, limits: PullLimits) -> impl Future<Output = Result<(), DockerError>> + Send;
+    /// Fetches an image, with this login or else with what the machine is configured with.
+    fn pull(
+        &self,
+        name: &str,
+        login: Option<&RegistryLogin>,
+        limits: PullLimits,
+    ) -> impl Future<Output = Result<(), DockerError>> + Send;
+
+    /// Gives an image another name; whatever had it loses it.
+    fn tag(&self, image: &str, name: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
 
     /// Makes an image of one layer, given as a tar archive; `change` is an instruction as in a Dockerfile.
     fn import(

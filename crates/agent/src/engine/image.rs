@@ -101,7 +101,7 @@ pub(crate) struct LocalContainer {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Removal {
     pub(crate) id: String,
-    /// What to remove one by one: its tags, or its id.
+    /// What to remove one by one: its tags and digests, or its id.
     pub(crate) references: Vec<String>,
     /// Its last use when this was decided; none for an untracked one.
     used_at: Option<Timestamp>,
@@ -250,7 +250,12 @@ impl LocalImage {
     }
 
     fn removal(&self, used_at: Option<Timestamp>) -> Removal {
-        let references = if self.tags.is_empty() { vec![self.id.clone()] } else { self.tags.clone() };
+        let of_no_tag = |digest: &&String| !self.tags.iter().any(|tag| repository(tag) == repository(digest));
+        // A digest goes with the last tag of its repository; one that came without a tag holds the image by itself.
+        let references = match self.tags.as_slice() {
+            [] if self.digests.len() < 2 => vec![self.id.clone()],
+            tags => tags.iter().chain(self.digests.iter().filter(of_no_tag)).cloned().collect(),
+        };
         Removal { id: self.id.clone(), references, used_at }
     }
 }
@@ -273,6 +278,13 @@ pub(crate) fn foreign_containers<'a>(
 fn put(id: &str, record: &ImageRecord) -> ImageChange {
     // Plain values: writing them to memory cannot fail.
     ImageChange::Put { id: id.to_owned(), record: serde_json::to_vec(record).unwrap_or_default() }
+}
+
+/// `web` of `web:1` and of `web@sha256:…`.
+fn repository(reference: &str) -> &str {
+    let name = reference.split('@').next().unwrap_or(reference);
+    let last = name.rfind('/').map_or(0, |slash| slash + 1);
+    name[last..].find(':').map_or(name, |colon| &name[..last + colon])
 }
 
 /// The one spelling of an image's name that Docker shows: `web:latest` for `docker.io/library/web`.

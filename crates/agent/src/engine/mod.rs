@@ -45,7 +45,7 @@ pub use resource::network::NetworkSpec;
 pub(crate) use resource::network::existing as existing_interface;
 pub use resource::volume::{VolumeRules, VolumeScope, VolumeSpec};
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
-pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
+pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedLogin, WantedSecret};
 pub use restart::{Restart, Restarts};
 pub use task::{Desired, TaskRecord};
 

@@ -46,7 +46,7 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
             return Err(unloadable(format!("container name {:?} is empty or not unique", container.name)));
         }
         for (given, field) in [
-            (container.registry_authentication.is_some(), "registryAuthentication (repositoryCredentials)"),
+            (asks_elsewhere(container), "registryAuthentication.ecrAuthData.endpointOverride"),
             (container.logs_auth_strategy.as_deref().is_some_and(|s| !s.is_empty()), "logsAuthStrategy"),
             (container.firelens_configuration.is_some(), "firelensConfiguration"),
             (!container.managed_agents.is_empty(), "managedAgents (enableExecuteCommand)"),
@@ -62,4 +62,12 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
     cgroup::check(config.limits, task).map_err(unloadable)?;
     resource::plan(config, task).map_err(unloadable)?;
     dependency::resolve(task).map(|_| ())
+}
+
+/// Whether the image's registry is to be asked at an endpoint of its own. ECR's is the server's.
+fn asks_elsewhere(container: &acs::Container) -> bool {
+    container.registry_authentication.as_ref().is_some_and(|asked| {
+        let overridden = asked.ecr_auth_data.as_ref().and_then(|data| data.endpoint_override.as_deref());
+        overridden.is_some_and(|endpoint| !endpoint.is_empty())
+    })
 }

@@ -50,6 +50,7 @@ impl World {
         let shared = Arc::new(Shared {
             docker,
             images: Images::new(state.clone(), &BTreeMap::new()),
+            registry: None,
             host_ports: Arc::default(),
             state,
             api: server.client(),

@@ -36,6 +36,7 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     flag("ecs.capability.container-ordering".into());
     flag("ecs.capability.container-restart-policy".into());
     flag("ecs.capability.full-sync".into());
+    flag("ecs.capability.private-registry-authentication.secretsmanager".into());
     for provider in ["ssm", "asm"] {
         flag(format!("ecs.capability.secrets.{provider}.environment-variables"));
         flag(format!("ecs.capability.secrets.{provider}.bootstrap.log-driver"));
@@ -75,6 +76,10 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     flag("ecs.capability.env-files.s3".into());
     if host.task_network.is_some() {
         flag("ecs.capability.task-eni".into());
+    }
+    if config.engine_is_here() && engine.max_api >= ApiVersion::new(1, 19) {
+        flag(format!("{CAPABILITY}ecr-auth"));
+        flag(format!("{CAPABILITY}execution-role-ecr-pull"));
     }
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
@@ -153,6 +158,7 @@ mod tests {
             ecs.capability.container-ordering
             ecs.capability.container-restart-policy
             ecs.capability.full-sync
+            ecs.capability.private-registry-authentication.secretsmanager
             ecs.capability.secrets.ssm.environment-variables
             ecs.capability.secrets.ssm.bootstrap.log-driver
             ecs.capability.secrets.asm.environment-variables
@@ -186,6 +192,8 @@ mod tests {
             ecs.capability.efs
             ecs.capability.env-files.s3
             ecs.capability.task-eni
+            com.amazonaws.ecs.capability.ecr-auth
+            com.amazonaws.ecs.capability.execution-role-ecr-pull
             ecs.capability.container-health-check
             ecs.capability.external
             ecs.os-type=linux

@@ -14,6 +14,8 @@ use tracing::{info, warn};
 
 use super::Shared;
 use super::clock::Clock;
+use super::registry::Source;
+use crate::config::RegistryLogin;
 use crate::engine::ImageInfo;
 use crate::engine::docker::{self, Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
 use crate::engine::image::{
@@ -61,9 +63,14 @@ impl Images {
         Self { known: Mutex::new(known), gate: RwLock::new(()), state }
     }
 
-    /// The image of that name, which a container is about to use.
-    pub(crate) async fn find(&self, docker: &impl Docker, name: &str) -> Result<ImageInfo, DockerError> {
-        self.take(docker, name, false).await
+    /// The image of that name, which a container is about to use; the Engine may know it by another one.
+    pub(crate) async fn find(
+        &self,
+        docker: &impl Docker,
+        known_as: &str,
+        name: &str,
+    ) -> Result<ImageInfo, DockerError> {
+        self.take(docker, known_as, name, false).await
     }
 
     /// Pulls the image that a container is about to use.
@@ -71,6 +78,7 @@ impl Images {
         &self,
         docker: &impl Docker,
         name: &str,
+        login: Option<&RegistryLogin>,
         limits: PullLimits,
     ) -> Result<ImageInfo, DockerError> {
         if name == pause::image() {
@@ -82,14 +90,37 @@ impl Images {
                 other => drop(other?),
             }
         } else {
-            docker.pull(name, limits).await?;
+            docker.pull(name, login, limits).await?;
         }
-        self.take(docker, name, true).await
+        self.take(docker, name, name, true).await
     }
 
-    async fn take(&self, docker: &impl Docker, name: &str, pulled: bool) -> Result<ImageInfo, DockerError> {
+    /// The same for one that is in the server's registry. There the Engine asks for it by its digest; then it gets its name.
+    pub(crate) async fn pull_from(
+        &self,
+        docker: &impl Docker,
+        source: &Source,
+        name: &str,
+        limits: PullLimits,
+    ) -> Result<ImageInfo, DockerError> {
+        docker.pull(&source.reference, Some(&source.login), limits).await?;
+        // A digest is no name that an image can be given.
+        let known_as = if name.contains('@') { source.reference.as_str() } else { name };
+        if known_as == name {
+            docker.tag(&source.reference, name).await?;
+        }
+        self.take(docker, known_as, name, true).await
+    }
+
+    async fn take(
+        &self,
+        docker: &impl Docker,
+        known_as: &str,
+        name: &str,
+        pulled: bool,
+    ) -> Result<ImageInfo, DockerError> {
         let _shared = self.gate.read().await;
-        let image = docker.inspect_image(name).await?;
+        let image = docker.inspect_image(known_as).await?;
         let (changes, pulled) = {
             let mut known = self.known();
             let (now, mut changes) = known.now();

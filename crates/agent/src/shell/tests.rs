@@ -86,6 +86,7 @@ impl World {
         let shared = Arc::new(Shared {
             docker,
             images: Images::new(state.clone(), &BTreeMap::new()),
+            registry: None,
             host_ports: Arc::default(),
             state,
             api: server.client(),
@@ -381,7 +382,7 @@ async fn an_image_goes_when_the_last_task_that_used_it_was_cleaned_up() {
 async fn while_room_is_scarce_unused_images_go_at_once() {
     const HOUR: Duration = Duration::from_secs(3600);
     let world = World::start(FakeDocker::with_image("web"), 1).await;
-    world.shared.images.find(&world.shared.docker, "web").await.unwrap();
+    world.shared.images.find(&world.shared.docker, "web", "web").await.unwrap();
     let (shared, questions) = (world.shared.clone(), world.questions.clone());
     let cleaning = tokio::spawn(images::clean(shared, questions, rules(), HOUR));
     sleep(Duration::from_millis(20)).await;
@@ -407,7 +408,7 @@ async fn an_image_whose_task_is_about_to_create_its_container_stays() {
     ]);
     // Both images were used once, so both could go.
     for name in ["web", "init"] {
-        world.shared.images.find(&world.shared.docker, name).await.unwrap();
+        world.shared.images.find(&world.shared.docker, name, name).await.unwrap();
     }
     world.order(order("a", "RUNNING", waits)).await;
     assert!(matches!(world.answer().await, AgentMessage::Ack(_)));
@@ -423,7 +424,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     // Another instance of this process pulls it.
     world.shared.docker.pulls.0.add_permits(2);
     let limits = world.shared.pull_limits;
-    world.shared.images.pull(&world.shared.docker, "web", limits).await.unwrap();
+    world.shared.images.pull(&world.shared.docker, "web", None, limits).await.unwrap();
     world.order(run_task("a", "web")).await;
     world.change(&task("a"), "RUNNING").await;
     assert_eq!(pulls(&world), 1);
@@ -431,7 +432,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     let ticket = world.shared.state.write(Vec::new());
     world.shared.state.durable(ticket).await;
     let restarted = Images::new(world.shared.state.clone(), &world.on_disk().images);
-    assert!(restarted.find(&world.shared.docker, "web").await.unwrap().pulled);
+    assert!(restarted.find(&world.shared.docker, "web", "web").await.unwrap().pulled);
 
     world.shared.docker.end_all(0);
     world.change(&task("a"), "STOPPED").await;

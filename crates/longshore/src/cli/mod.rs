@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and the help one gets. A module for each noun.
 
 mod agent;
+mod image;
 mod instance;
 mod network;
 mod reach;
@@ -18,6 +19,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentArgs, AgentCommand, DrainArgs, HostArgs, JoinArgs, RunArgs};
+pub(crate) use image::{ImageCommand, ListImagesArgs, PushArgs, RemoveImagesArgs};
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
 pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
 pub(crate) use reach::ReachArgs;
@@ -112,6 +114,9 @@ pub(crate) enum Command {
     /// Create, list and revoke the tokens that machines join with
     #[command(subcommand)]
     Token(TokenCommand),
+    /// Hand images to the server for its machines; list and remove them
+    #[command(subcommand)]
+    Image(ImageCommand),
     /// List the machines that joined and their container instances; revoke one, or give vanished ones up
     #[command(subcommand)]
     Instance(InstanceCommand),
@@ -123,7 +128,7 @@ pub(crate) enum Command {
     Store(StoreCommand),
     /// Print shell lines that point the AWS CLI and SDKs at a running server
     ///
-    /// Use it as  eval "$(longshore env)". Calls to ECS and STS go to this server; its key, its region and, with TLS and its
+    /// Use it as  eval "$(longshore env)". Calls to ECS, ECR and STS go to this server; its key, its region and, with TLS and its
     /// own authority, its certificate bundle are those of every AWS call of the shell.
     Env(DataDirArgs),
 }
@@ -198,6 +203,9 @@ mod tests {
             "longshore token create --cluster c --uses 3 --expires 1h30m --server https://h:1",
             "longshore token list --output json --data-dir d",
             "longshore token revoke LSTK0000000000000000",
+            "longshore image push web:1 --as team/web:1 --data-dir d",
+            "longshore image list --output json --endpoint http://h:1",
+            "longshore image remove web:1 web@sha256:ab",
             "longshore instance list --cluster c --output json",
             "longshore instance revoke LSIN0000000000000000",
             "longshore instance evict --cluster c",

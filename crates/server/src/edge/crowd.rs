@@ -177,7 +177,8 @@ impl Activity {
         self.leave.notify_one();
     }
 
-    fn touch(&self) {
+    /// Something moved: it is not quiet.
+    pub(super) fn touch(&self) {
         *self.quiet_since.lock().unwrap_or_else(PoisonError::into_inner) = Instant::now();
     }
 }
@@ -217,6 +218,11 @@ pub(super) struct Busy {
 }
 
 impl Busy {
+    /// What its connection is doing, for an answer that outlives the request.
+    pub(super) fn activity(&self) -> Arc<Activity> {
+        Arc::clone(&self.activity)
+    }
+
     /// Part of it is still to come.
     pub(super) fn is_arriving(&self) -> bool {
         self.arriving

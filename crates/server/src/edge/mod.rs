@@ -4,15 +4,18 @@
 //! what a caller sent as `Authorization`, nor any body.
 //!
 //! Begin with `connection` (accept loop, one connection's life; `crowd` is all of them), then `request` (one request: bounds,
-//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS), `sts` and `secrets`.
+//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS), `sts`, `secrets`, `ecr` and
+//! `registry`.
 
 mod answer_room;
 mod api;
 mod body_room;
 mod connection;
 mod crowd;
+mod ecr;
 mod paging;
 mod poll_endpoint;
+mod registry;
 mod request;
 mod route;
 mod secrets;
@@ -30,6 +33,7 @@ use crate::auth::Authenticator;
 use crate::limits::EdgeLimits;
 use crate::logs::LogRelay;
 use crate::orchestrator::Orchestrator;
+use crate::registry::Registry;
 use crate::sessions::Sessions;
 use crate::tls::Acceptor;
 use crate::vault::Vault;
@@ -43,6 +47,8 @@ pub struct Edge {
     sessions: Arc<Sessions>,
     page_tokens: PageTokens,
     logs: LogRelay,
+    /// Nothing where no images are kept.
+    registry: Option<Arc<Registry>>,
     limits: EdgeLimits,
     body_room: BodyRoom,
     answer_room: AnswerRoom,
@@ -74,6 +80,7 @@ impl Edge {
             sessions,
             page_tokens,
             logs,
+            registry: None,
             limits,
             body_room,
             answer_room,
@@ -81,6 +88,12 @@ impl Edge {
             tls: None,
             vault: None,
         }
+    }
+
+    /// The same edge with a registry of images.
+    #[must_use]
+    pub(crate) fn with_registry(self, registry: Arc<Registry>) -> Self {
+        Self { registry: Some(registry), ..self }
     }
 
     /// The same edge behind TLS, if there is an acceptor.

@@ -11,13 +11,19 @@ use longshore_api::ecs::types::DiscoverPollEndpointResponse;
 
 /// The answer to a request that came to a listener at `local`, by TLS or not. Agents make `wss://` of `https://`.
 pub(super) fn answer(head: &Parts, local: SocketAddr, tls: bool) -> DiscoverPollEndpointResponse {
-    let scheme = if tls { "https" } else { "http" };
-    let host = called_host(head).unwrap_or_else(|| local.to_string());
+    let called = called(head, local, tls);
     DiscoverPollEndpointResponse {
-        endpoint: Some(format!("{scheme}://{host}/acs/")),
-        telemetry_endpoint: Some(format!("{scheme}://{host}/tcs/")),
+        endpoint: Some(format!("{called}/acs/")),
+        telemetry_endpoint: Some(format!("{called}/tcs/")),
         ..Default::default()
     }
+}
+
+/// The URL by which the caller knows this server.
+pub(super) fn called(head: &Parts, local: SocketAddr, tls: bool) -> String {
+    let scheme = if tls { "https" } else { "http" };
+    let host = called_host(head).unwrap_or_else(|| local.to_string());
+    format!("{scheme}://{host}")
 }
 
 /// The host by which we were called: signed, so it is what the agent meant and no intermediary's word; still it is put into

@@ -9,7 +9,7 @@ use futures_util::FutureExt as _;
 use http::header::{CONNECTION, EXPECT, HeaderValue};
 use http::request::Parts;
 use http::{Request, Response, StatusCode, Version};
-use http_body_util::{BodyExt as _, Full};
+use http_body_util::{BodyExt as _, Either, Full};
 use hyper::body::{Body as _, Incoming};
 use longshore_api::error::{
     INTERNAL_FAILURE, REQUEST_ENTITY_TOO_LARGE, SERVICE_UNAVAILABLE, THROTTLING_EXCEPTION, UNKNOWN_OPERATION_EXCEPTION,
@@ -23,7 +23,8 @@ use longshore_wire::sigv4;
 use super::body_room::Share;
 use super::crowd::Busy;
 use super::route::{Route, Service, not_served};
-use super::{Edge, api, secrets, sts, upgrade};
+use super::{Edge, api, ecr, registry, secrets, sts, upgrade};
+use crate::registry as images;
 use crate::socket::FarEnd;
 
 /// The body did not arrive: not a code of AWS's JSON services, but one that names what happened.
@@ -34,6 +35,9 @@ const BODY_TOO_SLOW: ErrorCode = ErrorCode::new("RequestTimeoutException", 408);
 
 /// Who asked did not wait for the answer.
 const CALLER_GONE: ErrorCode = ErrorCode::new("RequestAbandonedException", 400);
+
+/// A layer may take its time, and is bounded by its silences instead; a token of the registry lasts no longer than this.
+const IMAGE_TIMEOUT: Duration = Duration::from_secs(12 * 60 * 60);
 
 /// What is left unread of a refused body is read for at most this long: a client that is still sending would otherwise see
 /// a reset connection in place of the answer.
@@ -74,29 +78,34 @@ pub(super) async fn answer(
     peer: IpAddr,
     far_end: &FarEnd,
     busy: &mut Busy,
-) -> Response<Full<Bytes>> {
+) -> Response<images::Body> {
     let (started, mut trace) = (Instant::now(), Trace::default());
     let has_connection_header = request.version() < Version::HTTP_2;
     let (head, body) = request.into_parts();
     let route = Route::of(&head);
+    let limit = match route {
+        Route::Registry => IMAGE_TIMEOUT,
+        _ => edge.limits.request_timeout,
+    };
     let visit = Visit { edge, peer, far_end, id: RequestId::random(), protocol: route.protocol() };
     let mut response = {
         // A handler that panics must not take the connection's other requests with it. What it was changing is the
         // orchestrator's, behind a queue; nothing here outlives the request.
         let routed = AssertUnwindSafe(visit.go(route, head, body, busy, &mut trace)).catch_unwind();
-        match tokio::time::timeout(edge.limits.request_timeout, routed).await {
+        match tokio::time::timeout(limit, routed).await {
             Ok(Ok(response)) => response,
             Ok(Err(_panic)) => {
                 let error =
                     ApiError::new(INTERNAL_FAILURE, "The server failed to handle the request; its log says why.");
-                visit.failed(&error.with_context("the handler panicked"), &mut trace)
+                whole(visit.failed(&error.with_context("the handler panicked"), &mut trace))
             }
             Err(_elapsed) if busy.is_arriving() => {
-                visit.failed(&ApiError::new(BODY_TOO_SLOW, "The request's body did not arrive in time."), &mut trace)
+                let error = ApiError::new(BODY_TOO_SLOW, "The request's body did not arrive in time.");
+                whole(visit.failed(&error, &mut trace))
             }
             Err(_elapsed) => {
                 let message = "The request took too long; it may yet be carried out.";
-                visit.failed(&ApiError::new(SERVICE_UNAVAILABLE, message), &mut trace)
+                whole(visit.failed(&ApiError::new(SERVICE_UNAVAILABLE, message), &mut trace))
             }
         }
     };
@@ -105,7 +114,12 @@ pub(super) async fn answer(
         response.headers_mut().insert(CONNECTION, HeaderValue::from_static("close"));
     }
     log(&trace, &visit.id, response.status(), started.elapsed());
-    response.map(Full::new)
+    response
+}
+
+/// An answer that is there as a whole.
+fn whole(response: Response<Bytes>) -> Response<images::Body> {
+    response.map(|bytes| Either::Left(Full::new(bytes)))
 }
 
 impl Visit<'_> {
@@ -116,8 +130,9 @@ impl Visit<'_> {
         mut body: Incoming,
         busy: &mut Busy,
         trace: &mut Trace,
-    ) -> Response<Bytes> {
-        match route {
+    ) -> Response<images::Body> {
+        let response = match route {
+            Route::Registry => return registry::answer(self.edge, &head, body, busy, trace).await,
             Route::Call(service) => {
                 let result = self.call(service, head, body, busy, trace).await;
                 result.unwrap_or_else(|error| self.failed(&error, trace))
@@ -140,7 +155,8 @@ impl Visit<'_> {
                 *response.status_mut() = StatusCode::NOT_FOUND;
                 response
             }
-        }
+        };
+        whole(response)
     }
 
     async fn call(
@@ -165,6 +181,10 @@ impl Visit<'_> {
             busy.arrived();
             match service {
                 Service::Sts => return sts::answer(edge, &head, claimed, &body.bytes, &self.id, trace),
+                Service::Ecr => {
+                    let answer = ecr::answer(edge, &head, claimed, &body.bytes, trace)?;
+                    return Ok(aws_json::response(answer.into(), &self.id));
+                }
                 Service::Ssm => Read::Secrets(secrets::read_ssm(edge, &head, claimed, &body.bytes, trace)?),
                 Service::SecretsManager => {
                     Read::Secrets(secrets::read_secrets_manager(edge, &head, claimed, &body.bytes, trace)?)
@@ -225,15 +245,20 @@ impl<'a> Body<'a> {
     }
 }
 
-/// The error, once what is left of the body was read. Who asked whether to send it at all is told no by this very answer:
-/// reading would say yes.
+/// The error, once what is left of the body was read.
 async fn refused(head: &Parts, body: &mut Incoming, error: ApiError) -> ApiError {
+    drain(head, body).await;
+    error
+}
+
+/// Reads what is left of a refused body. Who asked whether to send it at all is told no by the very answer: reading would say
+/// yes.
+pub(super) async fn drain(head: &Parts, body: &mut Incoming) {
     if head.headers.contains_key(EXPECT) {
-        return error;
+        return;
     }
     let rest = async { while let Some(Ok(_)) = body.frame().await {} };
     let _ = tokio::time::timeout(DRAIN_TIMEOUT, rest).await;
-    error
 }
 
 fn too_large(limit: usize) -> ApiError {

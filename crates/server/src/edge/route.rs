@@ -7,7 +7,7 @@
 use http::Method;
 use http::request::Parts;
 use longshore_api::error::UNKNOWN_OPERATION_EXCEPTION;
-use longshore_api::{ApiError, admin, ecs, secrets_manager, ssm, sts};
+use longshore_api::{ApiError, admin, ecr, ecs, secrets_manager, ssm, sts};
 use longshore_wire::aws_json::{self, ECS_TARGET_PREFIX};
 use longshore_wire::protocol::{self, Protocol};
 use longshore_wire::sigv4;
@@ -29,6 +29,8 @@ pub(super) enum Route {
     },
     /// A websocket of an agent.
     Socket(Kind),
+    /// The registry of images.
+    Registry,
     /// Is anybody there?
     Ping,
     /// Nothing is there.
@@ -44,6 +46,8 @@ pub(super) enum Service {
     Administration,
     /// Who am I?
     Sts,
+    /// Tokens for the registry.
+    Ecr,
     /// Parameters.
     Ssm,
     /// Secrets.
@@ -56,6 +60,7 @@ impl Service {
         match self {
             Self::Ecs | Self::Administration => Signing::Ecs,
             Self::Sts => Signing::Sts,
+            Self::Ecr => Signing::Ecr,
             Self::Ssm => Signing::Ssm,
             Self::SecretsManager => Signing::SecretsManager,
         }
@@ -63,7 +68,7 @@ impl Service {
 
     fn protocol(self) -> Protocol {
         match self {
-            Self::Ecs | Self::Administration | Self::Ssm | Self::SecretsManager => Protocol::AwsJson,
+            Self::Ecs | Self::Administration | Self::Ssm | Self::SecretsManager | Self::Ecr => Protocol::AwsJson,
             Self::Sts => Protocol::AwsQuery { namespace: sts::NAMESPACE },
         }
     }
@@ -76,6 +81,7 @@ impl Route {
             (_, "/acs/ws") => return Self::Socket(Kind::Acs),
             (_, "/tcs/ws") => return Self::Socket(Kind::Tcs),
             (&Method::GET, "/ping") => return Self::Ping,
+            (_, path) if path == "/v2" || path.starts_with("/v2/") => return Self::Registry,
             _ => {}
         }
         let at_root = head.uri.path() == "/";
@@ -101,6 +107,7 @@ impl Route {
     fn of_target(head: &Parts) -> Self {
         match aws_json::target(&head.headers) {
             Ok(target) if target.service == admin::TARGET_PREFIX => Self::Call(Service::Administration),
+            Ok(target) if target.service == ecr::TARGET_PREFIX => Self::Call(Service::Ecr),
             Ok(target) if target.service == ssm::TARGET_PREFIX => Self::Call(Service::Ssm),
             Ok(target) if target.service == secrets_manager::TARGET_PREFIX => Self::Call(Service::SecretsManager),
             Ok(target) if target.service != ECS_TARGET_PREFIX => {
@@ -116,7 +123,7 @@ impl Route {
         match self {
             Self::Call(service) => service.protocol(),
             Self::Elsewhere { protocol, .. } => *protocol,
-            Self::Socket(_) | Self::Ping | Self::Nothing => Protocol::AwsJson,
+            Self::Socket(_) | Self::Registry | Self::Ping | Self::Nothing => Protocol::AwsJson,
         }
     }
 }
@@ -127,7 +134,7 @@ pub(super) fn not_served(service: &str) -> ApiError {
     let message = match service {
         ecs::SIGNING_NAME => "ECS takes no forms: send awsJson with an X-Amz-Target header.".to_owned(),
         _ => format!(
-            "Longshore serves ECS, STS, SSM and Secrets Manager, not '{shown}': set AWS_ENDPOINT_URL_ECS and the like in \
+            "Longshore serves ECS, STS, SSM, Secrets Manager and ECR's tokens, not '{shown}': set AWS_ENDPOINT_URL_ECS and the like in \
              place of AWS_ENDPOINT_URL, so that calls of other services go where they belong."
         ),
     };
@@ -164,6 +171,7 @@ mod tests {
         assert_eq!(of("AmazonEC2ContainerServiceV20141113.RunTask"), Route::Call(Service::Ecs));
         assert_eq!(of("Longshore.CreateJoinToken"), Route::Call(Service::Administration));
         assert_eq!(of("nonsense"), Route::Call(Service::Ecs));
+        assert_eq!(of("AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"), Route::Call(Service::Ecr));
         assert_eq!(of("AmazonSSM.GetParameters"), Route::Call(Service::Ssm));
         assert_eq!(of("secretsmanager.GetSecretValue"), Route::Call(Service::SecretsManager));
         assert_eq!(of("DynamoDB_20120810.ListTables"), elsewhere("DynamoDB_20120810", Protocol::AwsJson));
@@ -190,6 +198,9 @@ mod tests {
     #[test]
     fn the_rest_is_ours_or_nothing_or_elsewhere() {
         assert_eq!(route("GET", "/ping", &[]), Route::Ping);
+        assert_eq!(route("GET", "/v2/", &[]), Route::Registry);
+        assert_eq!(route("PATCH", "/v2/a/blobs/uploads/1", &[]), Route::Registry);
+        assert_eq!(route("GET", "/v20", &[]), Route::Nothing);
         assert_eq!(route("GET", "/acs/ws?x=y", &[]), Route::Socket(Kind::Acs));
         assert_eq!(route("POST", "/", &[]), Route::Call(Service::Ecs));
         assert_eq!(route("POST", "/", &[("authorization", &signed("ecs"))]), Route::Call(Service::Ecs));

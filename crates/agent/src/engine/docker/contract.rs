@@ -154,11 +154,11 @@ async fn a_pull_without_a_registry_fails_with_a_reason() {
     let limits = PullLimits { total: LIMIT, inactivity: Duration::from_secs(5) };
     // Nothing listens there. The Engine resolves registry names one at a time: where names cannot be resolved, one pull of a
     // foreign image holds up all others, and this one is then given up.
-    let error = docker.pull("127.0.0.1:9/lsagent-test:1", limits).await.unwrap_err();
+    let error = docker.pull("127.0.0.1:9/lsagent-test:1", None, limits).await.unwrap_err();
     let slow = matches!(error, DockerError::Timeout { call: PULL_PROGRESS, .. });
     assert!(slow || error.to_string().contains("127.0.0.1:9"), "{error:?}");
     let impatient = PullLimits { total: Duration::ZERO, inactivity: LIMIT };
-    let error = docker.pull("lsagent-test:x", impatient).await.unwrap_err();
+    let error = docker.pull("lsagent-test:x", None, impatient).await.unwrap_err();
     assert!(matches!(error, DockerError::Timeout { call: PULL, .. }));
 }
 

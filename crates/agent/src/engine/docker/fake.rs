@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio::sync::{Semaphore, mpsc};
 
 use super::*;
+use crate::config::RegistryLogin;
 
 /// Containers in a table, and what the test wants to go wrong.
 #[derive(Default)]
@@ -203,7 +204,16 @@ impl Docker for FakeDocker {
         Ok(())
     }
 
-    async fn pull(&self, name: &str, _: PullLimits) -> Result<(), DockerError> {
+    async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
+        let mut table = self.call(format!("tag {image} {name}"))?;
+        table.images.iter_mut().for_each(|known| known.tags.retain(|tag| tag != name));
+        let tagged =
+            table.images.iter_mut().find(|known| known.digests.iter().chain(&known.tags).any(|it| it == image));
+        tagged.ok_or_else(|| DockerError::NotFound(format!("No such image: {image}")))?.tags.push(name.to_owned());
+        Ok(())
+    }
+
+    async fn pull(&self, name: &str, _: Option<&RegistryLogin>, _: PullLimits) -> Result<(), DockerError> {
         drop(self.call(format!("pull {name}"))?);
         self.pulls.0.acquire().await.unwrap().forget();
         self.call(format!("pulled {name}"))?.images.push(image(name, 1));

@@ -9,8 +9,6 @@ use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE;
 use bytes::{Bytes, BytesMut};
 use http::{HeaderValue, Method, Request, Response, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
@@ -75,21 +73,6 @@ enum Payload {
     Archive(Vec<u8>),
     /// Value of `X-Registry-Auth`; marked so that no log ever shows it.
     Login(HeaderValue),
-}
-
-/// A login in the form the Engine passes on to the registry.
-fn header(login: &RegistryLogin) -> HeaderValue {
-    let document = serde_json::json!({
-        "username": login.username,
-        "password": login.password.reveal(),
-        "email": login.email,
-        "serveraddress": login.server,
-    });
-    let encoded = URL_SAFE.encode(document.to_string());
-    // The alphabet of base64 is that of header values.
-    let mut value = HeaderValue::from_str(&encoded).unwrap_or_else(|_| HeaderValue::from_static(""));
-    value.set_sensitive(true);
-    value
 }
 
 impl HttpDocker {
@@ -363,11 +346,12 @@ impl Docker for HttpDocker {
         self.order("remove volume", Method::DELETE, &path, VOLUME).await
     }
 
-    async fn pull(&self, name: &str, limits: PullLimits) -> Result<(), DockerError> {
+    async fn pull(&self, name: &str, login: Option<&RegistryLogin>, limits: PullLimits) -> Result<(), DockerError> {
         let (image, tag) = split_reference(name);
         let path = format!("/images/create?fromImage={}&tag={}", encode(image), encode(tag));
         let work = async {
-            let login = self.logins.for_image(name).map_or(Payload::Nothing, |login| Payload::Login(header(login)));
+            let login = login.or_else(|| self.logins.for_image(name));
+            let login = login.map_or(Payload::Nothing, |login| Payload::Login(login.to_header()));
             let response = self.open(PULL_PROGRESS, Method::POST, &path, login, limits.inactivity).await?;
             let mut lines = Lines::new(response.into_body());
             loop {
@@ -383,6 +367,12 @@ impl Docker for HttpDocker {
             }
         };
         timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: PULL, limit: limits.total }))
+    }
+
+    async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
+        let (repository, tag) = split_reference(name);
+        let path = format!("/images/{}/tag?repo={}&tag={}", encode(image), encode(repository), encode(tag));
+        self.order("tag", Method::POST, &path, QUICK).await
     }
 
     async fn create(&self, name: &str, body: &serde_json::Value, limit: Duration) -> Result<String, DockerError> {
@@ -582,6 +572,10 @@ fn encode(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use base64::Engine as _;
+    use base64::engine::general_purpose::URL_SAFE;
+    use longshore_wire::sigv4::Secret;
+
     use super::*;
 
     #[test]
@@ -644,17 +638,30 @@ mod tests {
         let (address, mut heads) = yes_man().await;
         let docker = HttpDocker::new(&format!("tcp://{address}")).with_logins(config.engine_auth);
         let limits = PullLimits { total: QUICK, inactivity: QUICK };
-        docker.pull("registry.example/app:1", limits).await.unwrap();
-        docker.pull("elsewhere.example/app:1", limits).await.unwrap();
+        docker.pull("registry.example/app:1", None, limits).await.unwrap();
+        docker.pull("elsewhere.example/app:1", None, limits).await.unwrap();
+        let own = RegistryLogin {
+            server: "registry.example".to_owned(),
+            username: "task".to_owned(),
+            password: Secret::new("its own"),
+            email: String::new(),
+        };
+        docker.pull("registry.example/app:1", Some(&own), limits).await.unwrap();
         assert!(heads.recv().await.unwrap().starts_with("GET /version"));
         let with = heads.recv().await.unwrap();
-        let login = with.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
-        let login: serde_json::Value = serde_json::from_slice(&URL_SAFE.decode(login).unwrap()).unwrap();
-        assert_eq!((&login["username"], &login["password"]), (&"me".into(), &"hush?>".into()));
-        assert_eq!(login["serveraddress"], "https://registry.example");
+        let login = |head: &str| -> serde_json::Value {
+            let login = head.lines().find_map(|line| line.strip_prefix("x-registry-auth: ")).unwrap();
+            serde_json::from_slice(&URL_SAFE.decode(login).unwrap()).unwrap()
+        };
+        let machine = login(&with);
+        assert_eq!((&machine["username"], &machine["password"]), (&"me".into(), &"hush?>".into()));
+        assert_eq!(machine["serveraddress"], "https://registry.example");
         let without = heads.recv().await.unwrap();
         assert!(without.starts_with("POST /v1.41/images/create?fromImage=elsewhere.example/app"));
         assert!(!without.contains("x-registry-auth"), "{without}");
+        // What a task brings goes before what the machine has.
+        let own = login(&heads.recv().await.unwrap());
+        assert_eq!((&own["username"], &own["password"]), (&"task".into(), &"its own".into()));
     }
 
     #[tokio::test]

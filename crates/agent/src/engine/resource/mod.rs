@@ -7,6 +7,7 @@
 
 pub(crate) mod cgroup;
 pub(crate) mod env_file;
+mod login;
 pub(crate) mod network;
 mod secret;
 pub(crate) mod volume;
@@ -26,6 +27,7 @@ use env_file::EnvironmentFilesSpec;
 use network::NetworkSpec;
 use volume::VolumeSpec;
 
+pub use login::WantedLogin;
 pub use secret::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 
 /// A resource of a task, told from its others.
@@ -58,6 +60,8 @@ pub enum ResourceSpec {
     EnvironmentFiles(EnvironmentFilesSpec),
     /// The task's own network.
     Network(NetworkSpec),
+    /// A login to fetch.
+    Login(WantedLogin),
 }
 
 /// A resource that a task needs.
@@ -176,6 +180,7 @@ const PAUSE_MAX_MS: i64 = 30_000;
 pub(crate) fn plan(config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
     let mut planned = volume::plan(config, task)?;
     planned.extend(cgroup::plan(config, task));
+    planned.extend(login::plan(task)?);
     // What a secret says about a variable counts more than what a file does: the first decides.
     planned.extend(secret::plan(task)?);
     planned.extend(env_file::plan(task)?);

@@ -227,7 +227,7 @@ fn refusals_name_what_cannot_be_honoured() {
         (|t| t.containers[0].secrets.push(acs::SecretReference::default()), "container main: secret "),
         (
             |t| t.containers[0].registry_authentication = Some(acs::RegistryAuthentication::default()),
-            "repositoryCredentials",
+            "registryAuthentication has the unknown type",
         ),
         (
             |t| t.containers[0].firelens_configuration = Some(acs::FirelensConfiguration::default()),

@@ -65,7 +65,7 @@ fn the_least_recently_used_go_first_and_only_so_many_and_none_before_its_age() {
     let images: Vec<LocalImage> = local(8).into_iter().rev().collect();
     let (_, gone) = book.round(&scene(&images), &rules(), at(7));
     assert_eq!(ids(&gone), ["i0", "i1", "i2", "i3", "i4"]);
-    assert_eq!(gone[0].references, ["w0:1"]);
+    assert_eq!(gone[0].references, ["w0:1", "i0@sha256:00"], "what came by its digest has no tag of the same name");
     let (_, gone) = book.round(&scene(&images), &CleanupRules { images_per_round: 100, ..rules() }, at(7));
     assert_eq!(ids(&gone).len(), 7, "the one of this hour is too young");
     let (_, gone) = book.round(&scene(&images), &CleanupRules { minimum_age_ms: 6 * HOUR, ..rules() }, at(7));

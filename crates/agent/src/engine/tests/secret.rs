@@ -1,11 +1,14 @@
 //! A container with secrets waits for them, gets them, and leaves them in no record.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
+use longshore_wire::sigv4::Secret;
 use serde_json::json;
 
 use super::world::*;
+use crate::config::RegistryLogin;
 use crate::engine::*;
 
 const HIDDEN: &str = "hunter2";
@@ -91,4 +94,74 @@ fn an_agent_that_starts_anew_fetches_them_again_while_a_container_waits_for_them
     world.crash(false);
     world.settle();
     assert_eq!((world.control_plane["t"].status.as_str(), world.makes.len()), ("RUNNING", 1));
+}
+
+const IMAGE: &str = "registry.example/web:1";
+
+/// One container that brings the login for its image, and one that does not.
+fn with_login() -> acs::Task {
+    let data = acs::AsmAuthData { credentials_parameter: Some("arn:login".to_owned()), region: None };
+    let mut main = container("main");
+    main.image = IMAGE.to_owned();
+    main.registry_authentication = Some(acs::RegistryAuthentication {
+        authentication_type: "asm".to_owned(),
+        asm_auth_data: Some(data),
+        ..acs::RegistryAuthentication::default()
+    });
+    let mut other = container("other");
+    other.image = "other.example/web:1".to_owned();
+    task("t", vec![main, other])
+}
+
+fn login() -> Result<Made, ResourceError> {
+    let login = RegistryLogin {
+        server: "registry.example".to_owned(),
+        username: "captain".to_owned(),
+        password: Secret::new(HIDDEN),
+        email: String::new(),
+    };
+    let provided = Provided { login: Some(Arc::new(login)), ..Provided::default() };
+    Ok(Made { provided: BTreeMap::from([("main".to_owned(), provided)]), ..Made::default() })
+}
+
+fn with_images() -> World {
+    let mut world = new_world();
+    for image in [IMAGE, "other.example/web:1"] {
+        world.docker.registry.insert(image.to_owned(), Ok(ImageInfo::default()));
+    }
+    world
+}
+
+#[test]
+fn a_login_goes_with_the_pull_of_its_container_and_nowhere_else() {
+    let mut world = with_images();
+    world.makes.push_back(login());
+    world.payload(vec![with_login()]);
+    world.settle();
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
+    let by = |image: &str| world.docker.pulls.iter().find(|(pulled, _)| pulled == image).map(|(_, login)| login);
+    let captain = by(IMAGE).and_then(Option::as_ref).expect("a login");
+    assert_eq!((captain.username.as_str(), captain.password.reveal()), ("captain", HIDDEN));
+    assert_eq!(by("other.example/web:1"), Some(&None));
+    assert!(record(&world).contains("arn:login") && !record(&world).contains(HIDDEN));
+    for container in world.docker.containers.values() {
+        assert!(!container.spec.body.to_string().contains(HIDDEN));
+    }
+    assert!(world.logs.iter().all(|line| !line.contains(HIDDEN)), "{:?}", world.logs);
+}
+
+#[test]
+fn without_its_login_nothing_is_pulled_and_the_task_says_why() {
+    let mut world = with_images();
+    let why = "fetching secret data from AWS Secrets Manager in us-east-1: ResourceNotFoundException: no such secret";
+    world.makes.push_back(Err(ResourceError::Refused(why.to_owned())));
+    world.payload(vec![with_login()]);
+    world.settle();
+    let told = &world.control_plane["t"];
+    assert_eq!(
+        (told.status.as_str(), told.reason.as_str()),
+        ("STOPPED", format!("ResourceInitializationError: {why}").as_str())
+    );
+    assert!(world.docker.pulls.iter().all(|(image, _)| image != IMAGE), "{:?}", world.docker.pulls);
+    assert!(world.docker.containers.is_empty());
 }

@@ -1,11 +1,13 @@
 //! The world around an engine, in memory.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 
+use crate::config::RegistryLogin;
 use crate::engine::*;
 
 pub(super) const INSTANCE: &str = "arn:instance";
@@ -107,6 +109,8 @@ pub(super) struct Docker {
     pub(super) containers: BTreeMap<String, ModelContainer>,
     pub(super) local_images: BTreeMap<String, ImageInfo>,
     pub(super) registry: BTreeMap<String, Result<ImageInfo, PullError>>,
+    /// Images that were pulled, and as whom if not as the machine.
+    pub(super) pulls: Vec<(String, Option<Arc<RegistryLogin>>)>,
     /// Errors that the next calls of a kind ("create main") meet, instead of being done.
     pub(super) errors: BTreeMap<String, VecDeque<DockerError>>,
     /// Errors that the next calls of a kind answer although they were done.
@@ -403,7 +407,8 @@ impl World {
                 };
                 self.news.push_back(Input::ImageInspected { container, result });
             }
-            Action::PullImage { container, image, .. } => {
+            Action::PullImage { container, image, login } => {
+                self.docker.pulls.push((image.clone(), login));
                 let unknown = Err(PullError::Refused(format!("pull access denied for {image}")));
                 let result = self.docker.registry.get(&image).cloned().unwrap_or(unknown);
                 let result = if self.docker.reachable { result } else { Err(PullError::Docker("down".to_owned())) };

@@ -4,6 +4,7 @@
 
 mod cgroup;
 pub(crate) mod env_file;
+mod login;
 mod network;
 pub(crate) mod secret;
 mod volume;
@@ -25,6 +26,7 @@ pub(super) async fn make<D: Docker>(
         ResourceSpec::EnvironmentFiles(spec) => {
             env_file::fetch(&shared.objects, shared.roles.of(task_arn), &spec).await
         }
+        ResourceSpec::Login(wanted) => login::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Network(spec) => network::make(shared, spec).await,
     }
@@ -38,7 +40,7 @@ pub(super) async fn remove<D: Docker>(
 ) -> Result<(), ResourceError> {
     match spec {
         // They are in memory, and in the container, which is gone.
-        ResourceSpec::Secrets(_) | ResourceSpec::EnvironmentFiles(_) => Ok(()),
+        ResourceSpec::Secrets(_) | ResourceSpec::EnvironmentFiles(_) | ResourceSpec::Login(_) => Ok(()),
         ResourceSpec::Volume(spec) => volume::remove(shared, &spec).await,
         ResourceSpec::Cgroup(spec) => cgroup::remove(shared, &spec).await,
         ResourceSpec::Network(spec) => network::remove(shared, spec).await,

@@ -49,10 +49,6 @@ const fn value(what: &'static str, error: &'static str) -> RefusedValue {
     RefusedValue { what, error }
 }
 
-/// What our own agent does not do yet.
-const OFFICIAL_ONLY: &str =
-    "The official agent does it; our own does not yet, and stops such a task with a reason that names it.";
-
 /// What becomes of every member.
 pub const TABLE: &[ShapeCoverage] = &[
     shape(
@@ -143,7 +139,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("privileged", ""),
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
-            works("repositoryCredentials", OFFICIAL_ONLY),
+            works("repositoryCredentials", ""),
             refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
