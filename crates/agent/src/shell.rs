@@ -40,7 +40,7 @@ use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Pha
 use crate::engine::{
     self, Action, ContainerSpec, DockerLife, Engine, Input, Inspection, LogLevel, PullError, Status, TaskRecord,
 };
-use crate::roles::ExecutionRoles;
+use crate::roles::{ExecutionRoles, Handed};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
@@ -120,14 +120,11 @@ impl<D: Docker> Instance<D> {
         let mut clock = Clock::new();
         loop {
             let pause = pause_until(self.engine.next_deadline());
-            let input = tokio::select! {
-                Some(input) = self.inputs.1.recv() => input,
+            let News { input, credentials } = tokio::select! {
+                Some(input) = self.inputs.1.recv() => input.into(),
                 event = self.session_events.recv() => match event {
                     None => return,
-                    Some(event) => match self.order(event, &mut performer) {
-                        Some(input) => input,
-                        None => continue,
-                    },
+                    Some(event) => self.order(event, &mut performer),
                 },
                 Some(ended) = performer.under_way.join_next() => {
                     if let Err(panic) = ended {
@@ -140,56 +137,78 @@ impl<D: Docker> Instance<D> {
                     let _ = question.send(self.engine.images_in_use());
                     continue;
                 }
-                () = sleep(pause) => Input::Tick,
+                () = sleep(pause) => Input::Tick.into(),
             };
             let (now, jump) = clock.read();
             if let Some(by_ms) = jump {
                 warn!(by_ms, "the machine's clock jumped; pauses last as long as they were meant to");
             }
-            for input in jump.map(|by_ms| Input::ClockSet { by_ms }).into_iter().chain([input]) {
-                for action in self.engine.handle(now, input) {
-                    performer.perform(action);
-                }
+            let mut actions = Vec::new();
+            for input in jump.map(|by_ms| Input::ClockSet { by_ms }).into_iter().chain(input) {
+                actions.extend(self.engine.handle(now, input));
             }
+            // Whose task it is says the engine, and what follows from the order needs them already.
+            for handed in credentials {
+                self.take_credentials(handed, &mut performer);
+            }
+            actions.into_iter().for_each(|action| performer.perform(action));
             let live = self.engine.tasks().filter(|task| is_live(task)).count();
             self.live_tasks.send_if_modified(|known| std::mem::replace(known, live) != live);
         }
     }
 
-    /// What a session event means for the engine.
-    fn order(&self, event: acs::Event, performer: &mut Performer<D>) -> Option<Input> {
+    /// What a session event means.
+    fn order(&self, event: acs::Event, performer: &mut Performer<D>) -> News {
         match event {
             acs::Event::Opened { outgoing } => {
                 performer.session = Some(outgoing);
-                None
+                News::default()
             }
             acs::Event::Closed | acs::Event::Deregistered => {
                 performer.session = None;
-                None
+                News::default()
             }
             // It waited in our queue while its session ended: nobody stands behind it any more.
-            acs::Event::Message { session, .. } if !self.current_session.is(session) => None,
+            acs::Event::Message { session, .. } if !self.current_session.is(session) => News::default(),
             acs::Event::Message { message, .. } => match *message {
                 ServerMessage::Payload(mut payload) => {
-                    let taken = self.shared.roles.take(&mut payload);
-                    taken.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
-                    Some(Input::Payload(payload))
+                    let credentials = Handed::with(&mut payload);
+                    News { input: Some(Input::Payload(payload)), credentials }
                 }
                 ServerMessage::IamRoleCredentials(message) => {
-                    let known = self.engine.tasks().any(|task| is_live(task) && task.arn() == message.task_arn);
-                    let renewed = known.then(|| self.shared.roles.renew(&message)).flatten();
-                    renewed.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
-                    None
+                    News { input: None, credentials: Handed::anew(message).into_iter().collect() }
                 }
-                ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
-                ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
+                ServerMessage::TaskManifest(manifest) => Input::Manifest(manifest).into(),
+                ServerMessage::TaskStopVerificationAck(ack) => Input::StopVerificationAck(ack).into(),
                 // Requests for logs do not come this way.
                 other => {
                     warn!(message = other.type_name(), "this agent does not act on such messages");
-                    None
+                    News::default()
                 }
             },
         }
+    }
+
+    /// Takes the credentials of a task of this instance that is not over, and acknowledges them.
+    fn take_credentials(&self, handed: Handed, performer: &mut Performer<D>) {
+        if self.engine.task(&handed.task_arn).is_some_and(is_live) {
+            self.shared.roles.take(handed).into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
+        }
+    }
+}
+
+/// What the loop hears of.
+#[derive(Default)]
+struct News {
+    /// For the engine.
+    input: Option<Input>,
+    /// Not for the engine: it keeps no secrets.
+    credentials: Vec<Handed>,
+}
+
+impl From<Input> for News {
+    fn from(input: Input) -> Self {
+        Self { input: Some(input), credentials: Vec::new() }
     }
 }
 
@@ -210,7 +229,6 @@ impl<D: Docker> Performer<D> {
         match action {
             Action::Save { record, durable } => self.save(&record, durable),
             Action::Forget { task_arn } => {
-                self.shared.roles.forget(&task_arn);
                 self.write(Change::DropTask { identity: self.index, arn: task_arn });
             }
             Action::SaveTimeline(timeline) => {
@@ -234,6 +252,9 @@ impl<D: Docker> Performer<D> {
     }
 
     fn save(&mut self, record: &TaskRecord, durable: bool) {
+        if !is_live(record) {
+            self.shared.roles.forget(record.arn());
+        }
         let ticket = self.write(Change::PutTask {
             identity: self.index,
             arn: record.arn().to_owned(),

@@ -19,6 +19,8 @@ use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
 use crate::state::{Loaded, Writer};
 
+mod credentials;
+
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/c/i";
 const PATIENCE: Duration = Duration::from_secs(20);
 
