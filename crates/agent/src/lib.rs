@@ -59,7 +59,6 @@ use engine::image::CleanupRules;
 use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
 use facts::AgentFacts;
 use register::Host;
-use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
@@ -191,7 +190,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         images: Images::new(state.clone(), &loaded.images),
         host_ports: Arc::default(),
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
-        roles: ExecutionRoles::default(),
+        roles: Arc::default(),
         secrets,
         disk,
         look_every: watcher::LOOK_EVERY,
@@ -454,6 +453,7 @@ impl Starter<'_> {
             api: api.clone(),
             events,
             current: current_session.clone(),
+            roles: self.shared.roles.clone(),
             heartbeat: heartbeat.clone(),
             logs: log_requests,
             timing: acs::Timing::usual(),

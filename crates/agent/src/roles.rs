@@ -1,8 +1,8 @@
 //! Credentials of tasks' roles. They live in this process alone: a restarted agent asks for them with its first session.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use longshore_agent_protocol::acs::{
     AgentMessage, IamRoleCredentials, IamRoleCredentialsAckRequest, IamRoleCredentialsMessage, PayloadMessage,
@@ -12,10 +12,16 @@ use longshore_wire::sigv4;
 /// The role with which this agent prepares a task, as messages name it.
 const EXECUTION: &str = "TaskExecution";
 
-/// The credentials of all tasks' execution roles, by the tasks' ARNs.
+/// The credentials of all tasks' execution roles.
 #[derive(Default)]
-pub(crate) struct ExecutionRoles {
-    held: Mutex<BTreeMap<String, sigv4::Credentials>>,
+pub(crate) struct ExecutionRoles(Mutex<Roles>);
+
+#[derive(Default)]
+struct Roles {
+    /// By the tasks' ARNs.
+    held: BTreeMap<String, sigv4::Credentials>,
+    /// Tasks that wait for credentials, or for better ones.
+    missed: BTreeSet<String>,
 }
 
 /// Credentials of a task's execution role that came by a message and were not taken yet.
@@ -61,7 +67,9 @@ impl ExecutionRoles {
             secret: sigv4::Secret::new(secret_access_key.0),
             session_token: Some(session_token.0),
         };
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).insert(task_arn, held);
+        let mut roles = self.roles();
+        roles.missed.remove(&task_arn);
+        roles.held.insert(task_arn, held);
         let credentials_id = credentials_id.0;
         Some(AgentMessage::IamRoleCredentialsAck(IamRoleCredentialsAckRequest {
             message_id,
@@ -72,12 +80,28 @@ impl ExecutionRoles {
 
     /// What this agent signs with for a task.
     pub(crate) fn of(&self, task_arn: &str) -> Option<sigv4::Credentials> {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).get(task_arn).cloned()
+        self.roles().held.get(task_arn).cloned()
+    }
+
+    /// The task cannot go on with what is held for it.
+    pub(crate) fn miss(&self, task_arn: &str) {
+        self.roles().missed.insert(task_arn.to_owned());
+    }
+
+    /// Whether a task waits for credentials: the control plane is to send them all again.
+    pub(crate) fn are_missed(&self) -> bool {
+        !self.roles().missed.is_empty()
     }
 
     /// The task is over.
     pub(crate) fn forget(&self, task_arn: &str) {
-        self.held.lock().unwrap_or_else(PoisonError::into_inner).remove(task_arn);
+        let mut roles = self.roles();
+        roles.missed.remove(task_arn);
+        roles.held.remove(task_arn);
+    }
+
+    fn roles(&self) -> MutexGuard<'_, Roles> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
@@ -134,6 +158,18 @@ mod tests {
         assert_eq!(roles.of("task").unwrap().access_key_id, "K2");
         roles.forget("task");
         assert!(roles.of("task").is_none());
+    }
+
+    #[test]
+    fn a_task_misses_credentials_until_some_come_or_it_ends() {
+        let roles = ExecutionRoles::default();
+        roles.miss("task");
+        assert!(roles.are_missed());
+        assert!(roles.take(Handed::anew(renewal("K")).unwrap()).is_some());
+        assert!(!roles.are_missed());
+        roles.miss("task");
+        roles.forget("task");
+        assert!(!roles.are_missed());
     }
 
     #[test]

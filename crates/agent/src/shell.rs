@@ -64,7 +64,7 @@ pub(crate) struct Shared<D> {
     pub(crate) host_ports: Arc<HostPorts>,
     pub(crate) pull_limits: PullLimits,
     /// The credentials with which tasks are prepared.
-    pub(crate) roles: ExecutionRoles,
+    pub(crate) roles: Arc<ExecutionRoles>,
     /// Where secrets are to be had.
     pub(crate) secrets: SecretStores,
     pub(crate) disk: DiskGuard,
@@ -149,7 +149,10 @@ impl<D: Docker> Instance<D> {
             }
             // Whose task it is says the engine, and what follows from the order needs them already.
             for handed in credentials {
-                self.take_credentials(handed, &mut performer);
+                let task_arn = handed.task_arn.clone();
+                if self.take_credentials(handed, &mut performer) {
+                    actions.extend(self.engine.handle(now, Input::PrerequisiteCame { task_arn: Some(task_arn) }));
+                }
             }
             actions.into_iter().for_each(|action| performer.perform(action));
             let live = self.engine.tasks().filter(|task| is_live(task)).count();
@@ -176,9 +179,13 @@ impl<D: Docker> Instance<D> {
                     News { input: Some(Input::Payload(payload)), credentials }
                 }
                 ServerMessage::IamRoleCredentials(message) => {
+                    self.current_session.was_heard();
                     News { input: None, credentials: Handed::anew(message).into_iter().collect() }
                 }
-                ServerMessage::TaskManifest(manifest) => Input::Manifest(manifest).into(),
+                ServerMessage::TaskManifest(manifest) => {
+                    self.current_session.was_heard();
+                    Input::Manifest(manifest).into()
+                }
                 ServerMessage::TaskStopVerificationAck(ack) => Input::StopVerificationAck(ack).into(),
                 // Requests for logs do not come this way.
                 other => {
@@ -189,11 +196,12 @@ impl<D: Docker> Instance<D> {
         }
     }
 
-    /// Takes the credentials of a task of this instance that is not over, and acknowledges them.
-    fn take_credentials(&self, handed: Handed, performer: &mut Performer<D>) {
-        if self.engine.task(&handed.task_arn).is_some_and(is_live) {
-            self.shared.roles.take(handed).into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
-        }
+    /// Takes the credentials of a task of this instance that is not over, and acknowledges them; says whether it did.
+    fn take_credentials(&self, handed: Handed, performer: &mut Performer<D>) -> bool {
+        let ours = self.engine.task(&handed.task_arn).is_some_and(is_live);
+        let Some(acknowledgement) = ours.then(|| self.shared.roles.take(handed)).flatten() else { return false };
+        performer.reply(acknowledgement);
+        true
     }
 }
 

@@ -183,11 +183,9 @@ impl Engine {
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
             Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
             Input::ResourceMade { task_arn, key, result } => {
-                if let Err(ResourceError::Again(why)) = &result {
-                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} is tried again: {why}"));
-                }
-                if let Some(task) = self.tasks.get_mut(&task_arn) {
-                    task.resource_made(now, &key, result);
+                let told = self.tasks.get_mut(&task_arn).and_then(|task| task.resource_made(now, &key, result));
+                if let Some(told) = told {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} {told}"));
                 }
                 self.advance(&mut turn, task_arn);
             }
@@ -198,6 +196,7 @@ impl Engine {
                 }
                 self.advance(&mut turn, task_arn);
             }
+            Input::PrerequisiteCame { task_arn } => self.prerequisite_came(&mut turn, task_arn),
             Input::ClockSet { by_ms } => self.clock_set(by_ms),
             Input::Tick => {}
             result => self.container_news(&mut turn, result),
@@ -308,6 +307,7 @@ impl Engine {
             | Input::ContainersFound { .. }
             | Input::ResourceMade { .. }
             | Input::ResourceRemoved { .. }
+            | Input::PrerequisiteCame { .. }
             | Input::ClockSet { .. }
             | Input::Tick => return,
         };
@@ -352,6 +352,17 @@ impl Engine {
         for arn in arns {
             if let Some(task) = self.tasks.get_mut(&arn) {
                 task.docker_ready(turn.now, &found);
+            }
+            self.advance(turn, arn);
+        }
+    }
+
+    /// Resources of that task, or of any, need not wait any longer.
+    fn prerequisite_came(&mut self, turn: &mut Turn, task_arn: Option<String>) {
+        let arns = task_arn.map_or_else(|| self.tasks.keys().cloned().collect(), |arn| vec![arn]);
+        for arn in arns {
+            if let Some(task) = self.tasks.get_mut(&arn) {
+                task.prerequisite_came();
             }
             self.advance(turn, arn);
         }

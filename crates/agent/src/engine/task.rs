@@ -297,21 +297,30 @@ impl Task {
         Some((container, self.work.get_mut(position)?))
     }
 
-    /// A resource was made, or not.
+    /// A resource was made, or not; answers with what is to be told about that.
     pub(crate) fn resource_made(
         &mut self,
         now: Timestamp,
         key: &ResourceKey,
         result: Result<resource::Made, resource::ResourceError>,
-    ) {
-        let Some((planned, record)) = self.resource(key) else { return };
-        let failure = planned.made(record, now, result);
+    ) -> Option<String> {
+        let (planned, record) = self.resource(key)?;
+        let outcome = planned.made(record, now, result);
         self.save = self.save.max(Save::Soon);
-        if let Some(reason) = failure
-            && self.record.desired == Desired::Running
-        {
-            self.refuse(reason);
+        match outcome {
+            Ok(told) => told,
+            Err(reason) => {
+                if self.record.desired == Desired::Running {
+                    self.refuse(reason);
+                }
+                None
+            }
         }
+    }
+
+    /// Something that its resources may have waited for has come.
+    pub(crate) fn prerequisite_came(&mut self) {
+        self.resources.iter_mut().for_each(Planned::prerequisite_came);
     }
 
     /// A resource was removed, or not; answers with what is to be told about that.
@@ -363,6 +372,7 @@ impl Task {
     /// Docker can be asked again, and these containers exist: each that may is to be asked about.
     pub(crate) fn docker_ready(&mut self, now: Timestamp, found: &BTreeMap<ContainerKey, FoundContainer>) {
         self.finding.retry_at = None;
+        self.prerequisite_came();
         // What lies ahead was written by a clock that was wrong then, or is now.
         self.record.stopped_at = self.record.stopped_at.map(|at| at.min(now));
         for (container, work) in self.record.containers.iter_mut().zip(&mut self.work) {

@@ -12,7 +12,6 @@ use super::*;
 use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{Phase, PullLimits};
-use crate::roles::ExecutionRoles;
 use crate::session::fake_server::FakeServer;
 use crate::shell::images::Images;
 use crate::shell::resource::secret::SecretStores;
@@ -56,7 +55,7 @@ impl World {
             disk: DiskGuard::new(Vec::new(), None),
             look_every: PATIENCE,
             docker_lost: Notify::new(),
-            roles: ExecutionRoles::default(),
+            roles: Arc::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
         });
         let (requests, asked) = mpsc::channel(QUEUE);

@@ -94,7 +94,7 @@ impl World {
             disk: DiskGuard::new(Vec::new(), None),
             look_every,
             docker_lost: Notify::new(),
-            roles: ExecutionRoles::default(),
+            roles: Arc::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
         });
         let (events, session_events) = mpsc::channel(16);

@@ -16,7 +16,13 @@ pub(super) async fn make<D: Docker>(
     spec: ResourceSpec,
 ) -> Result<Made, ResourceError> {
     match spec {
-        ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
+        ResourceSpec::Secrets(wanted) => {
+            let fetched = secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await;
+            if matches!(fetched, Err(ResourceError::NotYet(_))) {
+                shared.roles.miss(task_arn);
+            }
+            fetched
+        }
     }
 }
 

@@ -42,3 +42,32 @@ async fn those_of_another_instances_order_are_not_taken() {
     heard(&mut world).await;
     assert!(world.shared.roles.of(&task("a")).is_none());
 }
+
+/// A task whose container gets a secret, and waits for the credentials to fetch it with.
+fn with_secret(id: &str) -> Value {
+    let secret = json!({ "name": "PASSWORD", "valueFrom": "/app/db", "provider": "ssm" });
+    order(id, "RUNNING", json!([{ "name": "main", "image": "web", "essential": true, "secrets": [secret] }]))
+}
+
+#[tokio::test]
+async fn a_task_waits_for_them_and_goes_on_as_soon_as_they_come() {
+    let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+    world.order(with_secret("a")).await;
+    heard(&mut world).await;
+    timeout(PATIENCE, async {
+        while !world.shared.roles.are_missed() {
+            sleep(Duration::from_millis(5)).await;
+        }
+    })
+    .await
+    .unwrap();
+    // Long after the first tries: the next one would come in some seconds.
+    sleep(Duration::from_millis(3_500)).await;
+    assert!(world.shared.docker.containers().is_empty());
+    let order = with_role(with_secret("a"));
+    world.order(order).await;
+    let next = timeout(Duration::from_secs(2), world.server.call("SubmitTaskStateChange")).await.unwrap();
+    // The fake has no parameters: that it was asked for one is all there is to see.
+    assert!(next["reason"].as_str().unwrap().contains("GetParameters"), "{next}");
+    assert!(!world.shared.roles.are_missed());
+}
