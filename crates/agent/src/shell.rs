@@ -24,9 +24,11 @@ pub(crate) mod resource;
 mod submit;
 pub(crate) mod watcher;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
 use longshore_api::Timestamp;
 use longshore_client::{Client, now};
@@ -126,12 +128,7 @@ impl<D: Docker> Instance<D> {
                     None => return,
                     Some(event) => self.order(event, &mut performer),
                 },
-                Some(ended) = performer.under_way.join_next() => {
-                    if let Err(panic) = ended {
-                        error!(%panic, "an action of the agent panicked");
-                    }
-                    continue;
-                }
+                Some(_ended) = performer.under_way.join_next() => continue,
                 Some(question) = self.questions.recv() => {
                     // Whoever asked may have gone.
                     let _ = question.send(self.engine.images_in_use());
@@ -247,9 +244,10 @@ impl<D: Docker> Performer<D> {
                 LogLevel::Warn => warn!(task = task_arn, "{message}"),
             },
             Action::Reply(message) => self.reply(message),
-            Action::Submit { task_arn, change } => {
-                let shared = self.shared.clone();
-                self.begin(true, async move { submit(&shared, task_arn, &change).await });
+            Action::Submit { ref task_arn, ref change } => {
+                let (shared, task_arn, change) = (self.shared.clone(), task_arn.clone(), change.clone());
+                let otherwise = action.failed(panicked());
+                self.begin(true, otherwise, async move { submit(&shared, task_arn, &change).await });
             }
             other => self.begin_docker(other),
         }
@@ -285,16 +283,23 @@ impl<D: Docker> Performer<D> {
         });
     }
 
-    /// Runs `work` beside the loop, if asked for after the saves before it; its result becomes an input.
-    fn begin(&mut self, after_saves: bool, work: impl Future<Output = Input> + Send + 'static) {
+    /// Runs `work` beside the loop, if asked for after the saves before it; its result becomes an input. Should it panic, so
+    /// does `otherwise`: the engine asks for nothing more of a container whose step has no end.
+    fn begin(&mut self, after_saves: bool, otherwise: Input, work: impl Future<Output = Input> + Send + 'static) {
         let (state, barrier) = (self.shared.state.clone(), self.barrier);
         let results = self.results.clone();
         self.under_way.spawn(async move {
             if after_saves {
                 state.durable(barrier).await;
             }
+            // What it shares with others is behind locks that outlive a panic.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let input = result.unwrap_or_else(|_| {
+                error!(?otherwise, "an action of the agent panicked");
+                otherwise
+            });
             // The receiver lives as long as this task's set.
-            let _ = results.send(work.await);
+            let _ = results.send(input);
         });
     }
 
@@ -307,8 +312,14 @@ impl<D: Docker> Performer<D> {
                 | Action::FindContainers { .. }
         );
         let (shared, arn) = (self.shared.clone(), self.arn.clone());
-        self.begin(!only_looks, async move { docker_action(&shared, &arn, action).await });
+        let otherwise = action.failed(panicked());
+        self.begin(!only_looks, otherwise, async move { docker_action(&shared, &arn, action).await });
     }
+}
+
+/// What becomes of an action that panics: nobody knows whether it was done.
+fn panicked() -> engine::DockerError {
+    engine::DockerError::Unavailable("the agent failed while it waited for the answer".to_owned())
 }
 
 /// Performs an action that goes to Docker; the others were taken care of.

@@ -241,6 +241,18 @@ async fn work_waits_for_docker_and_goes_on_when_it_is_back() {
 }
 
 #[tokio::test]
+async fn a_step_that_panics_is_done_over() {
+    for call in ["create", "start", "inspect", "stop"] {
+        let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+        world.shared.docker.panic_at(call);
+        world.order(run_task("a", "web")).await;
+        world.change(&task("a"), "RUNNING").await;
+        world.order(order("a", "STOPPED", json!([]))).await;
+        world.change(&task("a"), "STOPPED").await;
+    }
+}
+
+#[tokio::test]
 async fn an_end_whose_event_was_lost_is_found_out() {
     let server = FakeServer::start(|_| (200, json!({ "acknowledgment": "ok" }))).await;
     let mut world = World::with(FakeDocker::with_image("web"), 1, server, Duration::from_millis(50), config()).await;
