@@ -406,7 +406,7 @@ impl Engine {
             if let Some(at) = task.deadline.take() {
                 self.deadlines.remove(&(at, arn.clone()));
             }
-            let context = Context { config: &self.config, docker: &self.docker, now: turn.now };
+            let context = Context { config: &self.config, docker: &self.docker, ledger: &self.ledger, now: turn.now };
             turn.actions.extend(task.step(&context));
             if let Some(at) = task.deadline {
                 self.deadlines.insert((at, arn.clone()));

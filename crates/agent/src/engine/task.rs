@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EngineConfig;
 use super::action::{Action, LogLevel};
-use super::admission::Demand;
+use super::admission::{Demand, Ledger};
 use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, Work};
 use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
@@ -103,6 +103,8 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a EngineConfig,
     /// Which Docker was there last.
     pub(crate) docker: &'a Option<DockerLife>,
+    /// What of the host is taken.
+    pub(crate) ledger: &'a Ledger,
     pub(crate) now: Timestamp,
 }
 
@@ -618,7 +620,10 @@ impl Task {
             Step::Create => {
                 let prepared = prepared(&self.resources, &self.record.resources, &definition.name);
                 match container_spec(context.config, &self.record.definition, definition, &prepared) {
-                    Ok(spec) => {
+                    Ok(mut spec) => {
+                        for wanted in &mut spec.ports_to_find {
+                            wanted.except = context.ledger.promised_ports(wanted.protocol);
+                        }
                         let timeout_ms = context.config.create_timeout_ms;
                         Action::Create { container, spec: Box::new(spec), timeout_ms }
                     }
