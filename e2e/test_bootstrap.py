@@ -5,13 +5,17 @@ Settings from an object store, attributes and tags, termination notices, room on
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -318,6 +322,8 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
             "LONGSHORE_AGENT_ENVIRONMENT": f"AWS_ENDPOINT_URL_S3={store.endpoint}\n"
             "AWS_ACCESS_KEY_ID=STOREKEY\nAWS_SECRET_ACCESS_KEY=store secret\n",
         }
+        # A machine that was just switched on looks for updates by itself.
+        stack.enter_context(apt_is_busy(machine.root, 10))
         done = machine.run("/root/user-data", **values)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "installing docker.io" in done.stdout
@@ -363,6 +369,22 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
         assert len(names.stdout.split()) == 1
         secret = machine.root / "etc/longshore/agent.env"
         assert secret.stat().st_mode & 0o777 == 0o600
+
+
+@contextmanager
+def apt_is_busy(root: Path, seconds: float) -> Iterator[None]:
+    """Somebody holds apt's locks for so long: the one that it can wait for, and one that it cannot."""
+    files = [root / "var/lib/dpkg/lock-frontend", root / "var/cache/apt/archives/lock"]
+    with ExitStack() as stack:
+        held = [stack.enter_context(file.open("a")) for file in files]
+        for file in held:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        release = threading.Timer(
+            seconds, lambda: [fcntl.lockf(file, fcntl.LOCK_UN) for file in held]
+        )
+        release.start()
+        stack.callback(release.join)
+        yield
 
 
 class ServerThere(Server):
