@@ -288,6 +288,76 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
+def functions(*names: str) -> str:
+    """Functions of the script, to be put into a program of a test's own."""
+    text = USER_DATA.read_text()
+    return "".join(text[text.index(f"\n{name}() {{") :].split("\n}\n")[0] + "\n}\n" for name in names)
+
+
+def printed(function: str) -> str:
+    """What one of the script's functions prints: a program that it installs."""
+    command = ["sh", "-c", functions(function) + function]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_supervisor_that_is_stopped_while_it_starts_the_agent_stops_it(tmp_path: Path) -> None:
+    """The signal comes before it knows the agent's number."""
+    text = printed("print_supervisor")
+    start, pids = tmp_path / "start-agent", tmp_path / "agent"
+    start.write_text(f"#!/bin/sh\necho $$ >>'{pids}'\nexec sleep 60\n")
+    start.chmod(0o755)
+    known = "  agent=$!\n"
+    assert known in text
+    supervise = tmp_path / "supervise"
+    supervise.write_text(
+        text.replace("/usr/local/lib/longshore/start-agent", str(start)).replace(
+            known, f"  until [ -s '{pids}' ]; do sleep 0.1; done\n  kill -TERM $$\n{known}"
+        )
+    )
+    done = subprocess.run(["sh", str(supervise)], timeout=20, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (agent,) = pids.read_text().split()
+    assert not running(int(agent)), "the agent runs on"
+
+
+def test_a_supervisor_that_does_not_end_is_replaced_all_the_same(tmp_path: Path) -> None:
+    """It has its time; then it is killed, with its agent."""
+    supervise, pid_file = tmp_path / "supervise", tmp_path / "pid"
+    supervise.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
+    supervise.chmod(0o755)
+    script = f"""
+    set -eu
+    library={tmp_path} pid_file={pid_file} logs={tmp_path}/logs agent_ends_within_s=1 changed=yes
+    has_systemd() {{ false; }}
+    put() {{ :; }}
+    print_supervisor() {{ :; }}
+    fail() {{ echo "$*" >&2; exit 1; }}
+    {functions("supervisor_runs", "keep_running")}
+    keep_running
+    """
+    numbers = []
+    try:
+        for _ in range(2):
+            subprocess.run(["sh", "-c", script], check=True, timeout=20)
+            numbers.append(int(pid_file.read_text()))
+            # Until it has begun, the signal ends it.
+            until(lambda: b"supervise" in Path(f"/proc/{numbers[-1]}/cmdline").read_bytes(), "it")
+            time.sleep(0.5)
+        until(lambda: not running(numbers[0]), "the end of the first")
+        assert running(numbers[1])
+    finally:
+        for number in filter(running, numbers):
+            os.killpg(number, signal.SIGKILL)
+
+
+def running(number: int) -> bool:
+    """Whether there is such a process, and it is more than a name."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("debootstrap"), reason="needs root and debootstrap"
 )
