@@ -416,6 +416,10 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
             return json.loads((machine.root / "var/lib/ecs/data/agent.json").read_text())["pid"]
 
         first = agent()
+        # What lets any machine in is not left on one that is.
+        until(lambda: not (machine.root / "etc/longshore/join-token").exists(), "the token's end")
+        assert token not in (machine.root / "etc/longshore/agent.env").read_text()
+        assert token not in machine.run("cat", f"/proc/{first}/environ").stdout
         again = machine.run("/root/user-data", **values)
         assert again.returncode == 0, again.stderr
         assert again.stdout == "longshore: the agent runs\n"

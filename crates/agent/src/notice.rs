@@ -74,6 +74,8 @@ async fn look(config: &NoticeConfig, hook_failed: &mut bool) -> Option<String> {
 /// Success is a notice, with what was printed; failure with code 1 is none. Everything else is an error.
 async fn ask(hook: &Path) -> Result<Option<Vec<u8>>, String> {
     let mut command = Command::new(hook);
+    // What lets machines join is nothing for a program that only looks.
+    command.env_remove("LONGSHORE_TOKEN");
     command.stdin(Stdio::null()).stderr(Stdio::null()).kill_on_drop(true);
     let output = timeout(HOOK_LIMIT, command.output()).await;
     let output = output.map_err(|_| format!("it takes longer than {}s", HOOK_LIMIT.as_secs()))?;
