@@ -216,6 +216,12 @@ def test_a_termination_notice_drains_the_machine(stage: Any, images: None) -> No
         # Whoever says that it stays is not contradicted by the notice that he knows of.
         undo(agent)
         until(lambda: status(server) == "ACTIVE", "the instance in service")
+        # Not even by an agent that is started anew.
+        assert agent.end() == 0
+        agent.start()
+        known = "the notice that was obeyed before is still there"
+        until(lambda: known in agent.log.read_text().rsplit("left; ", 1)[1], known)
+        assert status(server) == "ACTIVE"
         path.unlink()
         until(
             lambda: "the notice is gone" in agent.log.read_text().rsplit(words, 1)[1],

@@ -248,7 +248,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     }
     if config.notice.file.is_some() || config.notice.hook.is_some() {
         let instances = Instances { api: shared.api.clone(), cluster: config.cluster.clone(), arns };
-        parts.start("watch for termination notices", notice::watch(config.notice.clone(), instances));
+        let watch = notice::watch(config.notice.clone(), instances, state.clone(), loaded.notice);
+        parts.start("watch for termination notices", watch);
     }
     if let Some(rules) = cleanup_rules(config) {
         let interval = config.image_cleanup.interval;
