@@ -146,7 +146,8 @@ def test_an_engine_without_room(stage: Any, tmp_path: Path, images: None) -> Non
         engine.load()
         registry = Registry(docker.TOOL, f"room-{uuid.uuid4().hex[:8]}", engine)
         server: Server = stage.server()
-        stage.agent(server, DOCKER_HOST=engine.url)
+        # What the Engine says when it finds no room, not what the agent says to keep it from that.
+        stage.agent(server, DOCKER_HOST=engine.url, LONGSHORE_DISK_MIN_FREE="0")
         tasks = Tasks(server.client(), "default", "room")
         local = tasks.define(container("main", "trap", "7", **TINY), networkMode="host")
         runs = tasks.run(local)
