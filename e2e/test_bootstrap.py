@@ -5,13 +5,17 @@ Settings from an object store, attributes and tags, termination notices, room on
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
+import threading
+import time
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -212,6 +216,12 @@ def test_a_termination_notice_drains_the_machine(stage: Any, images: None) -> No
         # Whoever says that it stays is not contradicted by the notice that he knows of.
         undo(agent)
         until(lambda: status(server) == "ACTIVE", "the instance in service")
+        # Not even by an agent that is started anew.
+        assert agent.end() == 0
+        agent.start()
+        known = "the notice that was obeyed before is still there"
+        until(lambda: known in agent.log.read_text().rsplit("left; ", 1)[1], known)
+        assert status(server) == "ACTIVE"
         path.unlink()
         until(
             lambda: "the notice is gone" in agent.log.read_text().rsplit(words, 1)[1],
@@ -284,6 +294,76 @@ def test_the_systemd_unit_is_valid(tmp_path: Path) -> None:
     assert done.returncode == 0 and not done.stderr, done.stderr
 
 
+def functions(*names: str) -> str:
+    """Functions of the script, to be put into a program of a test's own."""
+    text = USER_DATA.read_text()
+    return "".join(text[text.index(f"\n{name}() {{") :].split("\n}\n")[0] + "\n}\n" for name in names)
+
+
+def printed(function: str) -> str:
+    """What one of the script's functions prints: a program that it installs."""
+    command = ["sh", "-c", functions(function) + function]
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout
+
+
+def test_a_supervisor_that_is_stopped_while_it_starts_the_agent_stops_it(tmp_path: Path) -> None:
+    """The signal comes before it knows the agent's number."""
+    text = printed("print_supervisor")
+    start, pids = tmp_path / "start-agent", tmp_path / "agent"
+    start.write_text(f"#!/bin/sh\necho $$ >>'{pids}'\nexec sleep 60\n")
+    start.chmod(0o755)
+    known = "  agent=$!\n"
+    assert known in text
+    supervise = tmp_path / "supervise"
+    supervise.write_text(
+        text.replace("/usr/local/lib/longshore/start-agent", str(start)).replace(
+            known, f"  until [ -s '{pids}' ]; do sleep 0.1; done\n  kill -TERM $$\n{known}"
+        )
+    )
+    done = subprocess.run(["sh", str(supervise)], timeout=20, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    (agent,) = pids.read_text().split()
+    assert not running(int(agent)), "the agent runs on"
+
+
+def test_a_supervisor_that_does_not_end_is_replaced_all_the_same(tmp_path: Path) -> None:
+    """It has its time; then it is killed, with its agent."""
+    supervise, pid_file = tmp_path / "supervise", tmp_path / "pid"
+    supervise.write_text("#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
+    supervise.chmod(0o755)
+    script = f"""
+    set -eu
+    library={tmp_path} pid_file={pid_file} logs={tmp_path}/logs agent_ends_within_s=1 changed=yes
+    has_systemd() {{ false; }}
+    put() {{ :; }}
+    print_supervisor() {{ :; }}
+    fail() {{ echo "$*" >&2; exit 1; }}
+    {functions("supervisor_runs", "keep_running")}
+    keep_running
+    """
+    numbers = []
+    try:
+        for _ in range(2):
+            subprocess.run(["sh", "-c", script], check=True, timeout=20)
+            numbers.append(int(pid_file.read_text()))
+            # Until it has begun, the signal ends it.
+            until(lambda: b"supervise" in Path(f"/proc/{numbers[-1]}/cmdline").read_bytes(), "it")
+            time.sleep(0.5)
+        until(lambda: not running(numbers[0]), "the end of the first")
+        assert running(numbers[1])
+    finally:
+        for number in filter(running, numbers):
+            os.killpg(number, signal.SIGKILL)
+
+
+def running(number: int) -> bool:
+    """Whether there is such a process, and it is more than a name."""
+    try:
+        return Path(f"/proc/{number}/stat").read_text().rsplit(")", 1)[1].split()[0] != "Z"
+    except FileNotFoundError:
+        return False
+
+
 @pytest.mark.skipif(
     os.geteuid() != 0 or not shutil.which("debootstrap"), reason="needs root and debootstrap"
 )
@@ -318,6 +398,8 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
             "LONGSHORE_AGENT_ENVIRONMENT": f"AWS_ENDPOINT_URL_S3={store.endpoint}\n"
             "AWS_ACCESS_KEY_ID=STOREKEY\nAWS_SECRET_ACCESS_KEY=store secret\n",
         }
+        # A machine that was just switched on looks for updates by itself.
+        stack.enter_context(apt_is_busy(machine.root, 10))
         done = machine.run("/root/user-data", **values)
         assert done.returncode == 0, done.stdout + done.stderr
         assert "installing docker.io" in done.stdout
@@ -340,6 +422,10 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
             return json.loads((machine.root / "var/lib/ecs/data/agent.json").read_text())["pid"]
 
         first = agent()
+        # What lets any machine in is not left on one that is.
+        until(lambda: not (machine.root / "etc/longshore/join-token").exists(), "the token's end")
+        assert token not in (machine.root / "etc/longshore/agent.env").read_text()
+        assert token not in machine.run("cat", f"/proc/{first}/environ").stdout
         again = machine.run("/root/user-data", **values)
         assert again.returncode == 0, again.stderr
         assert again.stdout == "longshore: the agent runs\n"
@@ -363,6 +449,22 @@ def test_user_data_makes_a_bare_machine_an_instance(account: str, images: None) 
         assert len(names.stdout.split()) == 1
         secret = machine.root / "etc/longshore/agent.env"
         assert secret.stat().st_mode & 0o777 == 0o600
+
+
+@contextmanager
+def apt_is_busy(root: Path, seconds: float) -> Iterator[None]:
+    """Somebody holds apt's locks for so long: the one that it can wait for, and one that it cannot."""
+    files = [root / "var/lib/dpkg/lock-frontend", root / "var/cache/apt/archives/lock"]
+    with ExitStack() as stack:
+        held = [stack.enter_context(file.open("a")) for file in files]
+        for file in held:
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        release = threading.Timer(
+            seconds, lambda: [fcntl.lockf(file, fcntl.LOCK_UN) for file in held]
+        )
+        release.start()
+        stack.callback(release.join)
+        yield
 
 
 class ServerThere(Server):

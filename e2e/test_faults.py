@@ -6,6 +6,7 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+import threading
 import time
 import uuid
 from collections import Counter
@@ -19,6 +20,7 @@ from support import docker
 from support.ecs import Tasks, container
 from support.engine import OwnEngine
 from support.processes import Agent, Server
+from support.proxy import DockerProxy
 from support.registry import Registry
 from support.waiting import until
 
@@ -87,15 +89,27 @@ def test_an_engine_that_hangs_is_waited_for(stage: Any, engine: OwnEngine) -> No
 def test_an_engine_that_hangs_while_it_starts_a_container(stage: Any, engine: OwnEngine) -> None:
     """A start that takes longer than it may is undone: the task ends and says why, and nothing runs on."""
     server: Server = stage.server()
-    stage.agent(server, DOCKER_HOST=engine.url, ECS_CONTAINER_START_TIMEOUT="45s")
+    starts_asked: list[bytes] = []
+    hangs = threading.Event()
+
+    def watch(request: bytes) -> None:
+        """The third start and all that is asked after it find an Engine that hangs."""
+        head = request.split(b"\r\n", 1)[0]
+        if head.startswith(b"POST ") and b"/start" in head:
+            starts_asked.append(head)
+            if len(starts_asked) == 3:
+                engine.signal(signal.SIGSTOP)
+                hangs.set()
+
+    proxy = DockerProxy(stage.folder / "docker.sock", str(engine.socket), watch)
+    stage.agent(server, DOCKER_HOST=proxy.url, ECS_CONTAINER_START_TIMEOUT="45s")
     tasks = Tasks(server.client(), "default", "hang-start")
     definition = tasks.define(container("main", **TINY), networkMode="host")
     arns = [task["taskArn"] for task in tasks.request(definition, count=10)["tasks"]]
-    # In the middle of the crowd.
-    until(lambda: engine.docker("ps", "--quiet").split(), "a first container", 60)
-    engine.signal(signal.SIGSTOP)
+    assert hangs.wait(60)
     time.sleep(60)
     engine.signal(signal.SIGCONT)
+    timed_out = 0
     for arn in arns:
 
         def settled(arn: str = arn) -> dict[str, Any] | None:
@@ -107,7 +121,10 @@ def test_an_engine_that_hangs_while_it_starts_a_container(stage: Any, engine: Ow
         if task["lastStatus"] == "RUNNING":
             assert running == [task["containers"][0]["runtimeId"]]
         else:
-            assert running == [] and "Timeout" in task["containers"][0]["reason"], task
+            reason = task["containers"][0]["reason"]
+            assert running == [] and reason.startswith("DockerTimeoutError"), task
+            timed_out += "to started" in reason
+    assert timed_out >= 1
 
 
 @pytest.mark.parametrize("guarded", [True, False])

@@ -5,16 +5,22 @@ from __future__ import annotations
 import os
 import socket
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 ENGINE = "/var/run/docker.sock"
 
 
 class DockerProxy:
-    """Passes bytes between a socket of its own and the Engine's, until `cut`."""
+    """Passes bytes between a socket of its own and the Engine's, until `cut`. What goes to the Engine is shown to `watch`
+    first."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(
+        self, path: Path, engine: str = ENGINE, watch: Callable[[bytes], None] | None = None
+    ) -> None:
         self.path = path
+        self.engine = engine
+        self.watch = watch
         self.listener: socket.socket | None = None
         self.pairs: list[tuple[socket.socket, socket.socket]] = []
         self.restore()
@@ -50,16 +56,25 @@ class DockerProxy:
             except OSError:
                 return
             far = socket.socket(socket.AF_UNIX)
-            far.connect(ENGINE)
+            try:
+                far.connect(self.engine)
+            except OSError:
+                # The Engine is gone, or never was there.
+                shut(near)
+                continue
             self.pairs.append((near, far))
-            for source, sink in ((near, far), (far, near)):
-                threading.Thread(target=pump, args=(source, sink), daemon=True).start()
+            for ways in ((near, far, self.watch), (far, near, None)):
+                threading.Thread(target=pump, args=ways, daemon=True).start()
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
+def pump(
+    source: socket.socket, sink: socket.socket, watch: Callable[[bytes], None] | None
+) -> None:
     """Copies until the source ends."""
     try:
         while data := source.recv(65536):
+            if watch:
+                watch(data)
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
     except OSError:

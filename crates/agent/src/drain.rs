@@ -125,6 +125,7 @@ async fn drain_looking(
 }
 
 /// This machine's instances, as the server knows them.
+#[derive(Clone)]
 pub(crate) struct Instances {
     pub(crate) api: Client,
     pub(crate) cluster: String,

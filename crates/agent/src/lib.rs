@@ -64,7 +64,6 @@ use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits,
 use facts::AgentFacts;
 use network::TaskNetworks;
 use register::{Host, TaskNetworkOffer};
-use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
 use shell::images::{self, Images};
@@ -226,7 +225,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
         host_ports: Arc::default(),
         cgroups,
         pull_limits: PullLimits { total: config.image_pull_timeout, inactivity: config.image_pull_inactivity_timeout },
-        roles: ExecutionRoles::default(),
+        roles: Arc::default(),
         secrets,
         objects,
         disk,
@@ -291,7 +290,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     }
     if config.notice.file.is_some() || config.notice.hook.is_some() {
         let instances = Instances { api: shared.api.clone(), cluster: config.cluster.clone(), arns };
-        parts.start("watch for termination notices", notice::watch(config.notice.clone(), instances));
+        let watch = notice::watch(config.notice.clone(), instances, state.clone(), loaded.notice);
+        parts.start("watch for termination notices", watch);
     }
     if let Some(rules) = cleanup_rules(config) {
         let interval = config.image_cleanup.interval;
@@ -560,6 +560,7 @@ impl Starter<'_> {
             api: api.clone(),
             events,
             current: current_session.clone(),
+            roles: self.shared.roles.clone(),
             heartbeat: heartbeat.clone(),
             logs: log_requests,
             timing: acs::Timing::usual(),

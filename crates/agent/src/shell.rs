@@ -26,9 +26,11 @@ pub(crate) mod resource;
 mod submit;
 pub(crate) mod watcher;
 
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::FutureExt;
 use longshore_agent_protocol::acs::{AgentMessage, ServerMessage};
 use longshore_api::Timestamp;
 use longshore_client::{Client, now};
@@ -45,7 +47,7 @@ use crate::engine::{
     self, Action, ContainerSpec, DockerLife, Engine, ImageInfo, Input, Inspection, LogLevel, PullError, Status,
     TaskRecord,
 };
-use crate::roles::ExecutionRoles;
+use crate::roles::{ExecutionRoles, Handed};
 use crate::session::acs;
 use crate::state::{Change, State, Ticket};
 use clock::Clock;
@@ -74,7 +76,7 @@ pub(crate) struct Shared<D> {
     pub(crate) host_ports: Arc<HostPorts>,
     pub(crate) pull_limits: PullLimits,
     /// The credentials with which tasks are prepared.
-    pub(crate) roles: ExecutionRoles,
+    pub(crate) roles: Arc<ExecutionRoles>,
     /// Where secrets are to be had.
     pub(crate) secrets: SecretStores,
     /// Where environment files are.
@@ -136,80 +138,102 @@ impl<D: Docker> Instance<D> {
         let mut clock = Clock::new();
         loop {
             let pause = pause_until(self.engine.next_deadline());
-            let input = tokio::select! {
-                Some(input) = self.inputs.1.recv() => input,
+            let News { input, credentials } = tokio::select! {
+                Some(input) = self.inputs.1.recv() => input.into(),
                 event = self.session_events.recv() => match event {
                     None => return,
-                    Some(event) => match self.order(event, &mut performer) {
-                        Some(input) => input,
-                        None => continue,
-                    },
+                    Some(event) => self.order(event, &mut performer),
                 },
-                Some(ended) = performer.under_way.join_next() => {
-                    if let Err(panic) = ended {
-                        error!(%panic, "an action of the agent panicked");
-                    }
-                    continue;
-                }
+                Some(_ended) = performer.under_way.join_next() => continue,
                 Some(question) = self.questions.recv() => {
                     // Whoever asked may have gone.
                     let _ = question.send(self.engine.images_in_use());
                     continue;
                 }
-                () = sleep(pause) => Input::Tick,
+                () = sleep(pause) => Input::Tick.into(),
             };
             let (now, jump) = clock.read();
             if let Some(by_ms) = jump {
                 warn!(by_ms, "the machine's clock jumped; pauses last as long as they were meant to");
             }
-            for input in jump.map(|by_ms| Input::ClockSet { by_ms }).into_iter().chain([input]) {
-                for action in self.engine.handle(now, input) {
-                    performer.perform(action);
+            let mut actions = Vec::new();
+            for input in jump.map(|by_ms| Input::ClockSet { by_ms }).into_iter().chain(input) {
+                actions.extend(self.engine.handle(now, input));
+            }
+            // Whose task it is says the engine, and what follows from the order needs them already.
+            for handed in credentials {
+                let task_arn = handed.task_arn.clone();
+                if self.take_credentials(handed, &mut performer) {
+                    actions.extend(self.engine.handle(now, Input::PrerequisiteCame { task_arn: Some(task_arn) }));
                 }
             }
+            actions.into_iter().for_each(|action| performer.perform(action));
             let live = self.engine.tasks().filter(|task| is_live(task)).count();
             self.live_tasks.send_if_modified(|known| std::mem::replace(known, live) != live);
         }
     }
 
-    /// What a session event means for the engine.
-    fn order(&self, event: acs::Event, performer: &mut Performer<D>) -> Option<Input> {
+    /// What a session event means.
+    fn order(&self, event: acs::Event, performer: &mut Performer<D>) -> News {
         match event {
             acs::Event::Opened { outgoing } => {
                 performer.session = Some(outgoing);
-                None
+                News::default()
             }
             acs::Event::Closed | acs::Event::Deregistered => {
                 performer.session = None;
-                None
+                News::default()
             }
             // It waited in our queue while its session ended: nobody stands behind it any more.
-            acs::Event::Message { session, .. } if !self.current_session.is(session) => None,
+            acs::Event::Message { session, .. } if !self.current_session.is(session) => News::default(),
             acs::Event::Message { message, .. } => match *message {
                 ServerMessage::Payload(mut payload) => {
-                    let taken = self.shared.roles.take(&mut payload);
-                    taken.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
-                    Some(Input::Payload(payload))
+                    let credentials = Handed::with(&mut payload);
+                    News { input: Some(Input::Payload(payload)), credentials }
                 }
                 ServerMessage::IamRoleCredentials(message) => {
-                    let known = self.engine.tasks().any(|task| is_live(task) && task.arn() == message.task_arn);
-                    let renewed = known.then(|| self.shared.roles.renew(&message)).flatten();
-                    renewed.into_iter().for_each(|acknowledgement| performer.reply(acknowledgement));
-                    None
+                    self.current_session.was_heard();
+                    News { input: None, credentials: Handed::anew(message).into_iter().collect() }
                 }
-                ServerMessage::TaskManifest(manifest) => Some(Input::Manifest(manifest)),
-                ServerMessage::TaskStopVerificationAck(ack) => Some(Input::StopVerificationAck(ack)),
+                ServerMessage::TaskManifest(manifest) => {
+                    self.current_session.was_heard();
+                    Input::Manifest(manifest).into()
+                }
+                ServerMessage::TaskStopVerificationAck(ack) => Input::StopVerificationAck(ack).into(),
                 ServerMessage::Network(network) => {
                     self.shared.network.told(&network);
-                    None
+                    Input::PrerequisiteCame { task_arn: None }.into()
                 }
                 // Requests for logs do not come this way.
                 other => {
                     warn!(message = other.type_name(), "this agent does not act on such messages");
-                    None
+                    News::default()
                 }
             },
         }
+    }
+
+    /// Takes the credentials of a task of this instance that is not over, and acknowledges them; says whether it did.
+    fn take_credentials(&self, handed: Handed, performer: &mut Performer<D>) -> bool {
+        let ours = self.engine.task(&handed.task_arn).is_some_and(is_live);
+        let Some(acknowledgement) = ours.then(|| self.shared.roles.take(handed)).flatten() else { return false };
+        performer.reply(acknowledgement);
+        true
+    }
+}
+
+/// What the loop hears of.
+#[derive(Default)]
+struct News {
+    /// For the engine.
+    input: Option<Input>,
+    /// Not for the engine: it keeps no secrets.
+    credentials: Vec<Handed>,
+}
+
+impl From<Input> for News {
+    fn from(input: Input) -> Self {
+        Self { input: Some(input), credentials: Vec::new() }
     }
 }
 
@@ -230,7 +254,6 @@ impl<D: Docker> Performer<D> {
         match action {
             Action::Save { record, durable } => self.save(&record, durable),
             Action::Forget { task_arn } => {
-                self.shared.roles.forget(&task_arn);
                 self.write(Change::DropTask { identity: self.index, arn: task_arn });
             }
             Action::SaveTimeline(timeline) => {
@@ -241,9 +264,10 @@ impl<D: Docker> Performer<D> {
                 LogLevel::Warn => warn!(task = task_arn, "{message}"),
             },
             Action::Reply(message) => self.reply(message),
-            Action::Submit { task_arn, change } => {
-                let shared = self.shared.clone();
-                self.begin(true, async move { submit(&shared, task_arn, &change).await });
+            Action::Submit { ref task_arn, ref change } => {
+                let (shared, task_arn, change) = (self.shared.clone(), task_arn.clone(), change.clone());
+                let otherwise = action.failed(panicked());
+                self.begin(true, otherwise, async move { submit(&shared, task_arn, &change).await });
             }
             other => self.begin_docker(other),
         }
@@ -254,6 +278,9 @@ impl<D: Docker> Performer<D> {
     }
 
     fn save(&mut self, record: &TaskRecord, durable: bool) {
+        if !is_live(record) {
+            self.shared.roles.forget(record.arn());
+        }
         let ticket = self.write(Change::PutTask {
             identity: self.index,
             arn: record.arn().to_owned(),
@@ -276,16 +303,23 @@ impl<D: Docker> Performer<D> {
         });
     }
 
-    /// Runs `work` beside the loop, if asked for after the saves before it; its result becomes an input.
-    fn begin(&mut self, after_saves: bool, work: impl Future<Output = Input> + Send + 'static) {
+    /// Runs `work` beside the loop, if asked for after the saves before it; its result becomes an input. Should it panic, so
+    /// does `otherwise`: the engine asks for nothing more of a container whose step has no end.
+    fn begin(&mut self, after_saves: bool, otherwise: Input, work: impl Future<Output = Input> + Send + 'static) {
         let (state, barrier) = (self.shared.state.clone(), self.barrier);
         let results = self.results.clone();
         self.under_way.spawn(async move {
             if after_saves {
                 state.durable(barrier).await;
             }
+            // What it shares with others is behind locks that outlive a panic.
+            let result = AssertUnwindSafe(work).catch_unwind().await;
+            let input = result.unwrap_or_else(|_| {
+                error!(?otherwise, "an action of the agent panicked");
+                otherwise
+            });
             // The receiver lives as long as this task's set.
-            let _ = results.send(work.await);
+            let _ = results.send(input);
         });
     }
 
@@ -298,8 +332,14 @@ impl<D: Docker> Performer<D> {
                 | Action::FindContainers { .. }
         );
         let (shared, arn) = (self.shared.clone(), self.arn.clone());
-        self.begin(!only_looks, async move { docker_action(&shared, &arn, action).await });
+        let otherwise = action.failed(panicked());
+        self.begin(!only_looks, otherwise, async move { docker_action(&shared, &arn, action).await });
     }
+}
+
+/// What becomes of an action that panics: nobody knows whether it was done.
+fn panicked() -> engine::DockerError {
+    engine::DockerError::Unavailable("the agent failed while it waited for the answer".to_owned())
 }
 
 /// Performs an action that goes to Docker; the others were taken care of.

@@ -1,7 +1,8 @@
 //! What survives the agent: one small file, written by one thread.
 //!
-//! Kept are the cluster, the host's id, each identity's container instance ARN and manifest timeline, a record per task and
-//! one per image that tasks used. Records are bytes here; the engine knows what is in them.
+//! Kept are the cluster, the host's id, the termination notice that was obeyed, each identity's container instance ARN and
+//! manifest timeline, a record per task and one per image that tasks used. Records are bytes here; the engine knows what is in
+//! them.
 //!
 //! Every write gets a [`Ticket`]; whoever must not act before a write is durable awaits the ticket. The thread takes
 //! all writes that wait and makes them durable with one sync, so a burst of tasks costs a handful of syncs. A write
@@ -78,6 +79,7 @@ pub enum StateError {
 pub(crate) enum Change {
     Cluster(String),
     HostId(String),
+    Notice(Option<String>),
     ClientToken { identity: u32, token: String },
     InstanceArn { identity: u32, arn: String },
     Timeline { identity: u32, timeline: i64 },
@@ -92,6 +94,8 @@ pub(crate) enum Change {
 pub(crate) struct Loaded {
     pub(crate) cluster: Option<String>,
     pub(crate) host_id: Option<String>,
+    /// Which termination notice was obeyed, and is not known to be gone.
+    pub(crate) notice: Option<String>,
     /// By image id.
     pub(crate) images: BTreeMap<String, Vec<u8>>,
     pub(crate) identities: BTreeMap<u32, Identity>,
@@ -322,6 +326,12 @@ fn commit(database: &Database, batch: &[Change]) -> Result<(), redb::Error> {
                 Change::HostId(id) => {
                     meta.insert("host-id", id.as_bytes())?;
                 }
+                Change::Notice(Some(identity)) => {
+                    meta.insert("notice", identity.as_bytes())?;
+                }
+                Change::Notice(None) => {
+                    meta.remove("notice")?;
+                }
                 Change::ClientToken { identity, token } => {
                     meta.insert(&*format!("client-token/{identity}"), token.as_bytes())?;
                 }
@@ -368,6 +378,7 @@ fn read_all(database: &Database) -> Result<Result<Loaded, String>, redb::Error> 
             None if key == "format" && value.value() != FORMAT => return Ok(Err(text)),
             None if key == "cluster" => loaded.cluster = Some(text),
             None if key == "host-id" => loaded.host_id = Some(text),
+            None if key == "notice" => loaded.notice = Some(text),
             Some(("instance-arn", index)) => {
                 if let Ok(index) = index.parse() {
                     identity(&mut loaded, index).instance_arn = Some(text);

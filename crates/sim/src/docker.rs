@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent::engine::{
     Action, ContainerKey, ContainerSpec, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo,
-    Input, Inspection, Made, PortBinding, Protocol, PullError, ResourceError, RunState,
+    Input, Inspection, Made, PortBinding, Protocol, PullError, RunState,
 };
 use longshore_api::Timestamp;
 use serde_json::Value;
@@ -230,7 +230,7 @@ impl World {
             Some(error) => {
                 // A failed start or stop is a reason for a task to end.
                 self.oracle.excuse(&arn);
-                let input = failed(&action, error);
+                let input = action.failed(error);
                 if up && done_anyway && !matches!(action, Action::PullImage { .. }) {
                     self.docker_answers(agent, action.clone())?;
                     if broke_off && let Action::Start { docker_id, .. } = action {
@@ -578,37 +578,5 @@ fn container_of(action: &Action) -> Option<&ContainerKey> {
         | Action::Reply(_)
         | Action::Submit { .. }
         | Action::Log { .. } => None,
-    }
-}
-
-/// The answer to an action that Docker did not answer.
-fn failed(action: &Action, error: DockerError) -> Input {
-    match action.clone() {
-        Action::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
-        Action::PullImage { container, .. } => {
-            let result = Err(match error {
-                DockerError::Unreached(why) | DockerError::Unavailable(why) => PullError::Docker(why),
-                other => PullError::Registry(other.to_string()),
-            });
-            Input::ImagePulled { container, result }
-        }
-        Action::Create { container, .. } => Input::Created { container, result: Err(error) },
-        Action::Start { container, .. } => Input::Started { container, result: Err(error) },
-        Action::Stop { container, .. } => Input::Stopped { container, result: Err(error) },
-        Action::Inspect { container, .. } => Input::Inspected { container, result: Err(error) },
-        Action::Remove { container, .. } => Input::Removed { container, result: Err(error) },
-        Action::MakeResource { task_arn, key, .. } => {
-            Input::ResourceMade { task_arn, key, result: Err(ResourceError::Again(error.to_string())) }
-        }
-        Action::RemoveResource { task_arn, key, .. } => {
-            Input::ResourceRemoved { task_arn, key, result: Err(ResourceError::Again(error.to_string())) }
-        }
-        Action::FindContainers { task_arn } => Input::ContainersFound { task_arn, result: Err(error) },
-        Action::Save { .. }
-        | Action::Forget { .. }
-        | Action::SaveTimeline(_)
-        | Action::Reply(_)
-        | Action::Submit { .. }
-        | Action::Log { .. } => Input::Tick,
     }
 }

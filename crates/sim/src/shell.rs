@@ -380,6 +380,7 @@ fn input_name(input: &Input) -> String {
         Input::ContainersFound { task_arn, result } => {
             format!("found {:?} of {task_arn}", result.as_ref().map(Vec::len))
         }
+        Input::PrerequisiteCame { .. } => "what was waited for has come".to_owned(),
         Input::ClockSet { by_ms } => format!("clock set by {by_ms} ms"),
         Input::Tick => "tick".to_owned(),
     }

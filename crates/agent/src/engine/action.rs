@@ -7,7 +7,7 @@ use longshore_agent_protocol::acs;
 use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 use serde_json::Value;
 
-use super::input::ContainerKey;
+use super::input::{ContainerKey, DockerError, Input, PullError, SubmitOutcome};
 use super::ports::PortsToFind;
 use super::resource::{ResourceKey, ResourceSpec};
 use super::task::TaskRecord;
@@ -129,6 +129,40 @@ pub enum Action {
         /// What to say.
         message: String,
     },
+}
+
+impl Action {
+    /// What the engine is told where this action found no answer; a tick for one that has none.
+    pub fn failed(&self, error: DockerError) -> Input {
+        match self.clone() {
+            Self::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
+            Self::PullImage { container, .. } => {
+                let result = Err(match error {
+                    DockerError::Unreached(why) | DockerError::Unavailable(why) => PullError::Docker(why),
+                    other => PullError::Registry(other.to_string()),
+                });
+                Input::ImagePulled { container, result }
+            }
+            Self::Create { container, .. } => Input::Created { container, result: Err(error) },
+            Self::Start { container, .. } => Input::Started { container, result: Err(error) },
+            Self::Stop { container, .. } => Input::Stopped { container, result: Err(error) },
+            Self::Inspect { container, .. } => Input::Inspected { container, result: Err(error) },
+            Self::Remove { container, .. } => Input::Removed { container, result: Err(error) },
+            Self::MakeResource { task_arn, key, .. } => {
+                Input::ResourceMade { task_arn, key, result: Err(error.into()) }
+            }
+            Self::RemoveResource { task_arn, key, .. } => {
+                Input::ResourceRemoved { task_arn, key, result: Err(error.into()) }
+            }
+            Self::FindContainers { task_arn } => Input::ContainersFound { task_arn, result: Err(error) },
+            Self::Submit { task_arn, .. } => {
+                Input::Submitted { task_arn, outcome: SubmitOutcome::Failed(error.to_string()) }
+            }
+            Self::Save { .. } | Self::Forget { .. } | Self::SaveTimeline(_) | Self::Reply(_) | Self::Log { .. } => {
+                Input::Tick
+            }
+        }
+    }
 }
 
 /// How bad a log line is.

@@ -3,7 +3,7 @@
 //! The control plane counts exactly and sends only what fits; this account catches what it cannot see, such as a task that
 //! has not stopped yet. A task that does not fit waits alone: it does not hold up those behind it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent_protocol::acs;
 
@@ -79,15 +79,24 @@ impl Ledger {
     }
 
     fn port_refusal(&self, (protocol, port): (Protocol, u16)) -> Option<String> {
-        let reserved = match protocol {
-            Protocol::Tcp => &self.total.reserved_ports,
-            Protocol::Udp => &self.total.reserved_ports_udp,
-        };
         let named = format!("host port {port}/{}", protocol.as_str());
-        if reserved.contains(&port) {
+        if self.reserved(protocol).contains(&port) {
             return Some(format!("{named} is reserved on this instance"));
         }
         self.ports.get(&(protocol, port)).map(|task| format!("{named} is taken by task {task}"))
+    }
+
+    fn reserved(&self, protocol: Protocol) -> &[u16] {
+        match protocol {
+            Protocol::Tcp => &self.total.reserved_ports,
+            Protocol::Udp => &self.total.reserved_ports_udp,
+        }
+    }
+
+    /// Ports that are not to be given to whoever takes any.
+    pub(crate) fn promised_ports(&self, protocol: Protocol) -> BTreeSet<u16> {
+        let taken = self.ports.range((protocol, 0)..=(protocol, u16::MAX)).map(|((_, port), _)| *port);
+        taken.chain(self.reserved(protocol).iter().copied()).collect()
     }
 
     pub(crate) fn take(&mut self, task_arn: &str, demand: &Demand) {

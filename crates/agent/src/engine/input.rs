@@ -106,6 +106,12 @@ pub enum Input {
         /// Whether it is gone; one that never was is.
         result: Result<(), ResourceError>,
     },
+    /// Something came that resources wait for ([`ResourceError::NotYet`]): credentials, the network's description. They are
+    /// tried at once. Docker's return says [`Input::DockerReady`].
+    PrerequisiteCame {
+        /// The task that it concerns; none means any.
+        task_arn: Option<String>,
+    },
     /// Result of [`super::Action::FindContainers`].
     ContainersFound {
         /// The task.

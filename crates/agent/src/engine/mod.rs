@@ -193,11 +193,9 @@ impl Engine {
             Input::Submitted { task_arn, outcome } => self.submitted(&mut turn, &task_arn, outcome),
             Input::ContainersFound { task_arn, result } => self.containers_found(&mut turn, task_arn, result),
             Input::ResourceMade { task_arn, key, result } => {
-                if let Err(ResourceError::Again(why)) = &result {
-                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} is tried again: {why}"));
-                }
-                if let Some(task) = self.tasks.get_mut(&task_arn) {
-                    task.resource_made(now, &key, result);
+                let told = self.tasks.get_mut(&task_arn).and_then(|task| task.resource_made(now, &key, result));
+                if let Some(told) = told {
+                    turn.log(LogLevel::Warn, &task_arn, format!("{key:?} {told}"));
                 }
                 self.advance(&mut turn, task_arn);
             }
@@ -208,6 +206,7 @@ impl Engine {
                 }
                 self.advance(&mut turn, task_arn);
             }
+            Input::PrerequisiteCame { task_arn } => self.prerequisite_came(&mut turn, task_arn),
             Input::ClockSet { by_ms } => self.clock_set(by_ms),
             Input::Tick => {}
             result => self.container_news(&mut turn, result),
@@ -318,6 +317,7 @@ impl Engine {
             | Input::ContainersFound { .. }
             | Input::ResourceMade { .. }
             | Input::ResourceRemoved { .. }
+            | Input::PrerequisiteCame { .. }
             | Input::ClockSet { .. }
             | Input::Tick => return,
         };
@@ -367,6 +367,17 @@ impl Engine {
         }
     }
 
+    /// Resources of that task, or of any, need not wait any longer.
+    fn prerequisite_came(&mut self, turn: &mut Turn, task_arn: Option<String>) {
+        let arns = task_arn.map_or_else(|| self.tasks.keys().cloned().collect(), |arn| vec![arn]);
+        for arn in arns {
+            if let Some(task) = self.tasks.get_mut(&arn) {
+                task.prerequisite_came();
+            }
+            self.advance(turn, arn);
+        }
+    }
+
     /// Docker's answer about the containers of a task that is not known here.
     fn containers_found(
         &mut self,
@@ -405,7 +416,7 @@ impl Engine {
             if let Some(at) = task.deadline.take() {
                 self.deadlines.remove(&(at, arn.clone()));
             }
-            let context = Context { config: &self.config, docker: &self.docker, now: turn.now };
+            let context = Context { config: &self.config, docker: &self.docker, ledger: &self.ledger, now: turn.now };
             turn.actions.extend(task.step(&context));
             if let Some(at) = task.deadline {
                 self.deadlines.insert((at, arn.clone()));

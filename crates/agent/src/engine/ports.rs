@@ -1,6 +1,6 @@
 //! Port mappings: from a payload to Docker's vocabulary, and back from Docker's answer to a report.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 
 use longshore_agent_protocol::acs;
@@ -29,7 +29,7 @@ impl PublishedPort {
 
 /// Ports of the host that are to be found before a container is created, because Docker cannot choose them: it gives every
 /// port another one, and other ones at every start.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PortsToFind {
     /// The first port inside the container.
     pub container_port: u16,
@@ -39,6 +39,8 @@ pub struct PortsToFind {
     pub protocol: Protocol,
     /// Where to look, first and last; none leaves it to the system's own range.
     pub within: Option<(u16, u16)>,
+    /// Not these, although nobody may listen on them yet: they are reserved, or promised to tasks of this instance.
+    pub except: BTreeSet<u16>,
 }
 
 impl Protocol {
@@ -106,6 +108,7 @@ pub(crate) fn to_find(
         count: port.last.map_or(1, |last| last - port.container_port + 1),
         protocol: port.protocol,
         within,
+        except: BTreeSet::new(),
     });
     wanted.collect()
 }
@@ -265,6 +268,7 @@ mod tests {
             count,
             protocol: Protocol::Tcp,
             within: Some((1, 9)),
+            except: BTreeSet::new(),
         };
         assert_eq!(to_find(&ports, &container, Some((1, 9))), [wanted(7000, 3)]);
         // A container that may be restarted keeps all its ports.

@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EngineConfig;
 use super::action::{Action, LogLevel};
-use super::admission::Demand;
+use super::admission::{Demand, Ledger};
 use super::container::{self, ContainerRecord, Next, Status, Step, Surroundings, Work};
 use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
@@ -104,6 +104,8 @@ pub(crate) struct Context<'a> {
     pub(crate) config: &'a EngineConfig,
     /// Which Docker was there last.
     pub(crate) docker: &'a Option<DockerLife>,
+    /// What of the host is taken.
+    pub(crate) ledger: &'a Ledger,
     pub(crate) now: Timestamp,
 }
 
@@ -301,21 +303,30 @@ impl Task {
         Some((container, self.work.get_mut(position)?))
     }
 
-    /// A resource was made, or not.
+    /// A resource was made, or not; answers with what is to be told about that.
     pub(crate) fn resource_made(
         &mut self,
         now: Timestamp,
         key: &ResourceKey,
         result: Result<resource::Made, resource::ResourceError>,
-    ) {
-        let Some((planned, record)) = self.resource(key) else { return };
-        let failure = planned.made(record, now, result);
+    ) -> Option<String> {
+        let (planned, record) = self.resource(key)?;
+        let outcome = planned.made(record, now, result);
         self.save = self.save.max(Save::Soon);
-        if let Some(reason) = failure
-            && self.record.desired == Desired::Running
-        {
-            self.refuse(reason);
+        match outcome {
+            Ok(told) => told,
+            Err(reason) => {
+                if self.record.desired == Desired::Running {
+                    self.refuse(reason);
+                }
+                None
+            }
         }
+    }
+
+    /// Something that its resources may have waited for has come.
+    pub(crate) fn prerequisite_came(&mut self) {
+        self.resources.iter_mut().for_each(Planned::prerequisite_came);
     }
 
     /// A resource was removed, or not; answers with what is to be told about that.
@@ -367,6 +378,7 @@ impl Task {
     /// Docker can be asked again, and these containers exist: each that may is to be asked about.
     pub(crate) fn docker_ready(&mut self, now: Timestamp, found: &BTreeMap<ContainerKey, FoundContainer>) {
         self.finding.retry_at = None;
+        self.prerequisite_came();
         // What lies ahead was written by a clock that was wrong then, or is now.
         self.record.stopped_at = self.record.stopped_at.map(|at| at.min(now));
         for (container, work) in self.record.containers.iter_mut().zip(&mut self.work) {
@@ -620,7 +632,10 @@ impl Task {
             Step::Create => {
                 let prepared = prepared(&self.resources, &self.record.resources, &definition.name);
                 match container_spec(context.config, &self.record.definition, definition, &prepared) {
-                    Ok(spec) => {
+                    Ok(mut spec) => {
+                        for wanted in &mut spec.ports_to_find {
+                            wanted.except = context.ledger.promised_ports(wanted.protocol);
+                        }
                         let timeout_ms = context.config.create_timeout_ms;
                         Action::Create { container, spec: Box::new(spec), timeout_ms }
                     }

@@ -12,7 +12,6 @@ use super::*;
 use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{Phase, PullLimits};
-use crate::roles::ExecutionRoles;
 use crate::session::fake_server::FakeServer;
 use crate::shell::images::Images;
 use crate::shell::network::TaskNetwork;
@@ -61,7 +60,7 @@ impl World {
             look_every: PATIENCE,
             network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
-            roles: ExecutionRoles::default(),
+            roles: Arc::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
             objects: ObjectStore::nobodys(),
         });

@@ -266,11 +266,11 @@ impl HostNetwork {
     /// What the control plane has said that the task needs: all ranges, and this host's address outside of them.
     fn told_about(&self, interface: &Interface) -> Result<(BTreeSet<Range>, Option<Ipv4Addr>), NetworkError> {
         let wanted = self.wanted();
-        let silent = || NetworkError::Failed("the control plane has not described the task network yet".to_owned());
+        let silent = || NetworkError::NotYet("the control plane has not described the task network yet".to_owned());
         let topology = wanted.topology.as_ref().ok_or_else(silent)?;
         let unknown = |group: &&GroupId| !topology.groups.contains_key(*group);
         if let Some(GroupId(group)) = interface.groups.iter().find(unknown) {
-            return Err(NetworkError::Failed(format!(
+            return Err(NetworkError::NotYet(format!(
                 "the control plane has not described security group {group} yet"
             )));
         }

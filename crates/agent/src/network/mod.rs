@@ -115,6 +115,9 @@ pub(crate) enum NetworkError {
     /// It may work later.
     #[error("{0}")]
     Failed(String),
+    /// The control plane has not said yet what it takes.
+    #[error("{0}")]
+    NotYet(String),
 }
 
 /// Makes and removes networks of tasks on this host. Doing anything twice is harmless.

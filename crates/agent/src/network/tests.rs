@@ -391,7 +391,7 @@ fn a_new_agent_finds_what_the_one_before_left() {
     assert_eq!(gone.space.exec("ip -o link show"), gone.space.exec("ip -o link show lo"), "leftovers are gone");
     // Without the control plane no new task is connected, and those that are there are left alone.
     let early = host.space.wait(|| next.attach(gone.interface.clone(), gone.space.pid()));
-    assert!(matches!(early, Err(NetworkError::Failed(_))), "{early:?}");
+    assert!(matches!(early, Err(NetworkError::NotYet(_))), "{early:?}");
     host.space.wait(|| next.set_topology(told())).unwrap();
     host.space.wait(|| next.attach(gone.interface.clone(), gone.space.pid())).unwrap();
     for task in [&a, &gone] {

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use futures_util::{SinkExt, StreamExt};
@@ -25,6 +25,7 @@ use tracing::{debug, info, warn};
 use super::dial::{DialError, dial};
 use super::{AGENT_HASH, AGENT_VERSION, Endpoints, Identity};
 use crate::backoff::{Backoff, jittered};
+use crate::roles::ExecutionRoles;
 
 /// Answers that may wait for the socket. The engine answers each message at most a few times.
 const OUTGOING: usize = 256;
@@ -65,18 +66,28 @@ impl Timing {
     }
 }
 
-/// Which session is the current one; zero is none.
+/// Which session is the current one, and what came of sessions so far.
 #[derive(Default)]
-pub(crate) struct CurrentSession(AtomicU64);
+pub(crate) struct CurrentSession {
+    /// Zero is none.
+    number: AtomicU64,
+    /// Credentials or a manifest got through.
+    heard: AtomicBool,
+}
 
 impl CurrentSession {
     #[cfg(test)]
     pub(crate) fn numbered(session: u64) -> Arc<Self> {
-        Arc::new(Self(AtomicU64::new(session)))
+        Arc::new(Self { number: AtomicU64::new(session), heard: AtomicBool::default() })
     }
 
     pub(crate) fn is(&self, session: u64) -> bool {
-        self.0.load(Ordering::Acquire) == session
+        self.number.load(Ordering::Acquire) == session
+    }
+
+    /// The instance's loop has taken what a session begins with, rather than dropped it with a session that broke.
+    pub(crate) fn was_heard(&self) {
+        self.heard.store(true, Ordering::Release);
     }
 }
 
@@ -100,6 +111,8 @@ pub(crate) struct Context {
     pub(crate) api: Client,
     pub(crate) events: mpsc::Sender<Event>,
     pub(crate) current: Arc<CurrentSession>,
+    /// Whose credentials are there.
+    pub(crate) roles: Arc<ExecutionRoles>,
     /// Rung at each heartbeat: time to look after one's own health.
     pub(crate) heartbeat: Arc<Notify>,
     /// Requests for what containers printed.
@@ -125,8 +138,9 @@ pub(crate) async fn run(context: Context) {
     let mut pauses = Pauses { away: timing.backoff.clone(), denied: timing.denied.clone() };
     let mut number = 0;
     loop {
-        // "Send me credentials" is for a process that has none: until the first session.
-        let pause = match connect(&context, number == 0).await {
+        // "Send me credentials" is for a process that has none, or too few.
+        let lacks_credentials = !context.current.heard.load(Ordering::Acquire) || context.roles.are_missed();
+        let pause = match connect(&context, lacks_credentials).await {
             Ok(mut socket) => {
                 number += 1;
                 let began = Instant::now();
@@ -220,7 +234,7 @@ impl Pauses {
     }
 }
 
-async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<Stream>, DialError> {
+async fn connect(context: &Context, lacks_credentials: bool) -> Result<WebSocketStream<Stream>, DialError> {
     let endpoints = context.endpoints.discover().await?;
     let docker_version = format!("DockerVersion: {}", context.identity.docker_version);
     let parameters = BTreeMap::from([
@@ -230,7 +244,7 @@ async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<Strea
         ("containerInstanceArn", &context.identity.instance_arn),
         ("dockerVersion", &docker_version),
         ("protocolVersion", "2"),
-        ("sendCredentials", if first { "true" } else { "false" }),
+        ("sendCredentials", if lacks_credentials { "true" } else { "false" }),
         ("seqNum", "1"),
     ]);
     let endpoint = endpoints.endpoint.as_deref().unwrap_or_default();
@@ -241,13 +255,13 @@ async fn connect(context: &Context, first: bool) -> Result<WebSocketStream<Strea
 
 async fn session(context: &Context, number: u64, socket: &mut WebSocketStream<Stream>) -> End {
     let (outgoing, answers) = mpsc::channel(OUTGOING);
-    context.current.0.store(number, Ordering::Release);
+    context.current.number.store(number, Ordering::Release);
     let end = if context.events.send(Event::Opened { outgoing }).await.is_err() {
         End::Leaving
     } else {
         serve(context, number, socket, answers).await
     };
-    context.current.0.store(0, Ordering::Release);
+    context.current.number.store(0, Ordering::Release);
     if context.events.send(Event::Closed).await.is_err() {
         return End::Leaving;
     }
@@ -387,6 +401,7 @@ mod tests {
     struct Agent {
         events: mpsc::Receiver<Event>,
         current: Arc<CurrentSession>,
+        roles: Arc<ExecutionRoles>,
         heartbeat: Arc<Notify>,
         logs: mpsc::Receiver<ReadTaskLogsMessage>,
         task: JoinHandle<()>,
@@ -412,6 +427,7 @@ mod tests {
         let api = server.client();
         let (sender, events) = mpsc::channel(16);
         let current = Arc::new(CurrentSession::default());
+        let roles = Arc::<ExecutionRoles>::default();
         let heartbeat = Arc::new(Notify::new());
         let (log_requests, logs) = mpsc::channel(1);
         let context = Context {
@@ -420,11 +436,12 @@ mod tests {
             api,
             events: sender,
             current: current.clone(),
+            roles: roles.clone(),
             heartbeat: heartbeat.clone(),
             logs: log_requests,
             timing,
         };
-        Agent { events, current, heartbeat, logs, task: tokio::spawn(run(context)) }
+        Agent { events, current, roles, heartbeat, logs, task: tokio::spawn(run(context)) }
     }
 
     async fn opened(agent: &mut Agent) -> mpsc::Sender<AgentMessage> {
@@ -536,11 +553,31 @@ mod tests {
         assert!(agent.current.is(1));
         drop(first);
         let mut second = server.session("/acs/").await;
-        assert!(second.target.contains("sendCredentials=false"));
         assert!(matches!(agent.events.recv().await, Some(Event::Closed)));
         opened(&mut agent).await;
         assert!(agent.current.is(2) && outgoing.is_closed());
         answers_heartbeat(&mut second).await;
+    }
+
+    #[tokio::test]
+    async fn credentials_are_asked_for_until_they_got_through_and_while_a_task_misses_some() {
+        let mut server = FakeServer::with_endpoints().await;
+        let agent = start(&server, fast());
+        let mut asks = async |expected: bool| {
+            let session = server.session("/acs/").await;
+            assert!(session.target.contains(&format!("sendCredentials={expected}")), "{}", session.target);
+            session
+        };
+        let first = asks(true).await;
+        drop(first);
+        // Whatever the first session brought was lost with it.
+        let second = asks(true).await;
+        agent.current.was_heard();
+        drop(second);
+        let third = asks(false).await;
+        agent.roles.miss("task");
+        drop(third);
+        asks(true).await;
     }
 
     #[tokio::test]

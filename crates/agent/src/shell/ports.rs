@@ -34,13 +34,15 @@ impl HostPorts {
         given.retain(|_, since| since.elapsed() < GIVEN_FOR);
         for wanted in std::mem::take(&mut spec.ports_to_find) {
             let within = wanted.within.unwrap_or_else(system_range);
-            let free = |port: u16| !given.contains_key(&(wanted.protocol, port)) && is_free(wanted.protocol, port);
+            let protocol = wanted.protocol;
+            let promised = |port: u16| wanted.except.contains(&port) || given.contains_key(&(protocol, port));
+            let free = |port: u16| !promised(port) && is_free(protocol, port);
             let Some(first) = first_free(within, wanted.count, start(&spec.name), free) else {
-                let ((low, high), protocol) = (within, wanted.protocol.as_str());
+                let ((low, high), protocol) = (within, protocol.as_str());
                 return Err(format!("no {} free {protocol} ports in a row between {low} and {high}", wanted.count));
             };
             for offset in 0..wanted.count {
-                given.insert((wanted.protocol, first + offset), Instant::now());
+                given.insert((protocol, first + offset), Instant::now());
                 bind(&mut spec.body, &wanted, offset, first + offset);
             }
         }
@@ -114,6 +116,8 @@ fn is_free(protocol: Protocol, port: u16) -> bool {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeSet;
+
     use super::*;
 
     #[test]
@@ -145,8 +149,12 @@ mod tests {
                 count: 1,
                 protocol: Protocol::Tcp,
                 within: Some((port, port)),
+                except: BTreeSet::new(),
             }],
         };
+        let mut promised = spec();
+        promised.ports_to_find[0].except = BTreeSet::from([port]);
+        assert!(ports.find(&mut promised).is_err(), "somebody else is to have it");
         let mut first = spec();
         assert_eq!(ports.find(&mut first), Ok(()));
         let expected = json!([{"HostPort": "8080"}, {"HostPort": port.to_string()}]);

@@ -19,6 +19,8 @@ use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
 use crate::state::{Loaded, Writer};
 
+mod credentials;
+
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/c/i";
 const PATIENCE: Duration = Duration::from_secs(20);
 
@@ -97,7 +99,7 @@ impl World {
             look_every,
             network: TaskNetwork::new("host", "test"),
             docker_lost: Notify::new(),
-            roles: ExecutionRoles::default(),
+            roles: Arc::default(),
             secrets: SecretStores::of_server(&server.client(), "us-east-1"),
             objects: ObjectStore::nobodys(),
         });
@@ -242,6 +244,18 @@ async fn work_waits_for_docker_and_goes_on_when_it_is_back() {
     let containers = world.shared.docker.containers();
     assert_eq!(containers.len(), 1);
     assert_eq!(containers[0].phase, Phase::Running);
+}
+
+#[tokio::test]
+async fn a_step_that_panics_is_done_over() {
+    for call in ["create", "start", "inspect", "stop"] {
+        let mut world = World::start(FakeDocker::with_image("web"), 1).await;
+        world.shared.docker.panic_at(call);
+        world.order(run_task("a", "web")).await;
+        world.change(&task("a"), "RUNNING").await;
+        world.order(order("a", "STOPPED", json!([]))).await;
+        world.change(&task("a"), "STOPPED").await;
+    }
 }
 
 #[tokio::test]

@@ -41,6 +41,8 @@ struct Table {
     /// Listeners whose events are dropped.
     neglected: Vec<mpsc::Sender<ContainerEvent>>,
     calls: Vec<String>,
+    /// The beginning of the call that panics, once.
+    panics_at: Option<String>,
 }
 
 impl FakeDocker {
@@ -134,10 +136,20 @@ impl FakeDocker {
         }
     }
 
+    /// The next call that begins like this panics.
+    pub(crate) fn panic_at(&self, call: &str) {
+        self.lock().panics_at = Some(call.to_owned());
+    }
+
     fn call(&self, text: String) -> Result<std::sync::MutexGuard<'_, Table>, DockerError> {
         let mut table = self.lock();
         if table.down {
             return Err(DockerError::Unavailable { asked: false, endpoint: "fake".into(), cause: "down".into() });
+        }
+        if table.panics_at.as_ref().is_some_and(|call| text.starts_with(call)) {
+            table.panics_at = None;
+            drop(table);
+            panic!("as the test wants it");
         }
         table.calls.push(text);
         Ok(table)

@@ -21,6 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
+use super::input::DockerError;
 use crate::config::RegistryLogin;
 use cgroup::CgroupSpec;
 use env_file::EnvironmentFilesSpec;
@@ -165,13 +166,26 @@ impl std::fmt::Debug for Provided {
 /// Why a resource was not made or removed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum ResourceError {
+    /// Something that it takes is not there yet: credentials, the network's description, Docker itself. That is waited for,
+    /// however long it takes, and counts as no try.
+    NotYet(String),
     /// Whoever is needed for it does not answer: the same may succeed later.
     Again(String),
     /// It cannot be made; `Error: …` in the words that users know, or what follows `ResourceInitializationError: `.
     Refused(String),
 }
 
-/// Tries to make a resource before the task fails; the pauses between them add up to about a minute.
+impl From<DockerError> for ResourceError {
+    fn from(error: DockerError) -> Self {
+        match error {
+            DockerError::Unreached(_) | DockerError::Unavailable(_) => Self::NotYet(error.to_string()),
+            DockerError::Timeout => Self::Again(error.to_string()),
+            DockerError::NotFound(why) | DockerError::NameInUse(why) | DockerError::Failed(why) => Self::Refused(why),
+        }
+    }
+}
+
+/// Tries to make a resource before the task fails; the pauses between them add up to about half a minute.
 const TRIES: u32 = 6;
 const PAUSE_MS: i64 = 1_000;
 const PAUSE_MAX_MS: i64 = 30_000;
@@ -232,6 +246,8 @@ fn merged<'a>(all: impl Iterator<Item = &'a BTreeMap<String, String>>) -> BTreeM
 pub(crate) struct Work {
     pub(crate) in_flight: bool,
     failures: u32,
+    /// How often something that it takes was not there, since such a thing came last.
+    waits: u32,
     retry_at: Option<Timestamp>,
     provided: BTreeMap<String, Provided>,
     /// It was made by this agent, or needs no other.
@@ -300,29 +316,40 @@ impl Planned {
             .any(|c| self.serves(&c.name) && (c.known < past || c.docker_id.is_none()) && !c.start_intended)
     }
 
-    /// It was made, or not. Says why the task fails, if it does.
+    /// It was made, or not. Answers with what is to be told about that, or with the reason for which the task fails.
     pub(crate) fn made(
         &mut self,
         record: &mut ResourceRecord,
         now: Timestamp,
         result: Result<Made, ResourceError>,
-    ) -> Option<String> {
+    ) -> Result<Option<String>, String> {
         self.work.in_flight = false;
         let why = match result {
             Ok(made) => {
                 record.known = record.known.max(ResourceStatus::Made);
                 record.facts = made.facts;
                 self.work = Work { provided: made.provided, at_hand: true, ..Work::default() };
-                return None;
+                return Ok(None);
             }
-            Err(ResourceError::Again(_)) if self.work.failures + 1 < TRIES => {
-                tried(&mut self.work, now);
-                return None;
+            Err(ResourceError::NotYet(why)) => {
+                self.work.waited(now);
+                return Ok((self.work.waits == 1).then(|| format!("waits: {why}")));
+            }
+            Err(ResourceError::Again(why)) if self.work.failures + 1 < TRIES => {
+                self.work.failed(now);
+                return Ok(Some(format!("is tried again: {why}")));
             }
             Err(ResourceError::Again(why) | ResourceError::Refused(why)) => why,
         };
         let named = why.split_once(": ").is_some_and(|(name, _)| name.ends_with("Error") && !name.contains(' '));
-        Some(if named { why } else { format!("ResourceInitializationError: {why}") })
+        Err(if named { why } else { format!("ResourceInitializationError: {why}") })
+    }
+
+    /// Something that it may have waited for has come.
+    pub(crate) fn prerequisite_came(&mut self) {
+        if std::mem::take(&mut self.work.waits) > 0 {
+            self.work.retry_at = None;
+        }
     }
 
     /// Whether it can be asked to go now, and if not, when.
@@ -347,8 +374,12 @@ impl Planned {
                 record.known = ResourceStatus::Removed;
                 None
             }
+            Err(ResourceError::NotYet(why)) => {
+                self.work.waited(now);
+                (self.work.waits == 1).then_some(why)
+            }
             Err(ResourceError::Again(why) | ResourceError::Refused(why)) => {
-                tried(&mut self.work, now);
+                self.work.failed(now);
                 (self.work.failures == 1).then_some(why)
             }
         }
@@ -365,8 +396,21 @@ impl Planned {
     }
 }
 
-fn tried(work: &mut Work, now: Timestamp) {
-    let pause = PAUSE_MS.saturating_mul(1 << work.failures.min(10)).min(PAUSE_MAX_MS);
-    work.retry_at = Some(now.plus_millis(pause));
-    work.failures = work.failures.saturating_add(1);
+impl Work {
+    fn failed(&mut self, now: Timestamp) {
+        self.retry_at = Some(pause(now, self.failures));
+        // No longer a wait: what comes now ends this pause no sooner.
+        self.waits = 0;
+        self.failures = self.failures.saturating_add(1);
+    }
+
+    fn waited(&mut self, now: Timestamp) {
+        self.retry_at = Some(pause(now, self.waits));
+        self.waits = self.waits.saturating_add(1);
+    }
+}
+
+/// When the next try is due, after so many.
+fn pause(now: Timestamp, earlier: u32) -> Timestamp {
+    now.plus_millis(PAUSE_MS.saturating_mul(1 << earlier.min(10)).min(PAUSE_MAX_MS))
 }

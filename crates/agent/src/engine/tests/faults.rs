@@ -20,7 +20,23 @@ fn stories() -> Vec<Story> {
         (vec![after(container("main"), "init", "SUCCESS"), side_car("init")], &[("init", 0), ("main", 7)]),
         (vec![after(container("main"), "init", "SUCCESS"), side_car("init")], &[("init", 2)]),
         (vec![reader, data], &[("main", 0)]),
+        (vec![with_secret(container("main"))], &[("main", 0)]),
+        // The secret is fetched long before the container that gets it is created.
+        (vec![after(with_secret(container("main")), "init", "SUCCESS"), side_car("init")], &[("init", 0), ("main", 7)]),
     ]
+}
+
+/// The control plane orders the task, and sends the credentials of its role.
+fn order(world: &mut World, containers: &[acs::Container]) {
+    world.payload(vec![task("t", containers.to_vec())]);
+    world.send_credentials("t");
+}
+
+/// Nothing of the task is left.
+#[track_caller]
+fn check_clean(world: &World, case: &str) {
+    assert!(world.docker.containers.is_empty(), "{case}: a container is left");
+    assert!(world.resources.is_empty(), "{case}: {:?} is left", world.resources);
 }
 
 /// Something happens to a story after so many steps. A step is one action performed, or one result or event heard.
@@ -31,8 +47,7 @@ struct Fault<'a> {
 
 /// Plays a story from its payload to the removal of its containers; answers with how many steps that took.
 fn play((containers, exits): &Story, world: &mut World, fault: Option<&Fault<'_>>) -> usize {
-    let order = |world: &mut World| world.payload(vec![task("t", containers.clone())]);
-    order(world);
+    order(world, containers);
     let mut exits = exits.iter();
     let mut steps = 0;
     for _ in 0..5_000 {
@@ -58,7 +73,7 @@ fn play((containers, exits): &Story, world: &mut World, fault: Option<&Fault<'_>
         if let Some(fault) = fault.filter(|fault| fault.after == steps) {
             (fault.happens)(world);
             // The control plane says again what was not acknowledged, and the agent knows it or not.
-            order(world);
+            order(world, containers);
         }
     }
     panic!("the story has no end");
@@ -76,7 +91,7 @@ fn an_agent_that_is_killed_at_any_step_changes_nothing_in_the_end() {
                 let mut world = new_world();
                 play(story, &mut world, Some(&Fault { after, happens: &|world| world.crash(lose_unsynced) }));
                 assert_eq!(&world.control_plane["t"], expected, "killed after step {after}, {lose_unsynced}");
-                assert!(world.docker.containers.is_empty(), "killed after step {after}: a container is left");
+                check_clean(&world, &format!("killed after step {after}"));
             }
         }
     }
@@ -105,7 +120,7 @@ fn agent_and_docker_killed_at_any_step_run_nothing_twice() {
                 world.payload(vec![stop("t")]);
                 world.pass(8_000_000);
                 assert_eq!(world.control_plane["t"].status, "STOPPED", "after step {after}");
-                assert!(world.docker.containers.is_empty(), "after step {after}: a container is left");
+                check_clean(&world, &format!("after step {after}"));
             }
         }
     }
@@ -140,7 +155,7 @@ fn an_error_of_dockers_at_any_step_ends_well() {
                         let key = format!("{call} {}", container.name);
                         answers.entry(key).or_default().extend(vec![error.clone(); times]);
                     }
-                    world.payload(vec![task("t", containers.clone())]);
+                    order(&mut world, containers);
                     world.pass(60_000);
                     let case = format!("{call} {error:?}, done: {done}, {times} times");
                     let reached = world.control_plane.get("t").cloned().unwrap_or_default();
@@ -153,7 +168,7 @@ fn an_error_of_dockers_at_any_step_ends_well() {
                     assert_eq!(world.control_plane["t"].status, "STOPPED", "{case}");
                     assert_eq!(world.docker.running(), 0, "{case}");
                     world.pass(8_000_000);
-                    assert!(world.docker.containers.is_empty(), "{case}: a container is left");
+                    check_clean(&world, &case);
                 }
             }
         }

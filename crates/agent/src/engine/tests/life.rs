@@ -1,5 +1,7 @@
 //! Stories of tasks, each with the trace of what the engine did.
 
+use longshore_agent_protocol::acs;
+
 use super::world::*;
 use crate::engine::*;
 
@@ -441,6 +443,24 @@ fn published_ports_are_read_back_before_running_is_reported() {
     world.settle();
     assert!(!world.trace.contains(&"inspect main".to_owned()));
     assert_eq!(bindings(&world), [("0.0.0.0".to_owned(), Some(8080), Some(8080))]);
+}
+
+#[test]
+fn ports_that_are_found_are_nobody_elses() {
+    let mut world = new_world();
+    let mut range = container("main");
+    range
+        .port_mappings
+        .push(acs::PortMapping { container_port_range: Some("7000-7002".to_owned()), ..acs::PortMapping::default() });
+    world.payload(vec![task("static", vec![with_port(container("main"), 80, 8080)]), task("range", vec![range])]);
+    world.settle();
+    let spec = |arn: &str| {
+        let created = world.docker.containers.values().find(|container| container.key.task_arn == arn);
+        created.expect("a container").spec.clone()
+    };
+    assert_eq!(spec("static").ports_to_find, []);
+    let [wanted] = spec("range").ports_to_find.try_into().expect("one range");
+    assert_eq!(wanted.except, [22, 8080].into(), "reserved, and another task's");
 }
 
 #[test]

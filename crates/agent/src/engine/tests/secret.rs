@@ -13,16 +13,9 @@ use crate::engine::*;
 
 const HIDDEN: &str = "hunter2";
 
-fn with_secret() -> acs::Task {
-    let secret = acs::SecretReference {
-        name: "PASSWORD".to_owned(),
-        value_from: "/app/db".to_owned(),
-        provider: Some("ssm".to_owned()),
-        ..acs::SecretReference::default()
-    };
-    let mut main = container("main");
+fn task_with_secret() -> acs::Task {
+    let mut main = with_secret(container("main"));
     main.environment.insert("MODE".to_owned(), "x".to_owned());
-    main.secrets.push(secret);
     task("t", vec![main])
 }
 
@@ -43,7 +36,7 @@ fn record(world: &World) -> String {
 fn secrets_reach_the_container_and_no_record() {
     let mut world = new_world();
     world.makes.push_back(fetched());
-    world.payload(vec![with_secret()]);
+    world.payload(vec![task_with_secret()]);
     world.settle();
     assert_eq!(world.control_plane["t"].status, "RUNNING");
     let created = world.docker.containers.values().next().expect("a container");
@@ -57,7 +50,7 @@ fn what_passes_is_tried_again_and_what_does_not_stops_the_task() {
     let mut world = new_world();
     world.makes.push_back(Err(ResourceError::Again("no credentials yet".to_owned())));
     world.makes.push_back(fetched());
-    world.payload(vec![with_secret()]);
+    world.payload(vec![task_with_secret()]);
     world.settle();
     assert!(world.docker.containers.is_empty());
     world.pass(5_000);
@@ -66,7 +59,7 @@ fn what_passes_is_tried_again_and_what_does_not_stops_the_task() {
 
     let mut world = new_world();
     world.makes.push_back(Err(ResourceError::Refused("invalid parameters: /app/db".to_owned())));
-    world.payload(vec![with_secret()]);
+    world.payload(vec![task_with_secret()]);
     world.settle();
     let told = &world.control_plane["t"];
     assert_eq!(told.status, "STOPPED");
@@ -74,12 +67,55 @@ fn what_passes_is_tried_again_and_what_does_not_stops_the_task() {
     assert!(world.docker.containers.is_empty());
 }
 
+/// What is merely not there yet fails no task, and is not waited for a moment longer than it takes to come.
+#[test]
+fn what_is_not_there_yet_is_waited_for() {
+    let not_yet = || Err(ResourceError::NotYet("no credentials yet".to_owned()));
+    for came in [Input::PrerequisiteCame { task_arn: Some("t".to_owned()) }, Input::PrerequisiteCame { task_arn: None }]
+    {
+        let mut world = new_world();
+        world.makes.extend(std::iter::repeat_with(not_yet).take(20));
+        world.payload(vec![task_with_secret()]);
+        world.pass(400_000);
+        assert_eq!(world.logs.len(), 1, "{:?}", world.logs);
+        assert!(world.makes.len() < 10 && world.docker.containers.is_empty());
+        world.makes = [fetched()].into();
+        world.feed(came);
+        world.settle();
+        assert_eq!(world.control_plane["t"].status, "RUNNING");
+    }
+    let mut world = new_world();
+    world.makes.extend(std::iter::repeat_with(not_yet).take(9));
+    world.payload(vec![task_with_secret()]);
+    world.pass(100_000);
+    world.makes = [fetched()].into();
+    let ready = world.docker.ready();
+    world.feed(ready);
+    world.settle();
+    assert_eq!(world.control_plane["t"].status, "RUNNING", "Docker's return ends the pause");
+}
+
+#[test]
+fn what_fails_is_tried_for_half_a_minute_however_often_docker_returns() {
+    let mut world = new_world();
+    world.makes.extend(std::iter::repeat_with(|| Err(ResourceError::Again("busy".to_owned()))).take(6));
+    world.payload(vec![task_with_secret()]);
+    for _ in 0..10 {
+        let ready = world.docker.ready();
+        world.feed(ready);
+        world.settle();
+    }
+    assert_eq!(world.makes.len(), 5);
+    world.pass(35_000);
+    assert_eq!(world.control_plane["t"].reason, "ResourceInitializationError: busy");
+}
+
 #[test]
 fn an_agent_that_starts_anew_fetches_them_again_while_a_container_waits_for_them() {
     let mut world = new_world();
     world.docker.reachable = false;
     world.makes.push_back(fetched());
-    world.payload(vec![with_secret()]);
+    world.payload(vec![task_with_secret()]);
     world.settle();
     world.crash(false);
     world.docker.reachable = true;

@@ -1,6 +1,6 @@
 //! The world around an engine, in memory.
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use longshore_agent_protocol::acs;
@@ -58,6 +58,17 @@ pub(super) fn after(mut container: acs::Container, on: &str, condition: &str) ->
 pub(super) fn restarted(mut container: acs::Container) -> acs::Container {
     container.restart_policy =
         Some(acs::RestartPolicy { enabled: true, ignored_exit_codes: vec![7], restart_attempt_period: Some(60) });
+    container
+}
+
+/// It gets a secret, which takes the credentials of its task's role.
+pub(super) fn with_secret(mut container: acs::Container) -> acs::Container {
+    container.secrets.push(acs::SecretReference {
+        name: "PASSWORD".to_owned(),
+        value_from: "/app/db".to_owned(),
+        provider: Some("ssm".to_owned()),
+        ..acs::SecretReference::default()
+    });
     container
 }
 
@@ -292,7 +303,11 @@ pub(super) struct World {
     pub(super) control_plane: BTreeMap<String, View>,
     /// What the next submits meet.
     pub(super) submit_outcomes: VecDeque<SubmitOutcome>,
-    /// What the next resources to be made come to.
+    /// Tasks whose role's credentials this agent has.
+    roles: BTreeSet<String>,
+    /// What was made for tasks and is not removed yet.
+    pub(super) resources: BTreeSet<(String, ResourceKey)>,
+    /// What the next resources to be made come to, whatever they are.
     pub(super) makes: VecDeque<Result<Made, ResourceError>>,
     /// What the next removals of resources come to.
     pub(super) removals: VecDeque<Result<(), ResourceError>>,
@@ -325,6 +340,8 @@ impl World {
             news: VecDeque::new(),
             control_plane: BTreeMap::new(),
             submit_outcomes: VecDeque::new(),
+            roles: BTreeSet::new(),
+            resources: BTreeSet::new(),
             makes: VecDeque::new(),
             removals: VecDeque::new(),
             trace: Vec::new(),
@@ -343,6 +360,9 @@ impl World {
     }
 
     pub(super) fn feed(&mut self, input: Input) {
+        if let Input::PrerequisiteCame { task_arn: Some(arn) } = &input {
+            self.roles.insert(arn.clone());
+        }
         let actions = self.engine.handle(self.now, input);
         self.todo.extend(actions);
         self.check();
@@ -358,6 +378,11 @@ impl World {
             tasks,
             ..acs::PayloadMessage::default()
         }));
+    }
+
+    /// Credentials of the task's role are on their way.
+    pub(super) fn send_credentials(&mut self, task_arn: &str) {
+        self.news.push_back(Input::PrerequisiteCame { task_arn: Some(task_arn.to_owned()) });
     }
 
     pub(super) fn manifest(&mut self, timeline: i64, tasks: &[&str]) {
@@ -418,6 +443,7 @@ impl World {
                 self.news.push_back(Input::ImagePulled { container, result });
             }
             Action::Create { container, spec, .. } => {
+                self.check_secrets(&container, &spec);
                 let result = self.docker.create(&container, *spec);
                 self.news.push_back(Input::Created { container, result });
             }
@@ -437,12 +463,21 @@ impl World {
                 let result = self.docker.remove(&container, &target);
                 self.news.push_back(Input::Removed { container, result });
             }
-            Action::MakeResource { task_arn, key, .. } => {
-                let result = self.makes.pop_front().unwrap_or_else(|| Ok(Made::default()));
+            Action::MakeResource { task_arn, key, spec } => {
+                let result = self.makes.pop_front().unwrap_or_else(|| self.make(&task_arn, &spec));
+                if result.is_ok() {
+                    self.resources.insert((task_arn.clone(), key.clone()));
+                }
                 self.news.push_back(Input::ResourceMade { task_arn, key, result });
             }
             Action::RemoveResource { task_arn, key, .. } => {
+                let uses = |container: &ModelContainer| container.key.task_arn == task_arn;
+                let used = self.docker.containers.values().any(uses);
+                assert!(!used || key == ResourceKey::Network, "{key:?} is removed while a container has it");
                 let result = self.removals.pop_front().unwrap_or(Ok(()));
+                if result.is_ok() {
+                    self.resources.remove(&(task_arn.clone(), key.clone()));
+                }
                 self.news.push_back(Input::ResourceRemoved { task_arn, key, result });
             }
             Action::FindContainers { task_arn } => {
@@ -460,6 +495,31 @@ impl World {
                 self.last_submit = Some(*change);
                 self.news.push_back(Input::Submitted { task_arn, outcome });
             }
+        }
+    }
+
+    /// Secrets take credentials of the task's role.
+    fn make(&self, task_arn: &str, spec: &ResourceSpec) -> Result<Made, ResourceError> {
+        let ResourceSpec::Secrets(wanted) = spec else { return Ok(Made::default()) };
+        if !self.roles.contains(task_arn) {
+            return Err(ResourceError::NotYet("no credentials yet".to_owned()));
+        }
+        let mut made = Made::default();
+        for secret in wanted {
+            let provided = made.provided.entry(secret.container.clone()).or_default();
+            provided.environment.insert(secret.name.clone(), "hidden".to_owned());
+        }
+        Ok(made)
+    }
+
+    /// No container is created without its secrets.
+    fn check_secrets(&self, key: &ContainerKey, spec: &ContainerSpec) {
+        let definition = self.engine.task(&key.task_arn).map(|task| &task.definition.containers);
+        let container = definition.into_iter().flatten().find(|container| container.name == key.name);
+        for secret in container.into_iter().flat_map(|container| &container.secrets) {
+            let given = spec.body["Env"].as_array().into_iter().flatten().filter_map(|variable| variable.as_str());
+            let mut names = given.filter_map(|variable| variable.split('=').next());
+            assert!(names.any(|name| name == secret.name), "{key:?} is created without {}", secret.name);
         }
     }
 
@@ -520,6 +580,7 @@ impl World {
         }
         self.todo.clear();
         self.news.clear();
+        self.roles.clear();
         self.forward_only = false;
         self.engine = Engine::new(self.config.clone());
         let records = self.disk.values().map(|bytes| TaskRecord::from_json(bytes).expect("a saved record reads"));

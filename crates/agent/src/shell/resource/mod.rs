@@ -20,7 +20,9 @@ pub(super) async fn make<D: Docker>(
     task_arn: &str,
     spec: ResourceSpec,
 ) -> Result<Made, ResourceError> {
-    match spec {
+    let with_credentials =
+        matches!(spec, ResourceSpec::Secrets(_) | ResourceSpec::EnvironmentFiles(_) | ResourceSpec::Login(_));
+    let made = match spec {
         ResourceSpec::Volume(spec) => volume::make(shared, &spec).await,
         ResourceSpec::Cgroup(spec) => cgroup::make(shared, &spec).await,
         ResourceSpec::EnvironmentFiles(spec) => {
@@ -29,7 +31,11 @@ pub(super) async fn make<D: Docker>(
         ResourceSpec::Login(wanted) => login::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Network(spec) => network::make(shared, spec).await,
+    };
+    if with_credentials && matches!(made, Err(ResourceError::NotYet(_))) {
+        shared.roles.miss(task_arn);
     }
+    made
 }
 
 /// Removes the resource of a task.

@@ -23,6 +23,7 @@ pub(super) async fn remove<D: Docker>(shared: &Shared<D>, spec: NetworkSpec) -> 
 async fn running_process(docker: &impl Docker, container: &str) -> Result<u32, ResourceError> {
     let found = docker.inspect(container).await.map_err(|error| match error {
         DockerError::NotFound(why) => ResourceError::Refused(why),
+        DockerError::Unavailable { .. } => ResourceError::NotYet(error.to_string()),
         other => ResourceError::Again(other.to_string()),
     })?;
     match found.phase {
@@ -35,5 +36,6 @@ fn error(error: NetworkError) -> ResourceError {
     match error {
         NetworkError::Refused(why) => ResourceError::Refused(why),
         NetworkError::Failed(why) => ResourceError::Again(why),
+        NetworkError::NotYet(why) => ResourceError::NotYet(why),
     }
 }

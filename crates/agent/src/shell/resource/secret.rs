@@ -61,7 +61,12 @@ pub(crate) async fn fetch(
                 };
                 let client = stores.secrets_manager.client(role.as_ref(), region)?;
                 let value = secret(&client, &request, json_key.as_deref()).await;
-                secrets.insert(source, value.map_err(|error| error.in_service("AWS Secrets Manager", region))?);
+                secrets.insert(
+                    source,
+                    value.map_err(|error| {
+                        stores.secrets_manager.judge(error).in_service("AWS Secrets Manager", region)
+                    })?,
+                );
             }
         }
     }
@@ -71,7 +76,8 @@ pub(crate) async fn fetch(
         let names: Vec<&str> = names.iter().copied().collect();
         for names in names.chunks(NAMES_PER_CALL) {
             let answered = get_parameters(&client, names).await;
-            let answered = answered.map_err(|error| error.in_service("SSM Parameter Store", region))?;
+            let answered =
+                answered.map_err(|error| stores.ssm.judge(error).in_service("SSM Parameter Store", region))?;
             parameters.extend(answered.into_iter().map(|(name, value)| ((*region, name), value)));
         }
     }
@@ -103,8 +109,16 @@ impl SecretStore {
             (Self::Foreign(client, own), _) => Ok(client.signing_as(own.clone(), region)),
             (Self::Server(client), Some(role)) => Ok(client.signing_as(role.clone(), region)),
             (Self::Server(_), None) => {
-                Err(ResourceError::Again("the credentials of the task's execution role have not come yet".to_owned()))
+                Err(ResourceError::NotYet("the credentials of the task's execution role have not come yet".to_owned()))
             }
+        }
+    }
+
+    /// Whether the server comes back is no question; another endpoint may be none at all.
+    fn judge(&self, error: ResourceError) -> ResourceError {
+        match (self, error) {
+            (Self::Foreign(..), ResourceError::NotYet(why)) => ResourceError::Again(why),
+            (_, error) => error,
         }
     }
 }
@@ -114,6 +128,7 @@ impl ResourceError {
     fn in_service(self, service: &str, region: &str) -> Self {
         let told = |why: String| format!("fetching secret data from {service} in {region}: {why}");
         match self {
+            Self::NotYet(why) => Self::NotYet(told(why)),
             Self::Again(why) => Self::Again(told(why)),
             Self::Refused(why) => Self::Refused(told(why)),
         }
@@ -176,11 +191,15 @@ fn member(text: &str, key: &str) -> Option<String> {
     }
 }
 
-/// What was refused because the credentials are old succeeds with the next ones.
+/// Who does not answer at all is waited for, like everything that this machine cannot reach; what was refused because the
+/// credentials are old succeeds with the next ones.
 fn refusal(error: CallError) -> ResourceError {
-    match error.is_passing() || error.code() == "ExpiredTokenException" {
-        true => ResourceError::Again(error.to_string()),
-        false => ResourceError::Refused(error.to_string()),
+    let told = error.to_string();
+    match error {
+        CallError::Transport { .. } => ResourceError::NotYet(told),
+        _ if error.code() == "ExpiredTokenException" => ResourceError::NotYet(told),
+        _ if error.is_passing() => ResourceError::Again(told),
+        _ => ResourceError::Refused(told),
     }
 }
 

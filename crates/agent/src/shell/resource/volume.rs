@@ -45,10 +45,11 @@ pub(super) async fn remove<D: Docker>(shared: &Shared<D>, spec: &VolumeSpec) -> 
     }
 }
 
-/// Who cannot be asked may answer later; who says no will say it again.
+/// Who cannot be asked is waited for; who says no will say it again.
 fn failed(error: DockerError) -> ResourceError {
     match error {
-        DockerError::Unavailable { .. } | DockerError::Timeout { .. } => ResourceError::Again(error.to_string()),
+        DockerError::Unavailable { .. } => ResourceError::NotYet(error.to_string()),
+        DockerError::Timeout { .. } => ResourceError::Again(error.to_string()),
         error => ResourceError::Refused(format!("CannotCreateVolumeError: {error}")),
     }
 }
