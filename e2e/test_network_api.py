@@ -250,9 +250,9 @@ def test_agents_hear_of_each_other_and_of_who_may_speak_to_their_tasks(
         tasks.ecs.start_task(
             containerInstances=[machines[0].arn], **start, **network(groups=(DATABASE,))
         )
-        block = first.receive("LongshoreNetworkMessage")
-        assert [peer["hostId"] for peer in block["peers"]] == [f"{cluster}-1"]
         rules = first.receive("LongshoreNetworkMessage")
+        [own] = [peer for peer in rules["peers"] if peer["hostId"] == f"{cluster}-1"]
+        assert own["blocks"]
         known = {group["id"]: group for group in rules["groups"]}
         assert set(known) == {DATABASE, WEB}
         assert known[DATABASE]["rules"] == [

@@ -409,7 +409,11 @@ impl Tables {
         let network = host_network(&self.addresses, host).map(Arc::new);
         if self.view.hosts.get(host) != network.as_ref() {
             match network {
-                Some(network) => drop(self.view.hosts.insert(host.clone(), network)),
+                Some(network) => {
+                    if self.view.hosts.insert(host.clone(), network).is_none() {
+                        self.news.newcomers.insert(host.clone());
+                    }
+                }
                 None => drop(self.view.hosts.remove(host)),
             }
             self.news.hosts.insert(host.clone());

@@ -37,7 +37,8 @@ object! {
         /// The address ranges of all tasks, such as `10.212.0.0/14`; there is always one. What goes from one of them to one of
         /// them keeps its source address, what leaves them is masqueraded.
         ranges: Vec<String> = "ranges" always,
-        /// The hosts that have tasks, the receiver's own among them. Each replaces what was known of that host.
+        /// The hosts that have addresses for tasks, the receiver's own among them. Each replaces what was known of that host. A
+        /// receiver that has no addresses itself is told of no others; when it is given some it is told everything.
         peers: Vec<NetworkPeer> = "peers" always,
         /// The groups that matter on the host. Each replaces what was known of that group.
         groups: Vec<SecurityGroup> = "groups" always,

@@ -71,11 +71,6 @@ impl Sessions {
         self.open.get(&instance).map(|session| session.id)
     }
 
-    /// Every session, in the order of the instances.
-    pub(crate) fn iter(&self) -> impl Iterator<Item = (InstanceKey, SessionId)> {
-        self.open.iter().map(|(instance, session)| (*instance, session.id))
-    }
-
     /// Forgets every session and answers the orders to close them.
     pub(crate) fn close_all(&mut self, reason: CloseReason) -> Vec<Effect> {
         let open = std::mem::take(&mut self.open);

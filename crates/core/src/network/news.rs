@@ -24,6 +24,8 @@ use crate::read::ReadModel;
 pub(crate) struct News {
     /// Hosts whose blocks or address are others.
     pub(crate) hosts: BTreeSet<Arc<str>>,
+    /// Those of them that had no blocks: they were told of nobody.
+    pub(crate) newcomers: BTreeSet<Arc<str>>,
     /// Groups that a rule names and that have other members.
     pub(crate) groups: BTreeSet<Arc<str>>,
     /// Groups that have tasks on a host on which they had none: its agents may not know them, or know what was true long ago.
@@ -47,28 +49,29 @@ pub(crate) fn listens(instance: &Instance) -> bool {
 /// Tells an agent whose session has just opened everything.
 pub(crate) fn welcome(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId, sequence: u64) {
     let Some(record) = turn.tables.view().instances.get(&instance).filter(|record| listens(record)) else { return };
-    let known = turn.tables.addresses().host(&host_of(record));
-    let groups = turn.tables.view().with_named(known.into_iter().flat_map(Host::groups));
-    let news = NetworkNews { complete: true, hosts: Vec::new(), groups };
+    let news = everything(turn, &host_of(record));
     turn.effects.push(Effect::Network { instance, session, sequence, news });
+}
+
+/// All that a host is to know.
+fn everything(turn: &Turn<'_>, host: &str) -> NetworkNews {
+    let known = turn.tables.addresses().host(host);
+    let groups = turn.tables.view().with_named(known.into_iter().flat_map(Host::groups));
+    NetworkNews { complete: true, hosts: Vec::new(), groups }
 }
 
 /// Tells everybody whom it concerns what changed in this command, ahead of its other effects. All sessions of a host are told the
 /// same under the same number, so that an agent of several instances may take each message from whichever session brings it
 /// first, and ignore what the others bring later.
 pub(crate) fn tell(turn: &mut Turn<'_>) {
-    let News { hosts, groups, arrivals } = turn.tables.take_news();
-    if hosts.is_empty() && groups.is_empty() && arrivals.is_empty() {
-        return;
-    }
-    let concerned = concerned(turn, &groups, &arrivals);
-    let listeners: Vec<InstanceKey> = match hosts.is_empty() {
-        true => {
-            let known = concerned.keys().filter_map(|host| turn.tables.addresses().host(host));
-            known.flat_map(Host::instances).collect()
+    let News { hosts, newcomers, groups, arrivals } = turn.tables.take_news();
+    let mut concerned = concerned(turn, &groups, &arrivals);
+    if !hosts.is_empty() {
+        // Who has no addresses has nobody to reach, and is told of all when it has some.
+        for host in turn.tables.view().hosts.keys().chain(&hosts) {
+            concerned.entry(host.clone()).or_default();
         }
-        false => turn.sessions.iter().map(|(instance, _)| instance).collect(),
-    };
+    }
     // Who was told everything in this command knows this, too.
     let welcomed = |effect: &Effect| match effect {
         Effect::Network { instance, .. } => Some(*instance),
@@ -76,11 +79,21 @@ pub(crate) fn tell(turn: &mut Turn<'_>) {
     };
     let welcomed: BTreeSet<InstanceKey> = turn.effects.iter().filter_map(welcomed).collect();
     let mut told = Vec::new();
-    for instance in listeners.into_iter().filter(|instance| !welcomed.contains(instance)) {
-        let record = turn.tables.view().instances.get(&instance).filter(|record| listens(record));
-        let (Some(session), Some(record)) = (turn.sessions.get(instance), record) else { continue };
-        let groups = concerned.get(&host_of(record)).into_iter().flatten().cloned().collect();
-        told.push((instance, session, NetworkNews { complete: false, hosts: hosts.iter().cloned().collect(), groups }));
+    for (host, groups) in &concerned {
+        let Some(known) = turn.tables.addresses().host(host) else { continue };
+        let news = match newcomers.contains(host) {
+            true => everything(turn, host),
+            false => NetworkNews {
+                complete: false,
+                hosts: hosts.iter().cloned().collect(),
+                groups: groups.iter().cloned().collect(),
+            },
+        };
+        for instance in known.instances().filter(|instance| !welcomed.contains(instance)) {
+            let listens = turn.tables.view().instances.get(&instance).is_some_and(|record| listens(record));
+            let session = turn.sessions.get(instance).filter(|_| listens);
+            told.extend(session.map(|session| (instance, session, news.clone())));
+        }
     }
     if !told.is_empty() {
         let sequence = turn.next_sequence();
@@ -160,7 +173,10 @@ impl ReadModel {
         news: &NetworkNews,
     ) -> Option<acs::ServerMessage> {
         let cluster = self.cluster_names.get(&instance.cluster)?;
+        let has_blocks =
+            || self.instances.get(&instance).is_some_and(|instance| self.hosts.contains_key(&host_of(instance)));
         let peers = match news.complete {
+            true if !has_blocks() => Vec::new(),
             true => self.hosts.iter().map(|(host, network)| peer(host, Some(network))).collect(),
             false => news.hosts.iter().map(|host| peer(host, self.hosts.get(host))).collect(),
         };

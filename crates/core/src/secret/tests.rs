@@ -250,7 +250,7 @@ fn all_values_together_have_a_limit() {
     lab.create("large", &half);
     lab.secrets(Request::PutParameter(parameter("small", "y"))).expect("there is room");
     assert_eq!(lab.put("large", version('b', &half), &[]).expect_err("full").code.name, "LimitExceededException");
-    let more = PutParameter { overwrite: true, ..parameter("small", &half) };
+    let more = PutParameter { overwrite: true, bytes: 1, ..parameter("small", &half) };
     assert_eq!(lab.code(Request::PutParameter(more)), "ParameterLimitExceeded");
     let other =
         CreateSecret { name: "other".to_owned(), version: version('a', &half), description: None, tags: vec![] };
