@@ -414,15 +414,14 @@ impl Source {
     }
 
     fn volumes(&mut self, region: String) -> Result<VolumeRules, ConfigError> {
-        Ok(VolumeRules {
-            match_shared: self.boolean("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", false)?,
-            region,
-            efs_hosts: self.json(
-                "LONGSHORE_EFS_HOSTS",
-                "a JSON object of host names or addresses by file system id",
-                BTreeMap::new(),
-            )?,
-        })
+        const EFS_HOSTS: &str = "LONGSHORE_EFS_HOSTS";
+        const HOSTS_BY_ID: &str = "a JSON object of host names or addresses by file system id";
+        let efs_hosts: BTreeMap<String, String> = self.json(EFS_HOSTS, HOSTS_BY_ID, BTreeMap::new())?;
+        // It becomes one of the options of a mount, and they are told apart by commas.
+        if efs_hosts.values().any(|host| host.is_empty() || host.contains(',')) {
+            return Err(self.bad(EFS_HOSTS, HOSTS_BY_ID.to_owned()));
+        }
+        Ok(VolumeRules { match_shared: self.boolean("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", false)?, region, efs_hosts })
     }
 
     fn dynamic_host_port_range(&mut self) -> Result<Option<(u16, u16)>, ConfigError> {

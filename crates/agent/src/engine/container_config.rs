@@ -171,7 +171,7 @@ fn computed_host_config(
     if let Some(parent) = prepared.cgroup_parent() {
         host.insert("CgroupParent".to_owned(), json!(parent));
     }
-    let binds = volume::binds(config, task, container)?;
+    let binds = volume::binds(task, container)?;
     if !binds.is_empty() {
         host.insert("Binds".to_owned(), json!(binds));
     }

@@ -175,7 +175,10 @@ impl Task {
             to_find: false,
             resources: Vec::new(),
         };
-        let mut task = Self::around(config, record);
+        // What cannot be planned was refused by the check.
+        let planned = resource::plan(config, &record.definition).unwrap_or_default();
+        let record = TaskRecord { resources: planned.into_iter().map(ResourceRecord::new).collect(), ..record };
+        let mut task = Self::around(record);
         task.save = Save::First;
         if let Err(reason) = checked {
             task.record.reason = reason;
@@ -246,8 +249,8 @@ impl Task {
     }
 
     /// A task from its record. Until Docker was seen, nothing is done for its containers.
-    pub(crate) fn restored(config: &EngineConfig, record: TaskRecord) -> Self {
-        let mut task = Self::around(config, record);
+    pub(crate) fn restored(record: TaskRecord) -> Self {
+        let mut task = Self::around(record);
         for (container, work) in task.record.containers.iter().zip(&mut task.work) {
             work.unverified = true;
             work.start_unsure = container.start_intended;
@@ -256,17 +259,9 @@ impl Task {
         task
     }
 
-    fn around(config: &EngineConfig, mut record: TaskRecord) -> Self {
-        // What cannot be planned is refused when it comes.
-        let planned = resource::plan(config, &record.definition).unwrap_or_default();
-        let known = std::mem::take(&mut record.resources);
-        let recorded = |key: &ResourceKey| known.iter().find(|record| record.key == *key).cloned();
-        record.resources = planned
-            .iter()
-            .map(|planned| recorded(&planned.key).unwrap_or_else(|| ResourceRecord::new(planned.key.clone())))
-            .collect();
+    fn around(record: TaskRecord) -> Self {
         Self {
-            resources: planned.into_iter().map(Planned::new).collect(),
+            resources: record.resources.iter().map(|known| Planned::new(known.resource.clone())).collect(),
             demand: Demand::of(&record.definition),
             work: vec![Work::default(); record.containers.len()],
             dependencies: dependency::resolve(&record.definition).unwrap_or_default(),
@@ -779,7 +774,7 @@ impl Task {
 fn prepared<'a>(resources: &'a [Planned], records: &'a [ResourceRecord], container: &str) -> Prepared<'a> {
     let made = resources.iter().zip(records).filter(|(_, record)| record.known == ResourceStatus::Made);
     Prepared {
-        facts: made.clone().map(|(_, record)| (&record.key, &record.facts)).collect(),
+        facts: made.clone().map(|(_, record)| (&record.resource.key, &record.facts)).collect(),
         provided: made.filter_map(|(planned, _)| planned.provided(container)).collect(),
     }
 }

@@ -1,6 +1,7 @@
 //! The cgroup that bounds all containers of a task together.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Facts, Resource, ResourceKey, ResourceSpec};
 use crate::engine::EngineConfig;
@@ -19,7 +20,7 @@ pub struct TaskLimits {
 }
 
 /// The limits of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupSpec {
     /// Names the cgroup.
     pub task_id: String,

@@ -46,7 +46,7 @@ pub enum ResourceKey {
 }
 
 /// What the shell is to make. It holds names of secrets, never their values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ResourceSpec {
     /// Secrets to fetch.
     Secrets(Vec<WantedSecret>),
@@ -60,10 +60,12 @@ pub enum ResourceSpec {
     Network(NetworkSpec),
 }
 
-/// A resource that a task needs.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Resource {
-    pub(crate) key: ResourceKey,
+/// A resource that a task needs. Durable: what was made is used and removed as it was planned, whatever the configuration says
+/// by then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    /// Which.
+    pub key: ResourceKey,
     pub(crate) spec: ResourceSpec,
     /// The only container that needs it; none means every one but `after`.
     pub(crate) container: Option<String>,
@@ -78,7 +80,7 @@ pub(crate) struct Resource {
 }
 
 /// What of a container waits for a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Before {
     /// The pull of its image.
     Pull,
@@ -103,8 +105,8 @@ pub enum ResourceStatus {
 /// What is known of a resource. Durable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResourceRecord {
-    /// Which.
-    pub key: ResourceKey,
+    /// As what it was planned when the task came.
+    pub resource: Resource,
     /// How far it has come.
     pub known: ResourceStatus,
     /// What the shell said of it.
@@ -118,8 +120,8 @@ pub struct ResourceRecord {
 pub struct Facts(pub BTreeMap<String, String>);
 
 impl ResourceRecord {
-    pub(crate) fn new(key: ResourceKey) -> Self {
-        Self { key, known: ResourceStatus::None, facts: Facts::default() }
+    pub(crate) fn new(resource: Resource) -> Self {
+        Self { resource, known: ResourceStatus::None, facts: Facts::default() }
     }
 }
 

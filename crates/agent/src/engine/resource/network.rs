@@ -1,6 +1,7 @@
 //! The network of an awsvpc task: what the payload's interface means for the host, and for the container that holds it.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Before, Resource, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
@@ -13,7 +14,7 @@ pub(crate) const PAUSE: &str = "~internal~ecs~pause";
 const OF_NETWORK: &str = "net.";
 
 /// The network that a task is to have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Its interface.
     pub(crate) interface: Interface,
@@ -47,7 +48,8 @@ pub(crate) fn plan(task: &acs::Task) -> Result<Option<Resource>, String> {
 /// The interface of a task whose network may exist.
 pub(crate) fn existing(task: &acs::Task, resources: &[ResourceRecord]) -> Option<Interface> {
     let exists = |record: &ResourceRecord| {
-        record.key == ResourceKey::Network && matches!(record.known, ResourceStatus::Intended | ResourceStatus::Made)
+        record.resource.key == ResourceKey::Network
+            && matches!(record.known, ResourceStatus::Intended | ResourceStatus::Made)
     };
     resources.iter().any(exists).then(|| interface(task).ok())?
 }

@@ -305,6 +305,42 @@ fn limits_that_cannot_be_set_are_refused() {
     }
 }
 
+/// A task with all kinds of what a configuration has a say in: it is planned by the first, and has to end under the second.
+fn configured() -> (EngineConfig, acs::Task, EngineConfig) {
+    let mut first = config();
+    first.limits.pids = Some(64);
+    let efs = acs::EfsVolume { file_system_id: "fs-1".to_owned(), ..acs::EfsVolume::default() };
+    let mut task = mounting(vec![of_host("scratch", None), of_efs("data", efs)]);
+    task.containers[0] = after(task.containers[0].clone(), "other", "COMPLETE");
+    let mut second = config();
+    second.limits = TaskLimits::default();
+    second.volumes.region = "us-east-1".to_owned();
+    second.volumes.efs_hosts.insert("fs-1".to_owned(), "nas,soft".to_owned());
+    (first, task, second)
+}
+
+#[test]
+fn what_was_made_is_used_and_removed_whatever_the_configuration_says_by_then() {
+    let (first, task, second) = configured();
+    let mut world = World::new(first);
+    world.payload(vec![task]);
+    world.settle();
+    assert_eq!((world.host.made, world.docker.containers.len()), (3, 1));
+    world.config = second;
+    world.crash(true);
+    world.exit("arn:t/1", "other", 0);
+    world.settle();
+    let created: Vec<_> = world.docker.containers.values().filter(|c| c.key.name == "main").collect();
+    assert_eq!(created[0].spec.body["HostConfig"]["CgroupParent"], "/ecs/1");
+    assert_eq!(created[0].state, RunState::Running);
+    world.exit("arn:t/1", "main", 0);
+    world.settle();
+    world.pass(4_000_000);
+    assert!(world.engine.task("arn:t/1").unwrap().cleaned);
+    assert_eq!(world.host.left(), [] as [&String; 0]);
+    assert_eq!(world.host.removed, 3);
+}
+
 fn sharing(pid_mode: Option<&str>, ipc_mode: Option<&str>) -> acs::Task {
     let mut task = task("t", vec![container("main"), side_car("other")]);
     (task.pid_mode, task.ipc_mode) = (pid_mode.map(str::to_owned), ipc_mode.map(str::to_owned));

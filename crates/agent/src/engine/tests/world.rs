@@ -6,6 +6,7 @@ use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 
+use super::host::Host;
 use crate::engine::*;
 
 pub(super) const INSTANCE: &str = "arn:instance";
@@ -294,10 +295,12 @@ pub(super) struct World {
     pub(super) removals: VecDeque<Result<(), ResourceError>>,
     pub(super) trace: Vec<String>,
     pub(super) logs: Vec<String>,
+    pub(super) host: Host,
     pub(super) last_submit: Option<SubmitTaskStateChangeRequest>,
     /// What becomes of containers once they run, for tests that look at many fates: a state, or none at all.
     pub(super) after_start: Option<Option<RunState>>,
-    config: EngineConfig,
+    /// That of the next agent.
+    pub(super) config: EngineConfig,
     disk: BTreeMap<String, Vec<u8>>,
     cache: BTreeMap<String, Vec<u8>>,
     timeline: i64,
@@ -330,6 +333,7 @@ impl World {
             config,
             disk: BTreeMap::new(),
             cache: BTreeMap::new(),
+            host: Host::default(),
             timeline: 0,
             messages: 0,
             forward_only: true,
@@ -426,17 +430,27 @@ impl World {
             }
             Action::Inspect { container, target } => {
                 let result = self.docker.inspect(&container, &target);
+                self.host.check(&spec);
                 self.news.push_back(Input::Inspected { container, result });
             }
             Action::Remove { container, target } => {
                 let result = self.docker.remove(&container, &target);
+                if let Ok(known) = self.docker.named(&docker_id) {
+                    self.host.check(&known.spec);
+                }
                 self.news.push_back(Input::Removed { container, result });
             }
-            Action::MakeResource { task_arn, key, .. } => {
-                let result = self.makes.pop_front().unwrap_or_else(|| Ok(Made::default()));
+            Action::MakeResource { task_arn, key, spec } => {
+                let result = match self.makes.pop_front() {
+                    Some(Err(error)) => Err(error),
+                    told => {
+                        let made = self.host.make(&spec);
+                        told.unwrap_or(Ok(made))
+                    }
+                };
                 self.news.push_back(Input::ResourceMade { task_arn, key, result });
             }
-            Action::RemoveResource { task_arn, key, .. } => {
+            Action::RemoveResource { task_arn, key, spec } => {
                 let result = self.removals.pop_front().unwrap_or(Ok(()));
                 self.news.push_back(Input::ResourceRemoved { task_arn, key, result });
             }
@@ -451,6 +465,9 @@ impl World {
                 let outcome = self.submit_outcomes.pop_front().unwrap_or(SubmitOutcome::Accepted);
                 if outcome == SubmitOutcome::Accepted {
                     self.accept(&change);
+                if result.is_ok() {
+                    self.host.remove(&spec, self.docker.containers.values());
+                }
                 }
                 self.last_submit = Some(*change);
                 self.news.push_back(Input::Submitted { task_arn, outcome });
