@@ -486,6 +486,7 @@ impl Task {
             dependents_down: dependents.into_iter().all(|(_, c)| c.known == Status::Stopped || !c.start_intended),
             held_before_pull: self.is_held(&container.name, Before::Pull),
             held_before_create: self.is_held(&container.name, Before::Create),
+            held_before_start: self.is_held(&container.name, Before::Start),
             pull_dependents_upfront: context.config.pull_dependents_upfront,
             pull_behavior: context.config.image_pull_behavior,
         };

@@ -78,9 +78,10 @@ pub(super) fn plan(config: &EngineConfig, task: &acs::Task) -> Option<Resource> 
         key: ResourceKey::Cgroup,
         spec: ResourceSpec::Cgroup(spec),
         container: None,
-        before: Before::Create,
+        // Docker would make up for one that is missing, without its limits.
+        before: Before::Start,
         after: None,
-        volatile: false,
+        volatile: true,
         brief: false,
     })
 }

@@ -73,7 +73,8 @@ pub struct Resource {
     pub(crate) before: Before,
     /// A container that must run first.
     pub(crate) after: Option<String>,
-    /// Whether what it made is kept in memory only, so that an agent that starts anew must make it again.
+    /// Whether what it made may be gone when an agent starts anew (it was in memory only, or the kernel's, and the machine has
+    /// started anew, too), so that it is made again before a container goes past what waits for it.
     pub(crate) volatile: bool,
     /// Whether it goes as soon as the task's containers have ended, not when the task is cleaned up.
     pub(crate) brief: bool,
@@ -86,6 +87,15 @@ pub(crate) enum Before {
     Pull,
     /// Its creation.
     Create,
+    /// Its creation, which names it, and every start.
+    Start,
+}
+
+impl Before {
+    /// Whether what waits so waits with this step.
+    fn holds(self, step: Self) -> bool {
+        self == step || (self, step) == (Self::Start, Self::Create)
+    }
 }
 
 /// How far a resource has come. Only ever grows.
@@ -276,7 +286,7 @@ impl Planned {
     /// Whether that container must wait for it.
     pub(crate) fn holds(&self, known: ResourceStatus, container: &str, before: Before) -> bool {
         let there = known == ResourceStatus::Made && (self.work.at_hand || !self.resource.volatile);
-        !there && self.resource.before == before && self.serves(container)
+        !there && self.resource.before.holds(before) && self.serves(container)
     }
 
     fn serves(&self, container: &str) -> bool {
@@ -288,13 +298,13 @@ impl Planned {
 
     /// Whether a container still has to go past the step that waits for it.
     fn is_awaited(&self, containers: &[ContainerRecord]) -> bool {
-        let past = match self.resource.before {
-            Before::Pull => Status::Pulled,
-            Before::Create => Status::Created,
+        let before = |c: &ContainerRecord, past| (c.known < past || c.docker_id.is_none()) && !c.start_intended;
+        let waits = |c: &&ContainerRecord| match self.resource.before {
+            Before::Pull => before(c, Status::Pulled),
+            Before::Create => before(c, Status::Created),
+            Before::Start => c.known < Status::Running || c.restarts.next.is_some(),
         };
-        containers
-            .iter()
-            .any(|c| self.serves(&c.name) && (c.known < past || c.docker_id.is_none()) && !c.start_intended)
+        containers.iter().filter(waits).any(|c| self.serves(&c.name))
     }
 
     /// It was made, or not. Says why the task fails, if it does.

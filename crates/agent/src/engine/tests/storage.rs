@@ -341,6 +341,57 @@ fn what_was_made_is_used_and_removed_whatever_the_configuration_says_by_then() {
     assert_eq!(world.host.removed, 3);
 }
 
+/// A cgroup does not outlive the kernel that keeps it, and Docker would make another without limits: the model objects to that.
+#[test]
+fn a_machine_that_starts_anew_bounds_again_what_it_starts_again() {
+    let arn = "arn:aws:ecs:r:1:task/c/0a1b";
+    let remade_before = |world: &World, start: &str| {
+        let position = |line: &str| world.trace.iter().position(|known| known == line).expect(line);
+        assert!(position("make Cgroup") < position(start), "{:?}", world.trace);
+    };
+
+    let mut world = new_world();
+    world.docker.restart_period_ms = Some(60_000);
+    let mut task = bounded(None, Some(64));
+    task.containers[0] = restarted(task.containers[0].clone());
+    world.payload(vec![task]);
+    world.pass(120_000);
+    world.trace.clear();
+    world.reboot();
+    world.settle();
+    remade_before(&world, "start main");
+    assert_eq!(world.docker.running(), 1);
+    world.trace.clear();
+    world.pass(120_000);
+    world.exit(arn, "main", 0);
+    world.settle();
+    world.expect(&["inspect main", "save", "start main"]);
+
+    for before_start in [false, true] {
+        let mut world = new_world();
+        let mut task = bounded(None, Some(64));
+        task.containers[0] = after(task.containers[0].clone(), "other", "COMPLETE");
+        world.payload(vec![task]);
+        if before_start {
+            while !world.trace.iter().any(|line| line == "create other") {
+                match world.todo.pop_front() {
+                    Some(action) => world.perform(action),
+                    None => {
+                        let news = world.news.pop_front().expect("it goes on");
+                        world.feed(news);
+                    }
+                }
+            }
+        } else {
+            world.settle();
+        }
+        world.trace.clear();
+        world.reboot();
+        world.settle();
+        remade_before(&world, if before_start { "start other" } else { "create main" });
+    }
+}
+
 fn sharing(pid_mode: Option<&str>, ipc_mode: Option<&str>) -> acs::Task {
     let mut task = task("t", vec![container("main"), side_car("other")]);
     (task.pid_mode, task.ipc_mode) = (pid_mode.map(str::to_owned), ipc_mode.map(str::to_owned));

@@ -555,6 +555,17 @@ impl World {
             assert!(record.known <= least, "{} is ahead of its containers", record.arn());
             assert!(record.reported <= Status::Stopped.min(record.known.max(Status::Running)));
         }
+    /// The machine starts anew: nothing runs any more, and what the kernel kept is gone.
+    pub(super) fn reboot(&mut self) {
+        let keys: Vec<_> = self.docker.containers.values().map(|container| container.key.clone()).collect();
+        for key in &keys {
+            self.docker.exit(key, 137, false, self.now);
+        }
+        self.docker.lives += 1;
+        self.host.reboot();
+        self.crash(true);
+    }
+
     }
 
     /// The trace since the last look.
