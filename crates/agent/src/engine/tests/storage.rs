@@ -239,6 +239,32 @@ fn a_volume_that_is_not_there_fails_the_task_before_anything_runs() {
     assert!(world.docker.containers.is_empty());
 }
 
+#[test]
+fn a_payload_cannot_lead_a_container_past_what_was_made_for_its_task() {
+    let mut world = new_world();
+    let mut task = bounded(None, Some(64));
+    (task.pid_mode, task.ipc_mode) = (Some("host".to_owned()), Some("none".to_owned()));
+    task.volumes = vec![of_host("conf", Some("/etc/app"))];
+    task.containers.truncate(1);
+    task.containers[0].mount_points = vec![mount("conf", "/conf", Some(true))];
+    let theirs = json!({"cgroupparent": "/", "Binds": ["/:/host"], "PidMode": "", "ipcMode": "host"});
+    task.containers[0].docker_config =
+        Some(acs::DockerConfig { host_config: Some(theirs.to_string()), ..acs::DockerConfig::default() });
+    world.payload(vec![task]);
+    world.settle();
+    let created = world.docker.containers.values().next().unwrap();
+    let host_config = created.spec.body["HostConfig"].as_object().unwrap();
+    let of = |name: &str| {
+        let mut alike = host_config.iter().filter(|(have, _)| have.eq_ignore_ascii_case(name));
+        let (found, None) = (alike.next().unwrap(), alike.next()) else { panic!("{name} is there twice") };
+        found.1.clone()
+    };
+    assert_eq!(
+        ["CgroupParent", "Binds", "PidMode", "IpcMode"].map(of),
+        [json!("/ecs/0a1b"), json!(["/etc/app:/conf:ro"]), json!("host"), json!("none")]
+    );
+}
+
 fn bounded(vcpus: Option<f64>, memory: Option<i64>) -> acs::Task {
     let mut task = task("arn:aws:ecs:r:1:task/c/0a1b", vec![container("main"), side_car("other")]);
     task.containers[0].cpu = 512;
