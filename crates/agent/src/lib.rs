@@ -214,7 +214,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let disk = DiskGuard::new(disks(config, &docker).await, config.disk.min_free_mib);
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
     let secrets = config.secret_stores(&api)?;
-    let objects = ObjectStore::new(config.object_store.clone(), config.object_keys.clone())?;
+    let objects = ObjectStore::new(config.object_store.clone(), config.own_keys.clone())?;
     let shared = Arc::new(Shared {
         docker,
         state: state.clone(),
