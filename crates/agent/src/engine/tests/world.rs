@@ -163,6 +163,10 @@ impl Docker {
         if let Some(error) = self.refused("start", &key.name) {
             return Err(error);
         }
+        let joined = joined(&self.named(target)?.spec);
+        if joined.iter().any(|holder| self.named(holder).is_ok_and(|holder| holder.state != RunState::Running)) {
+            return Err(DockerError::Failed("cannot join the namespace of a container that does not run".to_owned()));
+        }
         let period_ms = self.restart_period_ms;
         let killed = std::mem::take(&mut self.killed_in_start);
         let container = self.named(target)?;
@@ -207,7 +211,9 @@ impl Docker {
         }
         let container = self.named(target)?;
         container.over = true;
-        let key = container.key.clone();
+        let (key, name) = (container.key.clone(), container.spec.name.clone());
+        let left = |other: &ModelContainer| other.state == RunState::Running && joined(&other.spec).contains(&name);
+        assert!(!self.containers.values().any(left), "{key:?} is stopped before those that live in its namespaces");
         self.exit(&key, 143, false, at);
         self.answer("stop", &key.name, ())
     }
@@ -267,6 +273,13 @@ impl Docker {
     }
 }
 
+/// The containers whose namespaces this one lives in, by name.
+fn joined(spec: &ContainerSpec) -> Vec<String> {
+    let modes = ["PidMode", "IpcMode", "NetworkMode"].map(|mode| &spec.body["HostConfig"][mode]);
+    let holders = modes.into_iter().filter_map(|mode| mode.as_str()?.strip_prefix("container:"));
+    holders.map(str::to_owned).collect()
+}
+
 /// What the control plane knows of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
@@ -282,6 +295,7 @@ pub(super) struct World {
     pub(super) engine: Engine,
     pub(super) now: Timestamp,
     pub(super) docker: Docker,
+    pub(super) host: Host,
     /// Actions not performed yet, in order.
     pub(super) todo: VecDeque<Action>,
     /// Results and news on their way.
@@ -295,7 +309,6 @@ pub(super) struct World {
     pub(super) removals: VecDeque<Result<(), ResourceError>>,
     pub(super) trace: Vec<String>,
     pub(super) logs: Vec<String>,
-    pub(super) host: Host,
     pub(super) last_submit: Option<SubmitTaskStateChangeRequest>,
     /// What becomes of containers once they run, for tests that look at many fates: a state, or none at all.
     pub(super) after_start: Option<Option<RunState>>,
@@ -320,6 +333,7 @@ impl World {
             engine: Engine::new(config.clone()),
             now: Timestamp::from_millis(1_000_000),
             docker,
+            host: Host::default(),
             todo: VecDeque::new(),
             news: VecDeque::new(),
             control_plane: BTreeMap::new(),
@@ -333,7 +347,6 @@ impl World {
             config,
             disk: BTreeMap::new(),
             cache: BTreeMap::new(),
-            host: Host::default(),
             timeline: 0,
             messages: 0,
             forward_only: true,
@@ -417,10 +430,14 @@ impl World {
                 self.news.push_back(Input::ImagePulled { container, result });
             }
             Action::Create { container, spec, .. } => {
+                self.host.check(&spec);
                 let result = self.docker.create(&container, *spec);
                 self.news.push_back(Input::Created { container, result });
             }
             Action::Start { container, docker_id, .. } => {
+                if let Ok(known) = self.docker.named(&docker_id) {
+                    self.host.check(&known.spec);
+                }
                 let result = self.docker.start(&container, &docker_id, self.now);
                 self.news.push_back(Input::Started { container, result });
             }
@@ -430,14 +447,10 @@ impl World {
             }
             Action::Inspect { container, target } => {
                 let result = self.docker.inspect(&container, &target);
-                self.host.check(&spec);
                 self.news.push_back(Input::Inspected { container, result });
             }
             Action::Remove { container, target } => {
                 let result = self.docker.remove(&container, &target);
-                if let Ok(known) = self.docker.named(&docker_id) {
-                    self.host.check(&known.spec);
-                }
                 self.news.push_back(Input::Removed { container, result });
             }
             Action::MakeResource { task_arn, key, spec } => {
@@ -452,6 +465,9 @@ impl World {
             }
             Action::RemoveResource { task_arn, key, spec } => {
                 let result = self.removals.pop_front().unwrap_or(Ok(()));
+                if result.is_ok() {
+                    self.host.remove(&spec, self.docker.containers.values());
+                }
                 self.news.push_back(Input::ResourceRemoved { task_arn, key, result });
             }
             Action::FindContainers { task_arn } => {
@@ -465,9 +481,6 @@ impl World {
                 let outcome = self.submit_outcomes.pop_front().unwrap_or(SubmitOutcome::Accepted);
                 if outcome == SubmitOutcome::Accepted {
                     self.accept(&change);
-                if result.is_ok() {
-                    self.host.remove(&spec, self.docker.containers.values());
-                }
                 }
                 self.last_submit = Some(*change);
                 self.news.push_back(Input::Submitted { task_arn, outcome });
@@ -542,6 +555,17 @@ impl World {
         }
     }
 
+    /// The machine starts anew: nothing runs any more, and what the kernel kept is gone.
+    pub(super) fn reboot(&mut self) {
+        let keys: Vec<_> = self.docker.containers.values().map(|container| container.key.clone()).collect();
+        for key in &keys {
+            self.docker.exit(key, 137, false, self.now);
+        }
+        self.docker.lives += 1;
+        self.host.reboot();
+        self.crash(true);
+    }
+
     /// The agent's records are lost.
     pub(super) fn forget_everything(&mut self) {
         self.cache.clear();
@@ -555,17 +579,6 @@ impl World {
             assert!(record.known <= least, "{} is ahead of its containers", record.arn());
             assert!(record.reported <= Status::Stopped.min(record.known.max(Status::Running)));
         }
-    /// The machine starts anew: nothing runs any more, and what the kernel kept is gone.
-    pub(super) fn reboot(&mut self) {
-        let keys: Vec<_> = self.docker.containers.values().map(|container| container.key.clone()).collect();
-        for key in &keys {
-            self.docker.exit(key, 137, false, self.now);
-        }
-        self.docker.lives += 1;
-        self.host.reboot();
-        self.crash(true);
-    }
-
     }
 
     /// The trace since the last look.
