@@ -68,15 +68,15 @@ def test_variables_come_from_files(tasks: Tasks, store: ObjectStore) -> None:
     assert ("/conf/a.env", 200) in store.requests
 
 
-def test_files_of_an_override_are_added(tasks: Tasks, store: ObjectStore) -> None:
-    store.objects["conf/c.env"] = "WHO=definition\nKEPT=1\n"
-    store.objects["conf/d.env"] = "WHO=override\nADDED=2\n"
+def test_files_of_an_override_replace_those_of_the_definition(tasks: Tasks, store: ObjectStore) -> None:
+    store.objects["conf/c.env"] = "WHO=definition\nDROPPED=1\n"
+    store.objects["conf/d.env"] = "WHO=override\n"
     definition = tasks.define(container(environmentFiles=files("c.env")), executionRoleArn=ROLE)
     override = {"name": "main", "environmentFiles": files("d.env")}
     arn = tasks.run(definition, overrides={"containerOverrides": [override]})
     tasks.wait(arn, "RUNNING")
     found = docker.environment(docker.of_task(arn)["main"])
-    assert (found["KEPT"], found["ADDED"]) == ("1", "2")
+    assert found["WHO"] == "override" and "DROPPED" not in found
 
 
 def test_a_file_that_is_not_there_is_named(tasks: Tasks) -> None:

@@ -28,8 +28,8 @@ object! {
         message_id: String = "messageId",
         /// The instance whose session this is. Several instances of a host are told the same.
         container_instance_arn: String = "containerInstanceArn",
-        /// Never falls from message to message, through all sessions of a host: a message with a lower one than the last that
-        /// was obeyed is old news.
+        /// Tells old from new, through all sessions of a host: of a peer or group that two messages name, what the one with the
+        /// higher number says is true; `complete` forgets what was not heard since.
         timeline: i64 = "timeline",
         /// Whether this is all there is: a peer or group that it does not name is gone. Else what it does not name stays.
         complete: bool = "complete",

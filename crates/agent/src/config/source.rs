@@ -15,9 +15,6 @@ const DEFAULT_FILES: [&str; 2] = ["/var/lib/ecs/ecs.config", "/etc/ecs/ecs.confi
 /// In the data directory: what was given to `longshore agent join` by flags.
 pub(crate) const SAVED_FILE: &str = "ecs.config";
 
-/// What was looked at to fetch settings from an object store, and has no other effect.
-const ASKED_FOR_AN_OBJECT: [&str; 2] = ["AWS_EC2_METADATA_DISABLED", "AWS_EC2_METADATA_SERVICE_ENDPOINT"];
-
 const DATA_DIR: &str = "ECS_DATADIR";
 const DEFAULT_DATA_DIR: &str = "/var/lib/ecs/data";
 
@@ -41,7 +38,6 @@ impl Source {
             ConfigFiles::UsualAbove(object) => {
                 source.add_text(&object.text, &object.name.to_string());
                 source.add_usual_files()?;
-                source.asked.extend(ASKED_FOR_AN_OBJECT);
             }
         }
         for (name, value) in env {

@@ -31,9 +31,7 @@ const NO_LOG_DRIVER: &str = "the agent runs in no container; its log is set with
 const UNKNOWN: &str = "this agent knows no such variable";
 
 /// Name, the value that asks for nothing and needs no warning, and why there is more to ask for.
-const KNOWN: [(&str, Option<&str>, &str); 32] = [
-    ("AWS_EC2_METADATA_DISABLED", Some("true"), NO_EC2),
-    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", None, NO_EC2),
+const KNOWN: [(&str, Option<&str>, &str); 30] = [
     ("ECS_AUDIT_LOGFILE", None, NO_ROLES),
     ("ECS_AUDIT_LOGFILE_DISABLED", Some("true"), NO_ROLES),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", None, NO_ENI),

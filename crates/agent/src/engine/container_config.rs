@@ -87,7 +87,7 @@ pub(crate) fn container_spec(
     {
         force(&mut host_config, "LogConfig", kept_here);
     }
-    network::join(task, &container.name, &mut host_config);
+    network::join(task, container, &mut host_config);
     // What the agent made for the task is what its containers get.
     for (name, value) in made_host_config(task, container, prepared)? {
         force(&mut host_config, name, value);

@@ -24,14 +24,21 @@ pub(crate) struct TaskNetwork {
     topology: watch::Sender<Option<Topology>>,
 }
 
-/// What was heard so far.
+/// What was heard so far. Each thing is as new as the message that was last about it: several sessions tell of one network, and
+/// what one of them tells may be overtaken by what another one does.
 #[derive(Debug)]
 struct News {
     host_id: String,
+    ranges: Dated<BTreeSet<Range>>,
+    peers: BTreeMap<String, Dated<Place>>,
+    groups: BTreeMap<GroupId, Dated<Group>>,
+}
+
+/// A thing, and the timeline of the message that it is from.
+#[derive(Debug)]
+struct Dated<T> {
     timeline: i64,
-    ranges: BTreeSet<Range>,
-    peers: BTreeMap<String, Place>,
-    groups: BTreeMap<GroupId, Group>,
+    it: T,
 }
 
 impl TaskNetwork {
@@ -47,9 +54,8 @@ impl TaskNetwork {
     /// The control plane said something.
     pub(crate) fn told(&self, message: &acs::NetworkMessage) {
         let mut news = self.news.lock().unwrap_or_else(PoisonError::into_inner);
-        if news.take(message) {
-            self.topology.send_replace(Some(news.topology()));
-        }
+        news.take(message);
+        self.topology.send_replace(Some(news.topology()));
     }
 
     /// Keeps the host as the control plane wants it, until dropped.
@@ -82,45 +88,45 @@ impl TaskNetwork {
 
 impl News {
     fn of(host_id: &str) -> Self {
-        Self {
-            host_id: host_id.to_owned(),
-            timeline: i64::MIN,
-            ranges: BTreeSet::new(),
-            peers: BTreeMap::new(),
-            groups: BTreeMap::new(),
-        }
+        let ranges = Dated { timeline: i64::MIN, it: BTreeSet::new() };
+        Self { host_id: host_id.to_owned(), ranges, peers: BTreeMap::new(), groups: BTreeMap::new() }
     }
 
-    /// Takes a message in; says whether it was news.
-    fn take(&mut self, message: &acs::NetworkMessage) -> bool {
-        if message.timeline < self.timeline {
-            return false;
+    /// Takes a message in.
+    fn take(&mut self, message: &acs::NetworkMessage) {
+        let timeline = message.timeline;
+        if timeline >= self.ranges.timeline {
+            self.ranges = Dated { timeline, it: message.ranges.iter().filter_map(|text| read(text)).collect() };
         }
-        self.timeline = message.timeline;
-        if message.complete {
-            self.peers.clear();
-            self.groups.clear();
-        }
-        self.ranges = message.ranges.iter().filter_map(|text| read(text)).collect();
         for peer in &message.peers {
-            let blocks: BTreeSet<Range> = peer.blocks.iter().filter_map(|text| read(text)).collect();
             let underlay = peer.host_address.as_deref().and_then(read);
-            if blocks.is_empty() {
-                self.peers.remove(&peer.host_id);
-            } else {
-                self.peers.insert(peer.host_id.clone(), Place { underlay, blocks });
-            }
+            let place = Place { underlay, blocks: peer.blocks.iter().filter_map(|text| read(text)).collect() };
+            replace(&mut self.peers, peer.host_id.clone(), timeline, place);
         }
         for group in &message.groups {
-            self.groups.insert(GroupId(group.id.clone()), read_group(group));
+            replace(&mut self.groups, GroupId(group.id.clone()), timeline, read_group(group));
         }
-        true
+        if message.complete {
+            // What it names is as new as itself by now.
+            self.peers.retain(|_, known| known.timeline >= timeline);
+            self.groups.retain(|_, known| known.timeline >= timeline);
+        }
     }
 
     fn topology(&self) -> Topology {
-        let mut peers = self.peers.clone();
+        // A host without blocks is only remembered, as one that has no tasks any more.
+        let peers = self.peers.iter().filter(|(_, place)| !place.it.blocks.is_empty());
+        let mut peers: BTreeMap<String, Place> = peers.map(|(id, place)| (id.clone(), place.it.clone())).collect();
         let own = peers.remove(&self.host_id);
-        Topology { ranges: self.ranges.clone(), own, peers, groups: self.groups.clone() }
+        let groups = self.groups.iter().map(|(id, group)| (id.clone(), group.it.clone())).collect();
+        Topology { ranges: self.ranges.it.clone(), own, peers, groups }
+    }
+}
+
+/// Replaces what is not newer.
+fn replace<K: Ord, T>(known: &mut BTreeMap<K, Dated<T>>, key: K, timeline: i64, it: T) {
+    if known.get(&key).is_none_or(|known| known.timeline <= timeline) {
+        known.insert(key, Dated { timeline, it });
     }
 }
 
@@ -193,18 +199,38 @@ mod tests {
     fn messages_add_up() {
         let mut news = News::of("me");
         let peers = json!([peer("me", "192.0.2.1", &["10.212.1.0/26"]), peer("you", "192.0.2.2", &["10.212.2.0/26"])]);
-        assert!(news.take(&message(5, true, peers, json!([{ "id": "sg-1", "rules": [], "members": ["10.212.2.9"] }]))));
+        news.take(&message(5, true, peers, json!([{ "id": "sg-1", "rules": [], "members": ["10.212.2.9"] }])));
         let topology = news.topology();
         assert_eq!(topology.own.unwrap().underlay, Some("192.0.2.1".parse().unwrap()));
         assert_eq!(topology.peers.keys().collect::<Vec<_>>(), ["you"]);
         assert_eq!(topology.groups[&GroupId("sg-1".to_owned())].members.len(), 1);
-        assert!(!news.take(&message(4, true, json!([]), json!([]))), "old news");
-        assert!(news.take(&message(6, false, json!([peer("they", "192.0.2.3", &["10.212.3.0/26"])]), json!([]))));
-        assert!(news.take(&message(6, false, json!([peer("you", "192.0.2.2", &[])]), json!([]))));
+        news.take(&message(6, false, json!([peer("they", "192.0.2.3", &["10.212.3.0/26"])]), json!([])));
+        news.take(&message(6, false, json!([peer("you", "192.0.2.2", &[])]), json!([])));
         assert_eq!(news.topology().peers.keys().collect::<Vec<_>>(), ["they"]);
         assert!(news.topology().own.is_some() && !news.topology().groups.is_empty());
-        assert!(news.take(&message(7, true, json!([]), json!([]))));
-        assert_eq!(news.topology(), Topology { ranges: news.ranges.clone(), ..Topology::default() });
+        news.take(&message(7, true, json!([]), json!([])));
+        assert_eq!(news.topology(), Topology { ranges: news.ranges.it.clone(), ..Topology::default() });
+    }
+
+    /// Another session may have been quicker: what it told stays, and what it did not tell is news all the same.
+    #[test]
+    fn what_is_older_replaces_only_what_is_older_still() {
+        let mut news = News::of("me");
+        let group = |id: &str, member: &str| json!({ "id": id, "rules": [], "members": [member] });
+        news.take(&message(5, true, json!([peer("you", "192.0.2.2", &["10.212.2.0/26"])]), json!([])));
+        news.take(&message(9, false, json!([peer("you", "192.0.2.2", &[])]), json!([group("sg-1", "10.212.2.9")])));
+        let late = json!([peer("you", "192.0.2.9", &["10.212.2.0/26"]), peer("they", "192.0.2.3", &["10.212.3.0/26"])]);
+        let groups = json!([group("sg-1", "10.212.2.7"), group("sg-2", "10.212.2.7")]);
+        for complete in [false, true] {
+            news.take(&message(8, complete, late.clone(), groups.clone()));
+            let topology = news.topology();
+            assert_eq!(topology.peers.keys().collect::<Vec<_>>(), ["they"]);
+            let members = |id: &str| topology.groups[&GroupId(id.to_owned())].members.clone();
+            assert_eq!(members("sg-1"), BTreeSet::from(["10.212.2.9".parse().unwrap()]));
+            assert_eq!(members("sg-2"), BTreeSet::from(["10.212.2.7".parse().unwrap()]));
+        }
+        news.take(&message(10, false, json!([peer("you", "192.0.2.2", &["10.212.2.0/26"])]), json!([])));
+        assert_eq!(news.topology().peers.len(), 2);
     }
 
     #[test]

@@ -336,23 +336,37 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     prop::collection::vec(one, 1..60)
 }
 
-/// What an agent believes, from what it was told in its session.
+/// What an agent believes, from what it was told in its session, each with the timeline of the message.
 #[derive(Clone, Debug, Default, PartialEq)]
 struct Belief {
-    peers: BTreeMap<String, acs::NetworkPeer>,
-    groups: BTreeMap<String, acs::SecurityGroup>,
+    peers: BTreeMap<String, (i64, acs::NetworkPeer)>,
+    groups: BTreeMap<String, (i64, acs::SecurityGroup)>,
 }
 
 impl Belief {
     fn hear(&mut self, message: &acs::NetworkMessage) {
-        if message.complete {
-            *self = Self::default();
-        }
+        let timeline = message.timeline;
         for peer in &message.peers {
-            self.peers.insert(peer.host_id.clone(), peer.clone());
+            newest(&mut self.peers, &peer.host_id, timeline, peer.clone());
         }
-        self.peers.retain(|_, peer| !peer.blocks.is_empty());
-        self.groups.extend(message.groups.iter().map(|group| (group.id.clone(), group.clone())));
+        for group in &message.groups {
+            newest(&mut self.groups, &group.id, timeline, group.clone());
+        }
+        if message.complete {
+            self.peers.retain(|_, (known, _)| *known >= timeline);
+            self.groups.retain(|_, (known, _)| *known >= timeline);
+        }
+    }
+
+    fn hosts(&self) -> BTreeMap<String, Vec<String>> {
+        let with_blocks = self.peers.iter().filter(|(_, (_, peer))| !peer.blocks.is_empty());
+        with_blocks.map(|(host, (_, peer))| (host.clone(), peer.blocks.clone())).collect()
+    }
+}
+
+fn newest<T>(known: &mut BTreeMap<String, (i64, T)>, name: &str, timeline: i64, it: T) {
+    if known.get(name).is_none_or(|(known, _)| *known <= timeline) {
+        known.insert(name.to_owned(), (timeline, it));
     }
 }
 
@@ -506,12 +520,10 @@ impl World {
             if machine.session.is_none() || inactive {
                 continue;
             }
-            let believed: BTreeMap<String, Vec<String>> =
-                machine.belief.peers.iter().map(|(host, peer)| (host.clone(), peer.blocks.clone())).collect();
-            assert_eq!(believed, truth, "what {} believes of hosts", machine.arn);
+            assert_eq!(machine.belief.hosts(), truth, "what {} believes of hosts", machine.arn);
             let home = snapshot.tasks().filter(|task| task.home() == machine.instance && task.address().is_some());
             for group in home.flat_map(|task| task.network.iter().flat_map(|network| network.groups.clone())) {
-                let told = machine.belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
+                let (_, told) = machine.belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
                 for named in told.rules.iter().filter_map(|rule| rule.group_id.clone()) {
                     let members: BTreeSet<String> = snapshot
                         .tasks()
@@ -520,7 +532,8 @@ impl World {
                         })
                         .filter_map(|task| Some(task.address()?.to_string()))
                         .collect();
-                    let told = machine.belief.groups.get(&named).map(|group| group.members.iter().cloned().collect());
+                    let told =
+                        machine.belief.groups.get(&named).map(|(_, group)| group.members.iter().cloned().collect());
                     assert_eq!(told, Some(members), "what {} believes of {named}", machine.arn);
                 }
             }

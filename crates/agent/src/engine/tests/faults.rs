@@ -3,6 +3,7 @@
 
 use super::world::*;
 use crate::engine::internal::NAMESPACES;
+use crate::engine::resource::network::PAUSE;
 use crate::engine::*;
 use longshore_agent_protocol::acs;
 
@@ -30,7 +31,8 @@ fn stories() -> Vec<Story> {
 fn stories_with_resources() -> Vec<Story> {
     let two = || task("t", vec![after(container("main"), "init", "COMPLETE"), side_car("init")]);
     let mut all = two();
-    let changes: [fn(&mut acs::Task); 4] = [with_volumes, with_limits, with_namespaces, with_environment_files];
+    let changes: [fn(&mut acs::Task); 5] =
+        [with_volumes, with_limits, with_namespaces, with_network, with_environment_files];
     let mut stories = Vec::new();
     for change in changes {
         let mut one = two();
@@ -39,7 +41,8 @@ fn stories_with_resources() -> Vec<Story> {
         stories.push((one, &[("init", 0), ("main", 0)] as &[_]));
     }
     stories.push((all.clone(), &[("init", 1), ("main", 0)]));
-    stories.push((all, &[("init", 0), (NAMESPACES, 137)]));
+    stories.push((all.clone(), &[("init", 0), (NAMESPACES, 137)]));
+    stories.push((all, &[("init", 0), (PAUSE, 137)]));
     stories
 }
 
@@ -70,6 +73,16 @@ fn with_limits(task: &mut acs::Task) {
 
 fn with_namespaces(task: &mut acs::Task) {
     (task.pid_mode, task.ipc_mode) = (Some("task".to_owned()), Some("task".to_owned()));
+}
+
+fn with_network(task: &mut acs::Task) {
+    task.network_mode = Some("awsvpc".to_owned());
+    task.elastic_network_interfaces = vec![acs::ElasticNetworkInterface {
+        mac_address: Some("0a:58:0a:d4:03:46".to_owned()),
+        ipv4_addresses: vec![acs::Ipv4Address { primary: true, private_address: "10.212.3.70".to_owned() }],
+        subnet_gateway_ipv4_address: Some("10.212.0.1/16".to_owned()),
+        ..acs::ElasticNetworkInterface::default()
+    }];
 }
 
 fn with_environment_files(task: &mut acs::Task) {
@@ -134,7 +147,7 @@ fn an_agent_that_is_killed_at_any_step_changes_nothing_in_the_end() {
         let expected = &undisturbed.control_plane["t"];
         assert_eq!(expected.status, "STOPPED");
         check_nothing_left(&undisturbed, story, "undisturbed");
-        let needs_more = story.0.memory.is_some() || !story.0.volumes.is_empty();
+        let needs_more = story.0.memory.is_some() || !story.0.volumes.is_empty() || story.0.network_mode.is_some();
         assert_eq!(undisturbed.host.made > 0, needs_more);
         for after in 1..=steps {
             for lose_unsynced in [false, true] {

@@ -18,6 +18,8 @@ pub(super) struct Host {
     pub(super) shared: BTreeSet<String>,
     /// Cgroups, as Docker calls them.
     cgroups: BTreeSet<String>,
+    /// Tasks that have a network of their own, by ARN.
+    networks: BTreeSet<String>,
     pub(super) made: usize,
     pub(super) removed: usize,
 }
@@ -44,13 +46,18 @@ impl Host {
                 let provided = Provided { environment, ..Provided::default() };
                 Made { provided: [(spec.container.clone(), provided)].into(), ..Made::default() }
             }
-            ResourceSpec::Secrets(_) | ResourceSpec::Network(_) => Made::default(),
+            ResourceSpec::Network(spec) => {
+                self.made += usize::from(self.networks.insert(spec.interface.task_arn.clone()));
+                Made::default()
+            }
+            ResourceSpec::Secrets(_) => Made::default(),
         }
     }
 
     /// Removes it, or does nothing if it is gone. `containers` are those that exist.
     pub(super) fn remove<'a>(&mut self, spec: &ResourceSpec, containers: impl Iterator<Item = &'a ModelContainer>) {
-        let mut needed = containers.flat_map(|container| needs(&container.spec));
+        let containers: Vec<&ModelContainer> = containers.collect();
+        let mut needed = containers.iter().flat_map(|container| needs(&container.spec));
         match spec {
             ResourceSpec::Volume(VolumeSpec { name, scope: VolumeScope::Task, .. }) => {
                 assert!(!needed.any(|need| need == Need::Volume(name)), "volume {name} is removed while it is mounted");
@@ -61,10 +68,13 @@ impl Host {
                 assert!(!needed.any(|need| need == Need::Cgroup(&parent)), "{parent} is removed with containers in it");
                 self.removed += usize::from(self.cgroups.remove(&parent));
             }
-            ResourceSpec::Volume(_)
-            | ResourceSpec::EnvironmentFiles(_)
-            | ResourceSpec::Secrets(_)
-            | ResourceSpec::Network(_) => {}
+            ResourceSpec::Network(NetworkSpec { interface, .. }) => {
+                let task = &interface.task_arn;
+                let uses = |one: &&ModelContainer| one.key.task_arn == *task && one.state == RunState::Running;
+                assert!(!containers.iter().any(uses), "the network of {task} is removed while containers run");
+                self.removed += usize::from(self.networks.remove(task));
+            }
+            ResourceSpec::Volume(_) | ResourceSpec::EnvironmentFiles(_) | ResourceSpec::Secrets(_) => {}
         }
     }
 
@@ -81,13 +91,14 @@ impl Host {
 
     /// The machine starts anew.
     pub(super) fn reboot(&mut self) {
-        self.removed += self.cgroups.len();
+        self.removed += self.cgroups.len() + self.networks.len();
         self.cgroups.clear();
+        self.networks.clear();
     }
 
     /// What is there and belongs to a task.
     pub(super) fn left(&self) -> Vec<&String> {
-        self.volumes.iter().chain(&self.cgroups).collect()
+        self.volumes.iter().chain(&self.cgroups).chain(&self.networks).collect()
     }
 }
 
