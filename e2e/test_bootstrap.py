@@ -55,9 +55,15 @@ def settings(server: Server, **more: Any) -> str:
 class Fetching(Agent):
     """An agent with settings in an object store, whose key is in the AWS tools' own file."""
 
-    def __init__(self, server: Server, store: ObjectStore, folder: Path) -> None:
+    def __init__(
+        self,
+        server: Server,
+        store: ObjectStore,
+        folder: Path,
+        config: str = "s3://conf/fleet/ecs.config",
+    ) -> None:
         super().__init__(server, folder, "default")
-        self.arguments += ["--config", "s3://conf/fleet/ecs.config"]
+        self.arguments += ["--config", config]
         home = folder / "home"
         (home / ".aws").mkdir(parents=True)
         (home / ".aws" / "credentials").write_text(
@@ -87,6 +93,31 @@ def connected_again(server: Server, agent: Agent) -> dict[str, Any]:
 
     until(speaks, "the agent's registration", 30)
     return server.wait_for_instance()[0]
+
+
+def test_settings_of_the_fleet_are_for_no_task(stage: Any, store: ObjectStore, images: None) -> None:
+    """The machine's key fetches them for the agent, and for nobody who runs tasks, although they may use the bucket."""
+    server: Server = stage.server()
+    store.objects["conf/fleet/ecs.env"] = settings(server, LONGSHORE_ENVIRONMENT_FILE_BUCKETS="conf")
+    store.objects["conf/app.env"] = "ONE=1\n"
+    agent = Fetching(server, store, stage.folder / "fetching", "s3://conf/fleet/ecs.env")
+    stage.processes.append(agent)
+    agent.start()
+    server.wait_for_instance()
+    tasks = Tasks(server.client(), "default", "settings")
+
+    def run(name: str) -> str:
+        files = [{"type": "s3", "value": f"arn:aws:s3:::conf/{name}"}]
+        role = "arn:aws:iam::000000000000:role/fetch"
+        return tasks.run(tasks.define(container(environmentFiles=files), executionRoleArn=role))
+
+    app = run("app.env")
+    tasks.wait(app, "RUNNING")
+    assert docker.environment(docker.of_task(app)["main"])["ONE"] == "1"
+    reason = tasks.wait(run("fleet/ecs.env"), "STOPPED", 60)["stoppedReason"]
+    assert "s3://conf/fleet/ecs.env: SignatureDoesNotMatch" in reason
+    assert store.requests[-1] == ("/conf/fleet/ecs.env", 403)
+    tasks.stop_all()
 
 
 def test_settings_are_fetched_at_each_start(stage: Any, store: ObjectStore) -> None:

@@ -38,13 +38,14 @@ def server(
         HOME=str(home),
         AWS_ENDPOINT_URL_S3=store.endpoint,
         AWS_EC2_METADATA_DISABLED="true",
+        LONGSHORE_ENVIRONMENT_FILE_BUCKETS="conf",
     )
     return server
 
 
-def files(*names: str) -> list[dict[str, str]]:
+def files(*names: str, bucket: str = "conf") -> list[dict[str, str]]:
     """The member of a container definition."""
-    return [{"type": "s3", "value": f"arn:aws:s3:::conf/{name}"} for name in names]
+    return [{"type": "s3", "value": f"arn:aws:s3:::{bucket}/{name}"} for name in names]
 
 
 def test_variables_come_from_files(tasks: Tasks, store: ObjectStore) -> None:
@@ -87,3 +88,14 @@ def test_a_file_that_is_not_there_is_named(tasks: Tasks) -> None:
     assert stopped["stoppedReason"].startswith(
         "ResourceInitializationError: failed to download env files: s3://conf/absent.env: NoSuchKey"
     )
+
+
+def test_what_only_the_machine_may_read_is_not_for_tasks(tasks: Tasks, store: ObjectStore) -> None:
+    """The store knows the machine's key and no role: from a bucket that is not shared nothing is had."""
+    store.objects["fleet/secret.env"] = "PASSWORD=hidden\n"
+    definition = tasks.define(
+        container(environmentFiles=files("secret.env", bucket="fleet")), executionRoleArn=ROLE
+    )
+    reason = tasks.wait(tasks.run(definition), "STOPPED", 60)["stoppedReason"]
+    assert "SignatureDoesNotMatch" in reason and "LONGSHORE_ENVIRONMENT_FILE_BUCKETS" in reason
+    assert {status for path, status in store.requests if path.startswith("/fleet/")} == {403}

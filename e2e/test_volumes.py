@@ -12,7 +12,7 @@ import pytest
 
 from support import docker
 from support.ecs import Tasks, container
-from support.processes import Server
+from support.processes import REGION, Server
 from support.waiting import until
 
 
@@ -166,13 +166,38 @@ def test_a_shared_volume_must_be_as_described_where_that_is_asked_for(
     assert f"volume {shared} exists, and is not as" in stopped["stoppedReason"]
 
 
-def test_a_network_file_system_needs_a_server(tasks: Tasks) -> None:
-    """Nobody serves NFS here: that Docker tries to mount it, and how, is all there is to see."""
-    definition = tasks.define(
-        container(mountPoints=mount("efs")),
-        volumes=[{"name": "efs", "efsVolumeConfiguration": {"fileSystemId": "fs-12345678"}}],
-    )
-    arn = tasks.run(definition)
-    stopped = tasks.wait(arn, "STOPPED", 60)
-    assert stopped["stopCode"] == "TaskFailedToStart"
-    assert stopped["containers"][0]["reason"].startswith("CannotStartContainerError"), stopped
+def test_a_network_file_system_is_mounted_as_amazon_recommends(stage: Any, images: None) -> None:
+    """Nobody serves NFS here: that Docker is told how to mount it, and tries, is all there is to see."""
+    server: Server = stage.server()
+    hosts = json.dumps({"fs-87654321": "nas.invalid"})
+    # It is looked at before it is removed.
+    stage.agent(server, LONGSHORE_EFS_HOSTS=hosts, ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION="1h")
+    tasks = Tasks(server.client(), "default", "nfs")
+    for file_system, host in [
+        ("fs-12345678", f"fs-12345678.efs.{REGION}.amazonaws.com"),
+        ("fs-87654321", "nas.invalid"),
+    ]:
+        efs = {"fileSystemId": file_system, "rootDirectory": "/export"}
+        definition = tasks.define(
+            container(mountPoints=mount("efs")),
+            volumes=[{"name": "efs", "efsVolumeConfiguration": efs}],
+        )
+        arn = tasks.run(definition)
+        stopped = tasks.wait(arn, "STOPPED", 60)
+        assert stopped["stopCode"] == "TaskFailedToStart"
+        assert stopped["containers"][0]["reason"].startswith("CannotStartContainerError"), stopped
+        seen = docker.of_task(arn)["main"]
+        (bind,) = seen["HostConfig"]["Binds"]
+        name = bind.removesuffix(":/data")
+        try:
+            found = volume(name)
+            assert found and found["Driver"] == "local"
+            recommended = "nfsvers=4.1,rsize=1048576,wsize=1048576,hard,timeo=600,retrans=2,noresvport"
+            assert found["Options"] == {
+                "type": "nfs",
+                "device": ":/export",
+                "o": f"addr={host},{recommended}",
+            }
+        finally:
+            docker.docker("rm", "--force", seen["Id"], check=False)
+            docker.docker("volume", "rm", "--force", name, check=False)

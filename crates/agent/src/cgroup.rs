@@ -9,13 +9,40 @@ mod systemd;
 use std::io;
 use std::path::{Path, PathBuf};
 
+use tokio::sync::OnceCell;
+use tokio::task::spawn_blocking;
+
 use crate::engine::CgroupSpec;
-use crate::engine::docker::CgroupSetup;
+use crate::engine::docker::{CgroupSetup, Docker};
 
 /// Where all tasks are: `/ecs/<task id>`, as with the official agent.
 const PARENT: &str = "ecs";
 /// Name of the cgroup that is made and removed to see whether that works.
 const PROBE: &str = "longshore-probe";
+
+/// The cgroups of this host, which are looked for until they are found: what kept them out of reach once may pass, and there may
+/// be some of tasks that an earlier agent started.
+#[derive(Debug)]
+pub(crate) struct CgroupKeeper {
+    root: PathBuf,
+    found: OnceCell<Cgroups>,
+}
+
+impl CgroupKeeper {
+    /// Of the cgroups that the kernel shows there.
+    pub(crate) fn new(root: PathBuf) -> Self {
+        Self { root, found: OnceCell::new() }
+    }
+
+    /// How they are made; the error says why that is not known, or not possible.
+    pub(crate) async fn ready(&self, docker: &impl Docker) -> Result<&Cgroups, String> {
+        let look = || async {
+            let setup = docker.cgroups().await.map_err(|error| error.to_string())?;
+            Cgroups::find(&setup, &self.root).await
+        };
+        self.found.get_or_try_init(look).await
+    }
+}
 
 /// How cgroups of tasks are made on this host.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -58,8 +85,8 @@ impl Cgroups {
     /// Makes a task's cgroup, or sets its limits anew; the answer is what Docker calls it.
     pub(crate) async fn make(&self, spec: &CgroupSpec) -> io::Result<String> {
         match self {
-            Self::First(root) => files::make_first(root, spec)?,
-            Self::Second(root) => files::make_second(root, spec)?,
+            Self::First(root) => blocking(root, spec.clone(), |root, spec| files::make_first(root, &spec)).await?,
+            Self::Second(root) => blocking(root, spec.clone(), |root, spec| files::make_second(root, &spec)).await?,
             Self::Slices => return systemd::make(spec).await,
         }
         Ok(format!("/{PARENT}/{}", spec.task_id))
@@ -68,9 +95,19 @@ impl Cgroups {
     /// Removes a task's cgroup, unless processes are left in it. One that is gone is fine.
     pub(crate) async fn remove(&self, task_id: &str) -> io::Result<()> {
         match self {
-            Self::First(root) => files::remove_first(root, task_id),
-            Self::Second(root) => files::remove_second(root, task_id),
+            Self::First(root) => blocking(root, task_id.to_owned(), |root, id| files::remove_first(root, &id)).await,
+            Self::Second(root) => blocking(root, task_id.to_owned(), |root, id| files::remove_second(root, &id)).await,
             Self::Slices => systemd::remove(task_id).await,
         }
     }
+}
+
+/// The kernel may take long over a limit: it frees memory first.
+async fn blocking<T: Send + 'static>(
+    root: &Path,
+    what: T,
+    work: impl FnOnce(&Path, T) -> io::Result<()> + Send + 'static,
+) -> io::Result<()> {
+    let root = root.to_owned();
+    spawn_blocking(move || work(&root, what)).await.map_err(io::Error::other)?
 }

@@ -8,6 +8,7 @@
 
 pub(crate) mod credential_chain;
 mod credentials;
+pub(crate) mod environment_files;
 mod image_cleanup;
 mod location;
 mod log;
@@ -35,6 +36,7 @@ use thiserror::Error;
 use crate::engine::{AwslogsAs, ImagePullBehavior, VolumeRules};
 use crate::identity::{FileError, MachineIdentity};
 use credential_chain::CredentialChain;
+use environment_files::OwnKeys;
 use source::{HOUR, MINUTE, Source};
 
 pub use credentials::Credentials;
@@ -231,8 +233,8 @@ pub struct AgentConfig {
     pub volumes: VolumeRules,
     /// Where environment files are.
     pub(crate) object_store: S3Config,
-    /// This machine's keys for that.
-    pub(crate) object_keys: CredentialChain,
+    /// Those that tasks get with this machine's own keys.
+    pub(crate) own_keys: OwnKeys,
     /// Do not send telemetry about resources.
     pub disable_metrics: bool,
     /// Do not advertise container health checks, do not send their results.
@@ -256,6 +258,9 @@ impl AgentConfig {
     ) -> Result<Self, ConfigError> {
         let files = files.into();
         let mut config = Self::read(&mut Source::load(&files, env)?)?;
+        if let ConfigFiles::UsualAbove(ConfigObject { name, .. }) = &files {
+            config.own_keys.settings = Some(name.clone());
+        }
         if let ConfigFiles::UsualAbove(ConfigObject { name, stale: Some(why), .. }) = &files {
             let warning = format!(
                 "the settings are those that {name} had when it was fetched last: it is out of reach now: {why}"
@@ -343,7 +348,10 @@ impl AgentConfig {
             task_limits: TaskLimitsConfig::read(s)?,
             volumes: s.volumes(region)?,
             object_store: location::store_config(s)?,
-            object_keys: CredentialChain::read(s)?.but_for(&credentials),
+            own_keys: {
+                let chain = CredentialChain::read(s)?.but_for(&credentials);
+                OwnKeys::read(s, chain)?
+            },
             disable_metrics: s.boolean("ECS_DISABLE_METRICS", false)?,
             disable_docker_health_check: s.boolean("ECS_DISABLE_DOCKER_HEALTH_CHECK", false)?,
             up_id: s.text("LONGSHORE_UP_ID"),
@@ -426,15 +434,14 @@ impl Source {
     }
 
     fn volumes(&mut self, region: String) -> Result<VolumeRules, ConfigError> {
-        Ok(VolumeRules {
-            match_shared: self.boolean("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", false)?,
-            region,
-            efs_hosts: self.json(
-                "LONGSHORE_EFS_HOSTS",
-                "a JSON object of host names or addresses by file system id",
-                BTreeMap::new(),
-            )?,
-        })
+        const EFS_HOSTS: &str = "LONGSHORE_EFS_HOSTS";
+        const HOSTS_BY_ID: &str = "a JSON object of host names or addresses by file system id";
+        let efs_hosts: BTreeMap<String, String> = self.json(EFS_HOSTS, HOSTS_BY_ID, BTreeMap::new())?;
+        // It becomes one of the options of a mount, and they are told apart by commas.
+        if efs_hosts.values().any(|host| host.is_empty() || host.contains(',')) {
+            return Err(self.bad(EFS_HOSTS, HOSTS_BY_ID.to_owned()));
+        }
+        Ok(VolumeRules { match_shared: self.boolean("ECS_SHARED_VOLUME_MATCH_FULL_CONFIG", false)?, region, efs_hosts })
     }
 
     fn dynamic_host_port_range(&mut self) -> Result<Option<(u16, u16)>, ConfigError> {

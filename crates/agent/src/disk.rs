@@ -5,13 +5,15 @@
 //! drawn. Below the first one unused images go sooner than they would; below the second nothing is pulled any more.
 
 use std::fmt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::Duration;
 
 use longshore_client::now;
 use rustix::fs::statvfs;
 use tokio::sync::{Notify, watch};
-use tokio::time::{MissedTickBehavior, interval};
+use tokio::task::spawn_blocking;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -58,20 +60,54 @@ pub(crate) enum Room {
     Out(DiskPressure),
 }
 
+/// How large a file system is, and how much of it is free.
+#[derive(Clone, Copy, Debug)]
+struct Disk {
+    mib: u64,
+    free_mib: u64,
+}
+
+/// Asks the file system that has this path. It may take as long as a file system of the network does.
+type Gauge = dyn Fn(&Path) -> Option<Disk> + Send + Sync;
+
+fn gauge(path: &Path) -> Option<Disk> {
+    let found = statvfs(path).ok()?;
+    let mib = |blocks: u64| blocks.saturating_mul(found.f_frsize) >> 20;
+    Some(Disk { mib: mib(found.f_blocks), free_mib: mib(found.f_bavail) })
+}
+
 /// Watches over these disks.
-#[derive(Debug)]
 pub(crate) struct DiskGuard {
-    paths: Vec<PathBuf>,
+    paths: Arc<[PathBuf]>,
     min_free_mib: Option<u64>,
+    gauge: Arc<Gauge>,
     room: watch::Sender<Room>,
+    /// How much is under way that fills the disks.
+    filling: watch::Sender<usize>,
     /// Rung whenever unused images should go.
     clean: Notify,
+}
+
+/// Something that fills the disks, until dropped.
+struct Filling<'a>(&'a watch::Sender<usize>);
+
+impl Drop for Filling<'_> {
+    fn drop(&mut self) {
+        self.0.send_modify(|filling| *filling -= 1);
+    }
 }
 
 impl DiskGuard {
     /// Of the file systems with these paths; one that cannot be asked (Docker may be on another machine) is left out.
     pub(crate) fn new(paths: Vec<PathBuf>, min_free_mib: Option<u64>) -> Self {
-        Self { paths, min_free_mib, room: watch::channel(Room::Enough).0, clean: Notify::new() }
+        Self {
+            paths: paths.into(),
+            min_free_mib,
+            gauge: Arc::new(gauge),
+            room: watch::channel(Room::Enough).0,
+            filling: watch::channel(0).0,
+            clean: Notify::new(),
+        }
     }
 
     /// Rung by [`Self::look`] as long as there is little room.
@@ -85,73 +121,70 @@ impl DiskGuard {
         self.clean.notify_one();
     }
 
-    /// How much room there is now: that of the disk which has least.
-    pub(crate) fn look(&self) -> Room {
-        let mut room = Room::Enough;
-        for path in &self.paths {
-            let Ok(disk) = statvfs(path) else { continue };
-            let mib = |blocks: u64| blocks.saturating_mul(disk.f_frsize) >> 20;
-            let usual = USUAL_MIN_FREE_MIB.min(mib(disk.f_blocks) / AT_MOST_ONE_IN);
-            match judge(mib(disk.f_bavail), self.min_free_mib.unwrap_or(usual)) {
-                Verdict::Enough => {}
-                Verdict::Scarce if room == Room::Enough => room = Room::Scarce,
-                Verdict::Scarce => {}
-                Verdict::Out { free_mib, least_mib } => {
-                    room = Room::Out(DiskPressure { path: path.clone(), free_mib, least_mib });
-                    break;
-                }
-            }
-        }
+    /// Finds out how much room there is now. A file system that does not answer holds up this look, and nothing else.
+    async fn look(&self) {
+        let (paths, min_free_mib, gauge) = (self.paths.clone(), self.min_free_mib, self.gauge.clone());
+        let Ok(room) = spawn_blocking(move || room(&paths, min_free_mib, &*gauge)).await else { return };
         if room != Room::Enough {
             self.clean.notify_one();
         }
         // How much exactly is free changes all the time, and is no news.
         self.room.send_if_modified(|known| {
             let changed = std::mem::discriminant(known) != std::mem::discriminant(&room);
-            *known = room.clone();
+            *known = room;
             changed
         });
-        room
     }
 
-    /// Does what fills the disk, as long as there is room for it. Dropping a pull ends it.
-    pub(crate) async fn guarding<T>(&self, filling: impl Future<Output = T>) -> Result<T, DiskPressure> {
-        if let Room::Out(pressure) = self.look() {
-            return Err(pressure);
-        }
-        tokio::pin!(filling);
-        let mut looks = interval(LOOK_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+    /// Looks until dropped: one look for all, more often while something fills the disks.
+    async fn keep_looking(&self) {
         loop {
-            tokio::select! {
-                done = &mut filling => return Ok(done),
-                _ = looks.tick() => {
-                    if let Room::Out(pressure) = self.look() {
-                        return Err(pressure);
-                    }
-                }
+            self.look().await;
+            let mut filling = self.filling.subscribe();
+            if *filling.borrow_and_update() > 0 {
+                sleep(LOOK_EVERY).await;
+            } else {
+                let _ = timeout(WATCH_EVERY, filling.wait_for(|filling| *filling > 0)).await;
             }
+        }
+    }
+
+    /// Waits until nothing may be pulled.
+    async fn out_of_room(&self) -> DiskPressure {
+        let mut room = self.room.subscribe();
+        loop {
+            if let Room::Out(pressure) = &*room.borrow_and_update() {
+                return pressure.clone();
+            }
+            // Its sender is ours.
+            let _ = room.changed().await;
+        }
+    }
+
+    /// Does what fills the disk, as long as there is room for it, which [`Self::watch`] looks after. Dropping a pull ends it.
+    pub(crate) async fn guarding<T>(&self, filling: impl Future<Output = T>) -> Result<T, DiskPressure> {
+        self.filling.send_modify(|filling| *filling += 1);
+        let _filling = Filling(&self.filling);
+        tokio::select! {
+            biased;
+            pressure = self.out_of_room() => Err(pressure),
+            done = filling => Ok(done),
         }
     }
 
     /// Looks until dropped, and tells `told` how the runtime is: as `docker` has it, and impaired without room.
     pub(crate) async fn watch(&self, mut docker: watch::Receiver<RuntimeHealth>, told: watch::Sender<RuntimeHealth>) {
-        let mut looks = interval(WATCH_EVERY);
-        looks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut room = self.room.subscribe();
+        let looks = self.keep_looking();
+        tokio::pin!(looks);
         loop {
             tokio::select! {
-                _ = looks.tick() => {
-                    self.look();
-                    if !room.has_changed().unwrap_or(false) {
-                        continue;
-                    }
-                    match &*room.borrow_and_update() {
-                        Room::Out(pressure) => warn!("{pressure}: nothing is pulled until there is room"),
-                        Room::Scarce => info!("little room is left on the disk: unused images go sooner"),
-                        Room::Enough => info!("there is room on the disk again"),
-                    }
-                }
+                () = &mut looks => return,
+                _ = room.changed() => match &*room.borrow_and_update() {
+                    Room::Out(pressure) => warn!("{pressure}: nothing is pulled until there is room"),
+                    Room::Scarce => info!("little room is left on the disk: unused images go sooner"),
+                    Room::Enough => info!("there is room on the disk again"),
+                },
                 changed = docker.changed() => if changed.is_err() {
                     // Its watcher is gone, and so is the agent.
                     return std::future::pending().await;
@@ -160,6 +193,29 @@ impl DiskGuard {
             tell(&told, docker.borrow_and_update().clone(), &room.borrow());
         }
     }
+}
+
+impl fmt::Debug for DiskGuard {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DiskGuard").field("paths", &self.paths).field("room", &self.room).finish_non_exhaustive()
+    }
+}
+
+/// The room on the disk that has least.
+fn room(paths: &[PathBuf], min_free_mib: Option<u64>, gauge: &Gauge) -> Room {
+    let mut room = Room::Enough;
+    for path in paths {
+        let Some(disk) = gauge(path) else { continue };
+        let usual = USUAL_MIN_FREE_MIB.min(disk.mib / AT_MOST_ONE_IN);
+        match judge(disk.free_mib, min_free_mib.unwrap_or(usual)) {
+            Verdict::Enough => {}
+            Verdict::Scarce => room = Room::Scarce,
+            Verdict::Out { free_mib, least_mib } => {
+                return Room::Out(DiskPressure { path: path.clone(), free_mib, least_mib });
+            }
+        }
+    }
+    room
 }
 
 /// Docker that is away is the greater trouble.
@@ -203,8 +259,19 @@ mod tests {
 
     /// What is free in the folder for temporary files.
     fn free_mib() -> u64 {
-        let disk = statvfs("/tmp").unwrap();
-        (disk.f_bavail * disk.f_frsize) >> 20
+        gauge(Path::new("/tmp")).unwrap().free_mib
+    }
+
+    /// A guard that is on watch, over a Docker that is well.
+    fn on_watch(guard: DiskGuard) -> (Arc<DiskGuard>, tokio::task::JoinHandle<()>) {
+        let (guard, ok) = (Arc::new(guard), RuntimeHealth { status: RuntimeStatus::Ok, since: now(), reason: None });
+        let (docker, docker_health) = watch::channel(ok.clone());
+        let watcher = guard.clone();
+        let watching = tokio::spawn(async move {
+            let _docker = docker;
+            watcher.watch(docker_health, watch::channel(ok).0).await;
+        });
+        (guard, watching)
     }
 
     fn guard(min_free_mib: Option<u64>) -> DiskGuard {
@@ -213,12 +280,38 @@ mod tests {
 
     #[tokio::test]
     async fn what_fills_a_disk_without_room_is_refused_with_the_figures() {
-        let full = guard(Some(free_mib() + 1_000_000));
+        let (full, watching) = on_watch(guard(Some(free_mib() + 1_000_000)));
         let refused = full.guarding(pending::<()>()).await.unwrap_err().to_string();
         assert!(refused.contains("on the disk of /tmp") && refused.contains("LONGSHORE_DISK_MIN_FREE"), "{refused}");
         // Somebody is told to clean up.
         full.wants_cleaning().await;
+        watching.abort();
         assert_eq!(guard(Some(0)).guarding(async { 7 }).await, Ok(7));
+    }
+
+    #[tokio::test]
+    async fn a_file_system_that_does_not_answer_holds_up_one_look_and_no_pull() {
+        let (answer, answers) = std::sync::mpsc::channel::<()>();
+        let looks = Arc::new(std::sync::Mutex::new((answers, 0)));
+        let counted = looks.clone();
+        let hangs = move |_: &Path| {
+            let mut looks = counted.lock().unwrap();
+            looks.1 += 1;
+            let _ = looks.0.recv();
+            None
+        };
+        let guard = DiskGuard { gauge: Arc::new(hangs), ..DiskGuard::new(vec!["/nfs".into()], None) };
+        let (guard, watching) = on_watch(guard);
+        let pulls = (0..100).map(|pull| {
+            let guard = guard.clone();
+            tokio::spawn(async move { guard.guarding(sleep(Duration::from_millis(20))).await.map(|()| pull) })
+        });
+        for (number, pull) in pulls.collect::<Vec<_>>().into_iter().enumerate() {
+            assert_eq!(pull.await.unwrap(), Ok(number));
+        }
+        watching.abort();
+        drop(answer);
+        assert_eq!(looks.lock().unwrap().1, 1);
     }
 
     #[test]

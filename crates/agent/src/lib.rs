@@ -33,6 +33,7 @@ mod state;
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::sync::Arc;
+use std::time::Duration;
 
 use longshore_client::{Client, Loopback, S3Error, chain, now};
 use thiserror::Error;
@@ -56,7 +57,7 @@ pub use longshore_client::{CallError, ClientError, Fingerprint, FingerprintError
 pub use register::RegisterError;
 pub use state::StateError;
 
-use cgroup::Cgroups;
+use cgroup::CgroupKeeper;
 use engine::docker::http::HttpDocker;
 use engine::docker::{Docker, EngineVersion, PullLimits};
 use engine::image::CleanupRules;
@@ -198,8 +199,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let docker = HttpDocker::new(&config.docker_host).with_logins(config.engine_auth.clone());
     let engine_version = wait_for_docker(&docker).await;
     let mut host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
-    let cgroups = find_cgroups(config, &docker).await?;
-    host.task_limits = cgroups.is_some();
+    let cgroups = CgroupKeeper::new(config.task_limits.cgroup_root.clone());
+    host.task_limits = can_bound_tasks(config, &cgroups, &docker).await?;
     host.volume_drivers = docker.volume_drivers().await.unwrap_or_else(|error| {
         warn!(%error, "the Docker Engine does not tell its volume drivers; tasks get none but its own");
         Vec::new()
@@ -214,7 +215,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     state.write(vec![Change::Cluster(config.cluster.clone()), Change::HostId(host.id.clone())]);
     let (registry, door) = registry(config, &api).await;
     let secrets = config.secret_stores(&api)?;
-    let objects = ObjectStore::new(config.object_store.clone(), config.object_keys.clone())?;
+    let objects = ObjectStore::new(config.object_store.clone(), config.own_keys.clone())?;
     let shared = Arc::new(Shared {
         docker,
         registry,
@@ -252,7 +253,14 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     parts.start("writer of state", state.clone().writer_gone());
 
     let mut identities = loaded.identities;
-    let mut starter = Starter { config, shared: &shared, version: &engine_version.version, health, joining };
+    let mut starter = Starter {
+        config,
+        shared: &shared,
+        version: &engine_version.version,
+        health,
+        bounds: host.task_limits,
+        joining,
+    };
     let mut questions = Vec::new();
     let mut unregistered = Vec::new();
     for (index, resources) in (0..).zip(shares) {
@@ -350,21 +358,31 @@ async fn disks(config: &AgentConfig, docker: &HttpDocker) -> Vec<PathBuf> {
     of_docker.into_iter().chain([config.data_dir.clone()]).collect()
 }
 
-/// How tasks are bounded here. Who insists on it must not get an agent without.
-async fn find_cgroups(config: &AgentConfig, docker: &HttpDocker) -> Result<Option<Cgroups>, AgentError> {
+/// Whether tasks that are to be bounded may come. Who insists on it must not get an agent without.
+async fn can_bound_tasks(
+    config: &AgentConfig,
+    cgroups: &CgroupKeeper,
+    docker: &HttpDocker,
+) -> Result<bool, AgentError> {
+    /// What is only busy is not refused: nothing is offered later that was not offered now.
+    const ATTEMPTS: u32 = 3;
+    const PAUSE: Duration = Duration::from_millis(300);
     if config.task_limits.wanted == Some(false) {
-        return Ok(None);
+        return Ok(false);
     }
-    let found = match docker.cgroups().await {
-        Ok(setup) => Cgroups::find(&setup, &config.task_limits.cgroup_root).await,
-        Err(error) => Err(error.to_string()),
-    };
+    let mut found = cgroups.ready(docker).await;
+    for _ in 1..ATTEMPTS {
+        if found.is_err() {
+            sleep(PAUSE).await;
+            found = cgroups.ready(docker).await;
+        }
+    }
     match found {
-        Ok(cgroups) => Ok(Some(cgroups)),
+        Ok(_) => Ok(true),
         Err(why) if config.task_limits.wanted == Some(true) => Err(AgentError::NoTaskLimits { why }),
         Err(why) => {
             warn!(why, "tasks cannot be bounded as a whole on this machine; those that ask for it are not placed here");
-            Ok(None)
+            Ok(false)
         }
     }
 }
@@ -467,7 +485,7 @@ fn cleanup_rules(config: &AgentConfig) -> Option<CleanupRules> {
     })
 }
 
-fn millis(duration: std::time::Duration) -> i64 {
+fn millis(duration: Duration) -> i64 {
     i64::try_from(duration.as_millis()).unwrap_or(i64::MAX)
 }
 
@@ -522,6 +540,8 @@ struct Starter<'a> {
     /// The Engine's.
     version: &'a str,
     health: watch::Receiver<RuntimeHealth>,
+    /// Tasks that are to be bounded may come.
+    bounds: bool,
     /// To the watcher of Docker.
     joining: mpsc::UnboundedSender<(String, mpsc::UnboundedSender<engine::Input>)>,
 }
@@ -582,7 +602,7 @@ impl Starter<'_> {
             shared: self.shared.clone(),
             index,
             arn: arn.to_owned(),
-            engine: restored_engine(config, resources, self.shared.cgroups.is_some(), arn, saved),
+            engine: restored_engine(config, resources, self.bounds, arn, saved),
             questions,
             session_events,
             current_session,

@@ -39,7 +39,7 @@ use tokio::task::JoinSet;
 use tokio::time::sleep;
 use tracing::{error, info, warn};
 
-use crate::cgroup::Cgroups;
+use crate::cgroup::CgroupKeeper;
 use crate::config::RegistryLogin;
 use crate::disk::DiskGuard;
 use crate::engine::docker::{Docker, DockerError, LABEL_INSTANCE, LABEL_TASK, Phase, PullLimits};
@@ -82,8 +82,8 @@ pub(crate) struct Shared<D> {
     /// Where environment files are.
     pub(crate) objects: ObjectStore,
     pub(crate) disk: DiskGuard,
-    /// None where tasks cannot be bounded.
-    pub(crate) cgroups: Option<Cgroups>,
+    /// What tasks are bounded with.
+    pub(crate) cgroups: CgroupKeeper,
     /// How often the watcher looks at all containers although nothing was heard.
     pub(crate) look_every: Duration,
     /// This host's part of the network of awsvpc tasks.

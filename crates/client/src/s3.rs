@@ -63,6 +63,16 @@ impl ObjectName {
         Ok(Self { bucket: bucket.to_owned(), key: key.to_owned() })
     }
 
+    /// The bucket that it is in.
+    pub fn bucket(&self) -> &str {
+        &self.bucket
+    }
+
+    /// Its key in there.
+    pub fn key(&self) -> &str {
+        &self.key
+    }
+
     /// Whether the bucket can be a label of a host name that one certificate for all buckets covers.
     fn is_host_label(&self) -> bool {
         let fits = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-';

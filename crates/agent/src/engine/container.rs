@@ -182,6 +182,8 @@ pub(crate) struct Surroundings {
     pub(crate) held_before_pull: bool,
     /// A resource that its creation needs is not there yet.
     pub(crate) held_before_create: bool,
+    /// A resource that each of its starts needs is not there (any more).
+    pub(crate) held_before_start: bool,
     pub(crate) pull_dependents_upfront: bool,
     pub(crate) pull_behavior: ImagePullBehavior,
 }
@@ -234,7 +236,7 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
         return if around.dependents_down { Next::Do(Step::Stop) } else { Next::Wait(None) };
     }
     if container.restarts.next.is_some() {
-        return Next::Do(Step::Start);
+        return if around.held_before_start { Next::Wait(None) } else { Next::Do(Step::Start) };
     }
     let upfront = around.pull_dependents_upfront && container.known == Status::None;
     match (&around.readiness, container.known) {
@@ -251,6 +253,7 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
         }
         (_, Status::Pulled) => Next::Do(Step::Create),
         (_, Status::Created) if container.docker_id.is_none() => Next::Do(Step::Create),
+        (_, Status::Created) if around.held_before_start => Next::Wait(None),
         (_, Status::Created) => Next::Do(Step::Start),
     }
 }

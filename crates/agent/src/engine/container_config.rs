@@ -78,7 +78,7 @@ pub(crate) fn container_spec(
 ) -> Result<ContainerSpec, String> {
     let wrong = |field: &str, why: String| format!("container {}: {field} {why}", container.name);
     let docker = container.docker_config.clone().unwrap_or_default();
-    let mut host_config = computed_host_config(config, task, container, prepared)?;
+    let mut host_config = computed_host_config(config, task, container)?;
     if let Some(over) = overlay(docker.host_config.as_deref()).map_err(|why| wrong("dockerConfig.hostConfig", why))? {
         merge_members(&mut host_config, over);
     }
@@ -88,6 +88,10 @@ pub(crate) fn container_spec(
         force(&mut host_config, "LogConfig", kept_here);
     }
     network::join(task, container, &mut host_config);
+    // What the agent made for the task is what its containers get.
+    for (name, value) in made_host_config(task, container, prepared)? {
+        force(&mut host_config, name, value);
+    }
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));
     force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));
@@ -158,7 +162,6 @@ fn computed_host_config(
     config: &EngineConfig,
     task: &acs::Task,
     container: &acs::Container,
-    prepared: &Prepared<'_>,
 ) -> Result<Map<String, Value>, String> {
     let mut host = Map::new();
     let mode = network_mode(task);
@@ -167,13 +170,6 @@ fn computed_host_config(
     if container.memory > 0 {
         let bytes = container.memory.saturating_mul(1 << 20).max(MIN_MEMORY_BYTES);
         host.insert("Memory".to_owned(), json!(bytes));
-    }
-    if let Some(parent) = prepared.cgroup_parent() {
-        host.insert("CgroupParent".to_owned(), json!(parent));
-    }
-    let binds = volume::binds(config, task, container)?;
-    if !binds.is_empty() {
-        host.insert("Binds".to_owned(), json!(binds));
     }
     if mode == "bridge" {
         let ports = ports::published(container)?;
@@ -195,12 +191,26 @@ fn computed_host_config(
         let sources: Vec<String> = container.volumes_from.iter().map(source).collect();
         host.insert("VolumesFrom".to_owned(), json!(sources));
     }
-    for (name, mode) in [("PidMode", &task.pid_mode), ("IpcMode", &task.ipc_mode)] {
-        if let Some(mode) = internal::namespace(task, &container.name, mode.as_deref()) {
-            host.insert(name.to_owned(), json!(mode));
-        }
-    }
     Ok(host)
+}
+
+/// The settings that lead to what the task's containers share: its cgroup, volumes and namespaces.
+fn made_host_config(
+    task: &acs::Task,
+    container: &acs::Container,
+    prepared: &Prepared<'_>,
+) -> Result<Vec<(&'static str, Value)>, String> {
+    let mut made = Vec::new();
+    made.extend(prepared.cgroup_parent().map(|parent| ("CgroupParent", json!(parent))));
+    let binds = volume::binds(task, container)?;
+    if !binds.is_empty() {
+        made.push(("Binds", json!(binds)));
+    }
+    for (name, mode) in [("PidMode", &task.pid_mode), ("IpcMode", &task.ipc_mode)] {
+        let mode = internal::namespace(task, &container.name, mode.as_deref());
+        made.extend(mode.map(|mode| (name, json!(mode))));
+    }
+    Ok(made)
 }
 
 /// The command of the container's `overrides`, the only part of them that agents act upon.

@@ -297,6 +297,9 @@ pub(crate) trait Docker: Send + Sync + 'static {
         change: &str,
     ) -> impl Future<Output = Result<(), DockerError>> + Send;
 
+    /// How the Engine keeps the cgroups of containers.
+    fn cgroups(&self) -> impl Future<Output = Result<CgroupSetup, DockerError>> + Send;
+
     /// Makes a volume; one of that name and driver that exists is fine, whatever its options.
     fn create_volume(&self, request: &VolumeRequest) -> impl Future<Output = Result<(), DockerError>> + Send;
 

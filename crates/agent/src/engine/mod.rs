@@ -44,7 +44,9 @@ pub use resource::env_file::EnvironmentFilesSpec;
 pub use resource::network::NetworkSpec;
 pub(crate) use resource::network::existing as existing_interface;
 pub use resource::volume::{VolumeRules, VolumeScope, VolumeSpec};
-pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
+pub use resource::{
+    Facts, Made, Provided, Resource, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus,
+};
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedLogin, WantedSecret};
 pub use restart::{Restart, Restarts};
 pub use task::{Desired, TaskRecord};
@@ -168,7 +170,7 @@ impl Engine {
         self.orders.saw(timeline);
         for record in records {
             self.orders.saw(record.seq_num);
-            let task = Task::restored(&self.config, record);
+            let task = Task::restored(record);
             let record = &task.record;
             if record.admitted && record.known < Status::Stopped {
                 self.ledger.take(record.arn(), &task.demand);

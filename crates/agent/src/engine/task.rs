@@ -177,7 +177,10 @@ impl Task {
             to_find: false,
             resources: Vec::new(),
         };
-        let mut task = Self::around(config, record);
+        // What cannot be planned was refused by the check.
+        let planned = resource::plan(config, &record.definition).unwrap_or_default();
+        let record = TaskRecord { resources: planned.into_iter().map(ResourceRecord::new).collect(), ..record };
+        let mut task = Self::around(record);
         task.save = Save::First;
         if let Err(reason) = checked {
             task.record.reason = reason;
@@ -248,8 +251,8 @@ impl Task {
     }
 
     /// A task from its record. Until Docker was seen, nothing is done for its containers.
-    pub(crate) fn restored(config: &EngineConfig, record: TaskRecord) -> Self {
-        let mut task = Self::around(config, record);
+    pub(crate) fn restored(record: TaskRecord) -> Self {
+        let mut task = Self::around(record);
         for (container, work) in task.record.containers.iter().zip(&mut task.work) {
             work.unverified = true;
             work.start_unsure = container.start_intended;
@@ -258,17 +261,9 @@ impl Task {
         task
     }
 
-    fn around(config: &EngineConfig, mut record: TaskRecord) -> Self {
-        // What cannot be planned is refused when it comes.
-        let planned = resource::plan(config, &record.definition).unwrap_or_default();
-        let known = std::mem::take(&mut record.resources);
-        let recorded = |key: &ResourceKey| known.iter().find(|record| record.key == *key).cloned();
-        record.resources = planned
-            .iter()
-            .map(|planned| recorded(&planned.key).unwrap_or_else(|| ResourceRecord::new(planned.key.clone())))
-            .collect();
+    fn around(record: TaskRecord) -> Self {
         Self {
-            resources: planned.into_iter().map(Planned::new).collect(),
+            resources: record.resources.iter().map(|known| Planned::new(known.resource.clone())).collect(),
             demand: Demand::of(&record.definition),
             work: vec![Work::default(); record.containers.len()],
             dependencies: dependency::resolve(&record.definition).unwrap_or_default(),
@@ -503,6 +498,7 @@ impl Task {
             dependents_down: dependents.into_iter().all(|(_, c)| c.known == Status::Stopped || !c.start_intended),
             held_before_pull: self.is_held(&container.name, Before::Pull),
             held_before_create: self.is_held(&container.name, Before::Create),
+            held_before_start: self.is_held(&container.name, Before::Start),
             pull_dependents_upfront: context.config.pull_dependents_upfront,
             pull_behavior: context.config.image_pull_behavior,
         };
@@ -797,7 +793,7 @@ impl Task {
 fn prepared<'a>(resources: &'a [Planned], records: &'a [ResourceRecord], container: &str) -> Prepared<'a> {
     let made = resources.iter().zip(records).filter(|(_, record)| record.known == ResourceStatus::Made);
     Prepared {
-        facts: made.clone().map(|(_, record)| (&record.key, &record.facts)).collect(),
+        facts: made.clone().map(|(_, record)| (&record.resource.key, &record.facts)).collect(),
         provided: made.filter_map(|(planned, _)| planned.provided(container)).collect(),
     }
 }

@@ -9,6 +9,7 @@ use tokio::time::timeout;
 
 use super::stream::tests::frame;
 use super::*;
+use crate::cgroup::CgroupKeeper;
 use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{Phase, PullLimits};
@@ -54,7 +55,7 @@ impl World {
             state,
             api: server.client(),
             submits: Semaphore::new(1),
-            cgroups: None,
+            cgroups: CgroupKeeper::new("/nonexistent".into()),
             pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
             disk: DiskGuard::new(Vec::new(), None),
             look_every: PATIENCE,

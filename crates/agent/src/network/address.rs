@@ -89,7 +89,7 @@ pub(crate) fn host_in_range(text: &str) -> Result<(Ipv4Addr, u8), NotAnAddress> 
 pub(crate) struct NotAnAddress(pub(crate) String);
 
 /// A hardware address.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize, serde::Deserialize)]
 pub(crate) struct Mac(pub(crate) [u8; 6]);
 
 impl Mac {

@@ -63,6 +63,28 @@ fn config() -> EngineConfig {
     }
 }
 
+/// All around a loop, with nothing on this machine.
+pub(super) fn shared(docker: FakeDocker, state: State, server: &FakeServer) -> Shared<FakeDocker> {
+    Shared {
+        docker,
+        images: Images::new(state.clone(), &BTreeMap::new()),
+        registry: None,
+        host_ports: Arc::default(),
+        state,
+        api: server.client(),
+        submits: Semaphore::new(CONCURRENT_SUBMITS),
+        cgroups: CgroupKeeper::new("/nonexistent".into()),
+        pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
+        disk: DiskGuard::new(Vec::new(), None),
+        look_every: PATIENCE,
+        network: TaskNetwork::new("host", "test"),
+        docker_lost: Notify::new(),
+        roles: Arc::default(),
+        secrets: SecretStores::of_server(&server.client(), "us-east-1"),
+        objects: ObjectStore::nobodys(),
+    }
+}
+
 impl World {
     /// A running loop with an open session. `current` is the number of the session that counts; the open one has 1.
     async fn start(docker: FakeDocker, current: u64) -> Self {
@@ -85,24 +107,7 @@ impl World {
     ) -> Self {
         let dir = tempfile::tempdir().unwrap();
         let (state, writer, _) = State::open(Some(dir.path())).unwrap();
-        let shared = Arc::new(Shared {
-            docker,
-            images: Images::new(state.clone(), &BTreeMap::new()),
-            registry: None,
-            host_ports: Arc::default(),
-            state,
-            api: server.client(),
-            submits: Semaphore::new(CONCURRENT_SUBMITS),
-            cgroups: None,
-            pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
-            disk: DiskGuard::new(Vec::new(), None),
-            look_every,
-            network: TaskNetwork::new("host", "test"),
-            docker_lost: Notify::new(),
-            roles: Arc::default(),
-            secrets: SecretStores::of_server(&server.client(), "us-east-1"),
-            objects: ObjectStore::nobodys(),
-        });
+        let shared = Arc::new(Shared { look_every, ..shared(docker, state, &server) });
         let (events, session_events) = mpsc::channel(16);
         let (outgoing, answers) = mpsc::channel(16);
         let inputs = mpsc::unbounded_channel();

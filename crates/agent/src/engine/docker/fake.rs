@@ -238,6 +238,11 @@ impl Docker for FakeDocker {
         Ok(())
     }
 
+    async fn cgroups(&self) -> Result<CgroupSetup, DockerError> {
+        drop(self.call("cgroups".into())?);
+        Ok(CgroupSetup { driver: "none".into(), version: "2".into() })
+    }
+
     async fn create_volume(&self, request: &VolumeRequest) -> Result<(), DockerError> {
         let mut table = self.call(format!("create-volume {}", request.name))?;
         table.volumes.entry(request.name.clone()).or_insert_with(|| request.clone());

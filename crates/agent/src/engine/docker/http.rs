@@ -99,12 +99,6 @@ impl HttpDocker {
         Self { logins, ..self }
     }
 
-    /// How the Engine keeps cgroups.
-    pub(crate) async fn cgroups(&self) -> Result<CgroupSetup, DockerError> {
-        let info: wire::CgroupInfo = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
-        Ok(info.into())
-    }
-
     /// The drivers of volumes, with the plugins that run.
     pub(crate) async fn volume_drivers(&self) -> Result<Vec<String>, DockerError> {
         let info: wire::PluginInfo = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
@@ -321,6 +315,11 @@ impl Docker for HttpDocker {
             Ok(())
         };
         timeout(IMPORT, work).await.unwrap_or(Err(DockerError::Timeout { call: CALL, limit: IMPORT }))
+    }
+
+    async fn cgroups(&self) -> Result<CgroupSetup, DockerError> {
+        let info: wire::CgroupInfo = self.fetch("info", Method::GET, "/info", Payload::Nothing, QUICK).await?;
+        Ok(info.into())
     }
 
     async fn create_volume(&self, request: &VolumeRequest) -> Result<(), DockerError> {

@@ -1,6 +1,7 @@
 //! The cgroup that bounds all containers of a task together.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Facts, Resource, ResourceKey, ResourceSpec};
 use crate::engine::EngineConfig;
@@ -19,7 +20,7 @@ pub struct TaskLimits {
 }
 
 /// The limits of a task.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct CgroupSpec {
     /// Names the cgroup.
     pub task_id: String,
@@ -77,9 +78,10 @@ pub(super) fn plan(config: &EngineConfig, task: &acs::Task) -> Option<Resource> 
         key: ResourceKey::Cgroup,
         spec: ResourceSpec::Cgroup(spec),
         container: None,
-        before: Before::Create,
+        // Docker would make up for one that is missing, without its limits.
+        before: Before::Start,
         after: None,
-        volatile: false,
+        volatile: true,
         brief: false,
     })
 }

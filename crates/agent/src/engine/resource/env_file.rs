@@ -1,11 +1,12 @@
 //! Environment files: objects with variables, one set for each container.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Resource, ResourceKey, ResourceSpec};
 
 /// Files of variables for a container.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EnvironmentFilesSpec {
     /// Who gets the variables.
     pub container: String,

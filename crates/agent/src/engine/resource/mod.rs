@@ -49,7 +49,7 @@ pub enum ResourceKey {
 }
 
 /// What the shell is to make. It holds names of secrets, never their values.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub enum ResourceSpec {
     /// Secrets to fetch.
     Secrets(Vec<WantedSecret>),
@@ -65,10 +65,12 @@ pub enum ResourceSpec {
     Login(WantedLogin),
 }
 
-/// A resource that a task needs.
-#[derive(Clone, Debug, PartialEq)]
-pub(crate) struct Resource {
-    pub(crate) key: ResourceKey,
+/// A resource that a task needs. Durable: what was made is used and removed as it was planned, whatever the configuration says
+/// by then.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Resource {
+    /// Which.
+    pub key: ResourceKey,
     pub(crate) spec: ResourceSpec,
     /// The only container that needs it; none means every one but `after`.
     pub(crate) container: Option<String>,
@@ -76,19 +78,29 @@ pub(crate) struct Resource {
     pub(crate) before: Before,
     /// A container that must run first.
     pub(crate) after: Option<String>,
-    /// Whether what it made is kept in memory only, so that an agent that starts anew must make it again.
+    /// Whether what it made may be gone when an agent starts anew (it was in memory only, or the kernel's, and the machine has
+    /// started anew, too), so that it is made again before a container goes past what waits for it.
     pub(crate) volatile: bool,
     /// Whether it goes as soon as the task's containers have ended, not when the task is cleaned up.
     pub(crate) brief: bool,
 }
 
 /// What of a container waits for a resource.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(crate) enum Before {
     /// The pull of its image.
     Pull,
     /// Its creation.
     Create,
+    /// Its creation, which names it, and every start.
+    Start,
+}
+
+impl Before {
+    /// Whether what waits so waits with this step.
+    fn holds(self, step: Self) -> bool {
+        self == step || (self, step) == (Self::Start, Self::Create)
+    }
 }
 
 /// How far a resource has come. Only ever grows.
@@ -108,8 +120,8 @@ pub enum ResourceStatus {
 /// What is known of a resource. Durable.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct ResourceRecord {
-    /// Which.
-    pub key: ResourceKey,
+    /// As what it was planned when the task came.
+    pub resource: Resource,
     /// How far it has come.
     pub known: ResourceStatus,
     /// What the shell said of it.
@@ -123,8 +135,8 @@ pub struct ResourceRecord {
 pub struct Facts(pub BTreeMap<String, String>);
 
 impl ResourceRecord {
-    pub(crate) fn new(key: ResourceKey) -> Self {
-        Self { key, known: ResourceStatus::None, facts: Facts::default() }
+    pub(crate) fn new(resource: Resource) -> Self {
+        Self { resource, known: ResourceStatus::None, facts: Facts::default() }
     }
 }
 
@@ -295,7 +307,7 @@ impl Planned {
     /// Whether that container must wait for it.
     pub(crate) fn holds(&self, known: ResourceStatus, container: &str, before: Before) -> bool {
         let there = known == ResourceStatus::Made && (self.work.at_hand || !self.resource.volatile);
-        !there && self.resource.before == before && self.serves(container)
+        !there && self.resource.before.holds(before) && self.serves(container)
     }
 
     fn serves(&self, container: &str) -> bool {
@@ -307,13 +319,13 @@ impl Planned {
 
     /// Whether a container still has to go past the step that waits for it.
     fn is_awaited(&self, containers: &[ContainerRecord]) -> bool {
-        let past = match self.resource.before {
-            Before::Pull => Status::Pulled,
-            Before::Create => Status::Created,
+        let before = |c: &ContainerRecord, past| (c.known < past || c.docker_id.is_none()) && !c.start_intended;
+        let waits = |c: &&ContainerRecord| match self.resource.before {
+            Before::Pull => before(c, Status::Pulled),
+            Before::Create => before(c, Status::Created),
+            Before::Start => c.known < Status::Running || c.restarts.next.is_some(),
         };
-        containers
-            .iter()
-            .any(|c| self.serves(&c.name) && (c.known < past || c.docker_id.is_none()) && !c.start_intended)
+        containers.iter().filter(waits).any(|c| self.serves(&c.name))
     }
 
     /// It was made, or not. Answers with what is to be told about that, or with the reason for which the task fails.

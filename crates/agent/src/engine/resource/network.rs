@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value, json};
 
 use super::{Before, Resource, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
@@ -21,7 +22,7 @@ const OF_NETWORK: &str = "net.";
 const OF_RESOLVER: [&str; 3] = ["Dns", "DnsSearch", "DnsOptions"];
 
 /// The network that a task is to have.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct NetworkSpec {
     /// Its interface.
     pub(crate) interface: Interface,
@@ -55,7 +56,8 @@ pub(crate) fn plan(task: &acs::Task) -> Result<Option<Resource>, String> {
 /// The interface of a task whose network may exist.
 pub(crate) fn existing(task: &acs::Task, resources: &[ResourceRecord]) -> Option<Interface> {
     let exists = |record: &ResourceRecord| {
-        record.key == ResourceKey::Network && matches!(record.known, ResourceStatus::Intended | ResourceStatus::Made)
+        record.resource.key == ResourceKey::Network
+            && matches!(record.known, ResourceStatus::Intended | ResourceStatus::Made)
     };
     resources.iter().any(exists).then(|| interface(task).ok())?
 }

@@ -1,11 +1,12 @@
 //! Secrets of containers and of their log drivers: where each is to be had, and who gets it.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Resource, ResourceKey, ResourceSpec};
 
 /// A secret that a container gets.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedSecret {
     /// The container.
     pub container: String,
@@ -18,7 +19,7 @@ pub struct WantedSecret {
 }
 
 /// What of a container gets a secret.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SecretTarget {
     /// Its environment.
     Environment,
@@ -27,7 +28,7 @@ pub enum SecretTarget {
 }
 
 /// Where a secret is to be had.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct SecretSource {
     /// Its region; the agent's own where none is said.
     pub region: Option<String>,
@@ -36,7 +37,7 @@ pub struct SecretSource {
 }
 
 /// A secret in its service.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub enum SecretPlace {
     /// A parameter of SSM, by name or ARN.
     Parameter(String),

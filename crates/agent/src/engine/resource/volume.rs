@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Resource, ResourceKey, ResourceSpec};
 use crate::engine::EngineConfig;
@@ -26,7 +27,7 @@ pub struct VolumeRules {
 }
 
 /// A volume of Docker.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct VolumeSpec {
     /// Its name in Docker.
     pub name: String,
@@ -41,7 +42,7 @@ pub struct VolumeSpec {
 }
 
 /// Whose a volume is.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub enum VolumeScope {
     /// The task's own: it comes and goes with it.
     Task,
@@ -54,13 +55,6 @@ pub enum VolumeScope {
     },
 }
 
-/// What is behind the name of a volume.
-enum Source {
-    /// A path of this host.
-    Path(String),
-    Volume(VolumeSpec),
-}
-
 /// The volumes that Docker has to keep.
 pub(super) fn plan(config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resource>, String> {
     let mut names = BTreeSet::new();
@@ -69,7 +63,7 @@ pub(super) fn plan(config: &EngineConfig, task: &acs::Task) -> Result<Vec<Resour
         if volume.name.is_empty() || !names.insert(volume.name.as_str()) {
             return Err(format!("volume name {:?} is empty or not unique", volume.name));
         }
-        if let Source::Volume(spec) = source(config, task, volume)? {
+        if let Some(spec) = spec(config, task, volume)? {
             let mounts = |container: &acs::Container| mounts(container, &volume.name);
             resources.push(Resource {
                 key: ResourceKey::Volume(volume.name.clone()),
@@ -94,11 +88,7 @@ fn mounts(container: &acs::Container, volume: &str) -> bool {
 }
 
 /// What a container mounts, as Docker's `Binds` has it.
-pub(crate) fn binds(
-    config: &EngineConfig,
-    task: &acs::Task,
-    container: &acs::Container,
-) -> Result<Vec<String>, String> {
+pub(crate) fn binds(task: &acs::Task, container: &acs::Container) -> Result<Vec<String>, String> {
     let bind = |mount: &acs::MountPoint| -> Result<String, String> {
         let volume = task.volumes.iter().find(|volume| volume.name == mount.source_volume).ok_or_else(|| {
             let name = &container.name;
@@ -107,9 +97,9 @@ pub(crate) fn binds(
                 mount.source_volume
             )
         })?;
-        let source = match source(config, task, volume)? {
-            Source::Path(path) => path,
-            Source::Volume(spec) => spec.name,
+        let source = match host_path(volume) {
+            Some(path) => path.to_owned(),
+            None => docker_name(task, volume),
         };
         let read_only = if mount.read_only == Some(true) { ":ro" } else { "" };
         Ok(format!("{source}:{}{read_only}", mount.container_path))
@@ -117,30 +107,44 @@ pub(crate) fn binds(
     container.mount_points.iter().map(bind).collect()
 }
 
-fn source(config: &EngineConfig, task: &acs::Task, volume: &acs::Volume) -> Result<Source, String> {
-    let wrong = |why: &str| Err(format!("volume {}: {why}", volume.name));
-    // Older control planes leave the type out.
-    let kind = volume.volume_type.as_deref().unwrap_or(match volume {
+/// Older control planes leave the type out.
+fn kind(volume: &acs::Volume) -> &str {
+    volume.volume_type.as_deref().unwrap_or(match volume {
         acs::Volume { docker_volume_configuration: Some(_), .. } => "docker",
         acs::Volume { efs_volume_configuration: Some(_), .. } => "efs",
         _ => "host",
-    });
-    match kind {
-        "host" => {
-            let path = volume.host.as_ref().and_then(|host| host.source_path.clone());
-            match path.filter(|path| !path.is_empty()) {
-                Some(path) => Ok(Source::Path(path)),
-                None => Ok(Source::Volume(own(config, task, volume, LOCAL, BTreeMap::new()))),
-            }
-        }
+    })
+}
+
+/// The path of this host that the volume is.
+fn host_path(volume: &acs::Volume) -> Option<&str> {
+    let path = volume.host.as_ref().and_then(|host| host.source_path.as_deref());
+    path.filter(|path| kind(volume) == "host" && !path.is_empty())
+}
+
+/// The volume's name in Docker.
+fn docker_name(task: &acs::Task, volume: &acs::Volume) -> String {
+    let docker = volume.docker_volume_configuration.as_ref().filter(|_| kind(volume) == "docker");
+    match docker.and_then(|docker| docker.scope.as_deref()) {
+        Some("shared") => volume.name.clone(),
+        _ => volume_name(task, &volume.name),
+    }
+}
+
+/// What Docker has to keep; nothing for a path of this host.
+fn spec(config: &EngineConfig, task: &acs::Task, volume: &acs::Volume) -> Result<Option<VolumeSpec>, String> {
+    let wrong = |why: &str| Err(format!("volume {}: {why}", volume.name));
+    match kind(volume) {
+        "host" if host_path(volume).is_some() => Ok(None),
+        "host" => Ok(Some(own(config, task, volume, LOCAL, BTreeMap::new()))),
         "docker" => match &volume.docker_volume_configuration {
-            Some(docker) => of_docker(config, task, volume, docker).map(Source::Volume),
+            Some(docker) => of_docker(config, task, volume, docker).map(Some),
             None => wrong("dockerVolumeConfiguration is missing"),
         },
         "efs" => match &volume.efs_volume_configuration {
             Some(efs) => {
                 let options = nfs_options(config, efs).map_err(|why| format!("volume {}: {why}", volume.name))?;
-                Ok(Source::Volume(own(config, task, volume, LOCAL, options)))
+                Ok(Some(own(config, task, volume, LOCAL, options)))
             }
             None => wrong("efsVolumeConfiguration is missing"),
         },
@@ -159,7 +163,7 @@ fn own(
     // So that somebody who finds it knows whose it is.
     let labels = [(LABEL_TASK, &task.arn), (LABEL_INSTANCE, &config.container_instance_arn)];
     VolumeSpec {
-        name: volume_name(task, &volume.name),
+        name: docker_name(task, volume),
         driver: driver.to_owned(),
         options,
         labels: labels.map(|(name, value)| (name.to_owned(), value.clone())).into(),
@@ -183,7 +187,7 @@ fn of_docker(
             Ok(spec)
         }
         "shared" => Ok(VolumeSpec {
-            name: volume.name.clone(),
+            name: docker_name(task, volume),
             driver: driver.to_owned(),
             options: docker.driver_opts.clone(),
             labels: docker.labels.clone(),

@@ -2,18 +2,20 @@
 //! Whatever it is, the model of Docker objects when a container runs twice or is removed while it runs.
 
 use super::world::*;
+use crate::engine::internal::NAMESPACES;
+use crate::engine::resource::network::PAUSE;
 use crate::engine::*;
 use longshore_agent_protocol::acs;
 
 /// Tasks whose lives differ, and how their containers end by themselves, in order.
-type Story = (Vec<acs::Container>, &'static [(&'static str, i32)]);
+type Story = (acs::Task, &'static [(&'static str, i32)]);
 
 fn stories() -> Vec<Story> {
     let mut data = side_car("data");
     data.stop_timeout = Some(5);
     let mut reader = container("main");
     reader.volumes_from.push(acs::VolumeFrom { source_container: "data".to_owned(), read_only: Some(true) });
-    vec![
+    let stories: [(_, &'static [_]); 8] = [
         (vec![container("main")], &[("main", 3)]),
         (vec![with_port(container("main"), 80, 8080)], &[("main", 0)]),
         (vec![container("main"), side_car("log")], &[("log", 1), ("main", 0)]),
@@ -23,20 +25,87 @@ fn stories() -> Vec<Story> {
         (vec![with_secret(container("main"))], &[("main", 0)]),
         // The secret is fetched long before the container that gets it is created.
         (vec![after(with_secret(container("main")), "init", "SUCCESS"), side_car("init")], &[("init", 0), ("main", 7)]),
-    ]
+    ];
+    let stories = stories.into_iter().map(|(containers, exits)| (task("t", containers), exits));
+    stories.chain(stories_with_resources()).collect()
+}
+
+/// Tasks that need more than containers: something of each kind, and then all of it.
+fn stories_with_resources() -> Vec<Story> {
+    let two = || task("t", vec![after(container("main"), "init", "COMPLETE"), side_car("init")]);
+    let mut all = two();
+    let changes: [fn(&mut acs::Task); 5] =
+        [with_volumes, with_limits, with_namespaces, with_network, with_environment_files];
+    let mut stories = Vec::new();
+    for change in changes {
+        let mut one = two();
+        change(&mut one);
+        change(&mut all);
+        stories.push((one, &[("init", 0), ("main", 0)] as &[_]));
+    }
+    stories.push((all.clone(), &[("init", 1), ("main", 0)]));
+    stories.push((all.clone(), &[("init", 0), (NAMESPACES, 137)]));
+    stories.push((all, &[("init", 0), (PAUSE, 137)]));
+    stories
+}
+
+fn with_volumes(task: &mut acs::Task) {
+    let docker = |scope: &str| acs::DockerVolume { scope: Some(scope.to_owned()), ..acs::DockerVolume::default() };
+    let volume = |name: &str, docker| acs::Volume {
+        name: name.to_owned(),
+        docker_volume_configuration: docker,
+        ..acs::Volume::default()
+    };
+    let shared = acs::DockerVolume { autoprovision: Some(true), ..docker("shared") };
+    task.volumes = vec![volume("scratch", None), volume("own", Some(docker("task"))), volume("all", Some(shared))];
+    for container in &mut task.containers {
+        container.mount_points = ["scratch", "all"]
+            .map(|name| acs::MountPoint {
+                source_volume: name.to_owned(),
+                container_path: format!("/{name}"),
+                read_only: None,
+            })
+            .to_vec();
+    }
+    task.containers[0].mount_points[1].source_volume = "own".to_owned();
+}
+
+fn with_limits(task: &mut acs::Task) {
+    (task.cpu, task.memory) = (Some(0.5), Some(128));
+}
+
+fn with_namespaces(task: &mut acs::Task) {
+    (task.pid_mode, task.ipc_mode) = (Some("task".to_owned()), Some("task".to_owned()));
+}
+
+fn with_network(task: &mut acs::Task) {
+    task.network_mode = Some("awsvpc".to_owned());
+    task.elastic_network_interfaces = vec![acs::ElasticNetworkInterface {
+        mac_address: Some("0a:58:0a:d4:03:46".to_owned()),
+        ipv4_addresses: vec![acs::Ipv4Address { primary: true, private_address: "10.212.3.70".to_owned() }],
+        subnet_gateway_ipv4_address: Some("10.212.0.1/16".to_owned()),
+        ..acs::ElasticNetworkInterface::default()
+    }];
+}
+
+fn with_environment_files(task: &mut acs::Task) {
+    let value = "arn:aws:s3:::conf/a.env".to_owned();
+    task.containers[0].environment_files = vec![acs::EnvironmentFile { value, file_type: "s3".to_owned() }];
+}
+
+/// Nothing of the task is left, and of what everybody shares nothing was removed.
+#[track_caller]
+fn check_nothing_left(world: &World, story: &Story, case: &str) {
+    assert!(world.docker.containers.is_empty(), "{case}: a container is left");
+    assert_eq!(world.host.left(), [] as [&String; 0], "{case}");
+    assert_eq!(world.host.made, world.host.removed, "{case}");
+    assert!(story.0.volumes.is_empty() || !world.host.shared.is_empty(), "{case}: what is shared stays");
 }
 
 /// The control plane orders the task, and sends the credentials of its role.
-fn order(world: &mut World, containers: &[acs::Container]) {
-    world.payload(vec![task("t", containers.to_vec())]);
+fn order(world: &mut World, task: &acs::Task) {
+    world.payload(vec![task.clone()]);
     world.send_credentials("t");
-}
-
-/// Nothing of the task is left.
-#[track_caller]
-fn check_clean(world: &World, case: &str) {
-    assert!(world.docker.containers.is_empty(), "{case}: a container is left");
-    assert!(world.resources.is_empty(), "{case}: {:?} is left", world.resources);
 }
 
 /// Something happens to a story after so many steps. A step is one action performed, or one result or event heard.
@@ -46,8 +115,8 @@ struct Fault<'a> {
 }
 
 /// Plays a story from its payload to the removal of its containers; answers with how many steps that took.
-fn play((containers, exits): &Story, world: &mut World, fault: Option<&Fault<'_>>) -> usize {
-    order(world, containers);
+fn play((task, exits): &Story, world: &mut World, fault: Option<&Fault<'_>>) -> usize {
+    order(world, task);
     let mut exits = exits.iter();
     let mut steps = 0;
     for _ in 0..5_000 {
@@ -73,7 +142,7 @@ fn play((containers, exits): &Story, world: &mut World, fault: Option<&Fault<'_>
         if let Some(fault) = fault.filter(|fault| fault.after == steps) {
             (fault.happens)(world);
             // The control plane says again what was not acknowledged, and the agent knows it or not.
-            order(world, containers);
+            order(world, task);
         }
     }
     panic!("the story has no end");
@@ -85,14 +154,60 @@ fn an_agent_that_is_killed_at_any_step_changes_nothing_in_the_end() {
         let mut undisturbed = new_world();
         let steps = play(story, &mut undisturbed, None);
         let expected = &undisturbed.control_plane["t"];
-        assert_eq!((expected.status.as_str(), undisturbed.docker.containers.len()), ("STOPPED", 0));
+        assert_eq!(expected.status, "STOPPED");
+        check_nothing_left(&undisturbed, story, "undisturbed");
+        let needs_more = story.0.memory.is_some() || !story.0.volumes.is_empty() || story.0.network_mode.is_some();
+        assert_eq!(undisturbed.host.made > 0, needs_more);
         for after in 1..=steps {
             for lose_unsynced in [false, true] {
                 let mut world = new_world();
                 play(story, &mut world, Some(&Fault { after, happens: &|world| world.crash(lose_unsynced) }));
                 assert_eq!(&world.control_plane["t"], expected, "killed after step {after}, {lose_unsynced}");
-                check_clean(&world, &format!("killed after step {after}"));
+                check_nothing_left(&world, story, &format!("killed after step {after}, {lose_unsynced}"));
             }
+        }
+    }
+}
+
+/// The next agent is told other things than the one that was killed. It may refuse what it does not know yet; what the other one
+/// made it uses and removes.
+#[test]
+fn an_agent_that_is_killed_at_any_step_and_configured_anew_leaves_nothing() {
+    let mut bounding = config();
+    bounding.limits.pids = Some(64);
+    let mut moved = config();
+    moved.limits = TaskLimits::default();
+    moved.volumes.match_shared = true;
+    for (first, second) in [(&bounding, &moved), (&moved, &bounding), (&bounding, &config())] {
+        for story in &stories() {
+            let steps = play(story, &mut World::new(first.clone()), None);
+            for after in 1..=steps {
+                let mut world = World::new(first.clone());
+                let happens = |world: &mut World| {
+                    world.config = second.clone();
+                    world.crash(true);
+                };
+                play(story, &mut world, Some(&Fault { after, happens: &happens }));
+                assert_eq!(world.control_plane["t"].status, "STOPPED", "killed after step {after}");
+                assert!(world.docker.containers.is_empty(), "killed after step {after}");
+                assert_eq!(world.host.left(), [] as [&String; 0], "killed after step {after}");
+            }
+        }
+    }
+}
+
+/// The machine is restarted at one step: what the agent starts after it has all that it needs, which the kernel has forgotten.
+#[test]
+fn a_machine_that_restarts_at_any_step_leaves_nothing() {
+    for story in &stories() {
+        let steps = play(story, &mut new_world(), None);
+        for after in 1..=steps {
+            let mut world = new_world();
+            play(story, &mut world, Some(&Fault { after, happens: &World::reboot }));
+            world.payload(vec![stop("t")]);
+            world.pass(8_000_000);
+            assert_eq!(world.control_plane["t"].status, "STOPPED", "after step {after}");
+            check_nothing_left(&world, story, &format!("after step {after}"));
         }
     }
 }
@@ -120,7 +235,7 @@ fn agent_and_docker_killed_at_any_step_run_nothing_twice() {
                 world.payload(vec![stop("t")]);
                 world.pass(8_000_000);
                 assert_eq!(world.control_plane["t"].status, "STOPPED", "after step {after}");
-                check_clean(&world, &format!("after step {after}"));
+                check_nothing_left(&world, story, &format!("after step {after}"));
             }
         }
     }
@@ -145,17 +260,17 @@ fn errors(call: &str) -> Vec<DockerError> {
 /// Docker fails in the first calls of a kind, having done it or not. The task runs or says why not, and ends when it is told to.
 #[test]
 fn an_error_of_dockers_at_any_step_ends_well() {
-    for (containers, _) in &stories() {
+    for story in &stories() {
         for call in CALLS {
             for error in errors(call) {
                 for (done, times) in [(false, 1), (true, 1), (false, 3)] {
                     let mut world = new_world();
                     let answers = if done { &mut world.docker.lost_answers } else { &mut world.docker.errors };
-                    for container in containers {
+                    for container in &story.0.containers {
                         let key = format!("{call} {}", container.name);
                         answers.entry(key).or_default().extend(vec![error.clone(); times]);
                     }
-                    order(&mut world, containers);
+                    order(&mut world, &story.0);
                     world.pass(60_000);
                     let case = format!("{call} {error:?}, done: {done}, {times} times");
                     let reached = world.control_plane.get("t").cloned().unwrap_or_default();
@@ -168,7 +283,7 @@ fn an_error_of_dockers_at_any_step_ends_well() {
                     assert_eq!(world.control_plane["t"].status, "STOPPED", "{case}");
                     assert_eq!(world.docker.running(), 0, "{case}");
                     world.pass(8_000_000);
-                    check_clean(&world, &case);
+                    check_nothing_left(&world, story, &case);
                 }
             }
         }

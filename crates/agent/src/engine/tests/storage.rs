@@ -239,6 +239,32 @@ fn a_volume_that_is_not_there_fails_the_task_before_anything_runs() {
     assert!(world.docker.containers.is_empty());
 }
 
+#[test]
+fn a_payload_cannot_lead_a_container_past_what_was_made_for_its_task() {
+    let mut world = new_world();
+    let mut task = bounded(None, Some(64));
+    (task.pid_mode, task.ipc_mode) = (Some("host".to_owned()), Some("none".to_owned()));
+    task.volumes = vec![of_host("conf", Some("/etc/app"))];
+    task.containers.truncate(1);
+    task.containers[0].mount_points = vec![mount("conf", "/conf", Some(true))];
+    let theirs = json!({"cgroupparent": "/", "Binds": ["/:/host"], "PidMode": "", "ipcMode": "host"});
+    task.containers[0].docker_config =
+        Some(acs::DockerConfig { host_config: Some(theirs.to_string()), ..acs::DockerConfig::default() });
+    world.payload(vec![task]);
+    world.settle();
+    let created = world.docker.containers.values().next().unwrap();
+    let host_config = created.spec.body["HostConfig"].as_object().unwrap();
+    let of = |name: &str| {
+        let mut alike = host_config.iter().filter(|(have, _)| have.eq_ignore_ascii_case(name));
+        let (found, None) = (alike.next().unwrap(), alike.next()) else { panic!("{name} is there twice") };
+        found.1.clone()
+    };
+    assert_eq!(
+        ["CgroupParent", "Binds", "PidMode", "IpcMode"].map(of),
+        [json!("/ecs/0a1b"), json!(["/etc/app:/conf:ro"]), json!("host"), json!("none")]
+    );
+}
+
 fn bounded(vcpus: Option<f64>, memory: Option<i64>) -> acs::Task {
     let mut task = task("arn:aws:ecs:r:1:task/c/0a1b", vec![container("main"), side_car("other")]);
     task.containers[0].cpu = 512;
@@ -302,6 +328,93 @@ fn limits_that_cannot_be_set_are_refused() {
     for (task, what) in [(bounded(Some(1.0), None), "cpu"), (bounded(None, Some(64)), "memory")] {
         let reason = refusal(without.clone(), task);
         assert!(reason.contains(&format!("a {what} limit of the whole task is not supported")), "{reason}");
+    }
+}
+
+/// A task with all kinds of what a configuration has a say in: it is planned by the first, and has to end under the second.
+fn configured() -> (EngineConfig, acs::Task, EngineConfig) {
+    let mut first = config();
+    first.limits.pids = Some(64);
+    let efs = acs::EfsVolume { file_system_id: "fs-1".to_owned(), ..acs::EfsVolume::default() };
+    let mut task = mounting(vec![of_host("scratch", None), of_efs("data", efs)]);
+    task.containers[0] = after(task.containers[0].clone(), "other", "COMPLETE");
+    let mut second = config();
+    second.limits = TaskLimits::default();
+    second.volumes.region = "us-east-1".to_owned();
+    second.volumes.efs_hosts.insert("fs-1".to_owned(), "nas,soft".to_owned());
+    (first, task, second)
+}
+
+#[test]
+fn what_was_made_is_used_and_removed_whatever_the_configuration_says_by_then() {
+    let (first, task, second) = configured();
+    let mut world = World::new(first);
+    world.payload(vec![task]);
+    world.settle();
+    assert_eq!((world.host.made, world.docker.containers.len()), (3, 1));
+    world.config = second;
+    world.crash(true);
+    world.exit("arn:t/1", "other", 0);
+    world.settle();
+    let created: Vec<_> = world.docker.containers.values().filter(|c| c.key.name == "main").collect();
+    assert_eq!(created[0].spec.body["HostConfig"]["CgroupParent"], "/ecs/1");
+    assert_eq!(created[0].state, RunState::Running);
+    world.exit("arn:t/1", "main", 0);
+    world.settle();
+    world.pass(4_000_000);
+    assert!(world.engine.task("arn:t/1").unwrap().cleaned);
+    assert_eq!(world.host.left(), [] as [&String; 0]);
+    assert_eq!(world.host.removed, 3);
+}
+
+/// A cgroup does not outlive the kernel that keeps it, and Docker would make another without limits: the model objects to that.
+#[test]
+fn a_machine_that_starts_anew_bounds_again_what_it_starts_again() {
+    let arn = "arn:aws:ecs:r:1:task/c/0a1b";
+    let remade_before = |world: &World, start: &str| {
+        let position = |line: &str| world.trace.iter().position(|known| known == line).expect(line);
+        assert!(position("make Cgroup") < position(start), "{:?}", world.trace);
+    };
+
+    let mut world = new_world();
+    world.docker.restart_period_ms = Some(60_000);
+    let mut task = bounded(None, Some(64));
+    task.containers[0] = restarted(task.containers[0].clone());
+    world.payload(vec![task]);
+    world.pass(120_000);
+    world.trace.clear();
+    world.reboot();
+    world.settle();
+    remade_before(&world, "start main");
+    assert_eq!(world.docker.running(), 1);
+    world.trace.clear();
+    world.pass(120_000);
+    world.exit(arn, "main", 0);
+    world.settle();
+    world.expect(&["inspect main", "save", "start main"]);
+
+    for before_start in [false, true] {
+        let mut world = new_world();
+        let mut task = bounded(None, Some(64));
+        task.containers[0] = after(task.containers[0].clone(), "other", "COMPLETE");
+        world.payload(vec![task]);
+        if before_start {
+            while !world.trace.iter().any(|line| line == "create other") {
+                match world.todo.pop_front() {
+                    Some(action) => world.perform(action),
+                    None => {
+                        let news = world.news.pop_front().expect("it goes on");
+                        world.feed(news);
+                    }
+                }
+            }
+        } else {
+            world.settle();
+        }
+        world.trace.clear();
+        world.reboot();
+        world.settle();
+        remade_before(&world, if before_start { "start other" } else { "create main" });
     }
 }
 

@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
 use longshore_api::ecs::types::SubmitTaskStateChangeRequest;
 
+use super::host::Host;
 use crate::config::RegistryLogin;
 use crate::engine::*;
 
@@ -177,6 +178,10 @@ impl Docker {
         if let Some(error) = self.refused("start", &key.name) {
             return Err(error);
         }
+        let joined = joined(&self.named(target)?.spec);
+        if joined.iter().any(|holder| self.named(holder).is_ok_and(|holder| holder.state != RunState::Running)) {
+            return Err(DockerError::Failed("cannot join the namespace of a container that does not run".to_owned()));
+        }
         let period_ms = self.restart_period_ms;
         let killed = std::mem::take(&mut self.killed_in_start);
         let container = self.named(target)?;
@@ -221,7 +226,9 @@ impl Docker {
         }
         let container = self.named(target)?;
         container.over = true;
-        let key = container.key.clone();
+        let (key, name) = (container.key.clone(), container.spec.name.clone());
+        let left = |other: &ModelContainer| other.state == RunState::Running && joined(&other.spec).contains(&name);
+        assert!(!self.containers.values().any(left), "{key:?} is stopped before those that live in its namespaces");
         self.exit(&key, 143, false, at);
         self.answer("stop", &key.name, ())
     }
@@ -281,6 +288,13 @@ impl Docker {
     }
 }
 
+/// The containers whose namespaces this one lives in, by name.
+fn joined(spec: &ContainerSpec) -> Vec<String> {
+    let modes = ["PidMode", "IpcMode", "NetworkMode"].map(|mode| &spec.body["HostConfig"][mode]);
+    let holders = modes.into_iter().filter_map(|mode| mode.as_str()?.strip_prefix("container:"));
+    holders.map(str::to_owned).collect()
+}
+
 /// What the control plane knows of a task.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct View {
@@ -296,6 +310,7 @@ pub(super) struct World {
     pub(super) engine: Engine,
     pub(super) now: Timestamp,
     pub(super) docker: Docker,
+    pub(super) host: Host,
     /// Actions not performed yet, in order.
     pub(super) todo: VecDeque<Action>,
     /// Results and news on their way.
@@ -305,8 +320,6 @@ pub(super) struct World {
     pub(super) submit_outcomes: VecDeque<SubmitOutcome>,
     /// Tasks whose role's credentials this agent has.
     roles: BTreeSet<String>,
-    /// What was made for tasks and is not removed yet.
-    pub(super) resources: BTreeSet<(String, ResourceKey)>,
     /// What the next resources to be made come to, whatever they are.
     pub(super) makes: VecDeque<Result<Made, ResourceError>>,
     /// What the next removals of resources come to.
@@ -316,7 +329,8 @@ pub(super) struct World {
     pub(super) last_submit: Option<SubmitTaskStateChangeRequest>,
     /// What becomes of containers once they run, for tests that look at many fates: a state, or none at all.
     pub(super) after_start: Option<Option<RunState>>,
-    config: EngineConfig,
+    /// That of the next agent.
+    pub(super) config: EngineConfig,
     disk: BTreeMap<String, Vec<u8>>,
     cache: BTreeMap<String, Vec<u8>>,
     timeline: i64,
@@ -336,12 +350,12 @@ impl World {
             engine: Engine::new(config.clone()),
             now: Timestamp::from_millis(1_000_000),
             docker,
+            host: Host::default(),
             todo: VecDeque::new(),
             news: VecDeque::new(),
             control_plane: BTreeMap::new(),
             submit_outcomes: VecDeque::new(),
             roles: BTreeSet::new(),
-            resources: BTreeSet::new(),
             makes: VecDeque::new(),
             removals: VecDeque::new(),
             trace: Vec::new(),
@@ -444,10 +458,14 @@ impl World {
             }
             Action::Create { container, spec, .. } => {
                 self.check_secrets(&container, &spec);
+                self.host.check(&spec);
                 let result = self.docker.create(&container, *spec);
                 self.news.push_back(Input::Created { container, result });
             }
             Action::Start { container, docker_id, .. } => {
+                if let Ok(known) = self.docker.named(&docker_id) {
+                    self.host.check(&known.spec);
+                }
                 let result = self.docker.start(&container, &docker_id, self.now);
                 self.news.push_back(Input::Started { container, result });
             }
@@ -464,19 +482,16 @@ impl World {
                 self.news.push_back(Input::Removed { container, result });
             }
             Action::MakeResource { task_arn, key, spec } => {
-                let result = self.makes.pop_front().unwrap_or_else(|| self.make(&task_arn, &spec));
-                if result.is_ok() {
-                    self.resources.insert((task_arn.clone(), key.clone()));
-                }
+                let result = match self.makes.pop_front() {
+                    Some(Err(error)) => Err(error),
+                    told => self.make(&task_arn, &spec).and_then(|made| told.unwrap_or(Ok(made))),
+                };
                 self.news.push_back(Input::ResourceMade { task_arn, key, result });
             }
-            Action::RemoveResource { task_arn, key, .. } => {
-                let uses = |container: &ModelContainer| container.key.task_arn == task_arn;
-                let used = self.docker.containers.values().any(uses);
-                assert!(!used || key == ResourceKey::Network, "{key:?} is removed while a container has it");
+            Action::RemoveResource { task_arn, key, spec } => {
                 let result = self.removals.pop_front().unwrap_or(Ok(()));
                 if result.is_ok() {
-                    self.resources.remove(&(task_arn.clone(), key.clone()));
+                    self.host.remove(&spec, self.docker.containers.values());
                 }
                 self.news.push_back(Input::ResourceRemoved { task_arn, key, result });
             }
@@ -499,8 +514,8 @@ impl World {
     }
 
     /// Secrets take credentials of the task's role.
-    fn make(&self, task_arn: &str, spec: &ResourceSpec) -> Result<Made, ResourceError> {
-        let ResourceSpec::Secrets(wanted) = spec else { return Ok(Made::default()) };
+    fn make(&mut self, task_arn: &str, spec: &ResourceSpec) -> Result<Made, ResourceError> {
+        let ResourceSpec::Secrets(wanted) = spec else { return Ok(self.host.make(spec)) };
         if !self.roles.contains(task_arn) {
             return Err(ResourceError::NotYet("no credentials yet".to_owned()));
         }
@@ -589,6 +604,17 @@ impl World {
             let ready = self.docker.ready();
             self.feed(ready);
         }
+    }
+
+    /// The machine starts anew: nothing runs any more, and what the kernel kept is gone.
+    pub(super) fn reboot(&mut self) {
+        let keys: Vec<_> = self.docker.containers.values().map(|container| container.key.clone()).collect();
+        for key in &keys {
+            self.docker.exit(key, 137, false, self.now);
+        }
+        self.docker.lives += 1;
+        self.host.reboot();
+        self.crash(true);
     }
 
     /// The agent's records are lost.

@@ -120,7 +120,10 @@ pub const TABLE: &[ShapeCoverage] = &[
             partly("dockerSecurityOptions", "", &[value("`credentialspec:…`", MANAGED_ACCOUNTS)]),
             works("entryPoint", "An empty list keeps the image's."),
             works("environment", ""),
-            works("environmentFiles", "Objects of any service that speaks S3."),
+            works(
+                "environmentFiles",
+                "Objects of any service that speaks S3; see docs/bootstrap.md for as whom they are fetched.",
+            ),
             works("essential", ""),
             works("extraHosts", ""),
             refused("firelensConfiguration", NOT_YET_OF_CONTAINER, ""),
