@@ -27,6 +27,8 @@ pub(super) struct Parameters {
     agent: AgentInfo,
     /// From version 2 on agents answer heartbeats, so that their silence means something.
     answers_heartbeats: bool,
+    /// It has no credentials of any role: it was just started.
+    wants_credentials: bool,
 }
 
 impl Parameters {
@@ -43,6 +45,7 @@ impl Parameters {
                 docker_version: parameter("dockerVersion"),
             },
             answers_heartbeats: parameter("protocolVersion").parse::<u32>().is_ok_and(|version| version >= 2),
+            wants_credentials: parameter("sendCredentials") == "true",
         })
     }
 }
@@ -78,10 +81,16 @@ impl Session {
         let session = line.id;
         match self.introduce(session).await {
             Ok(instance) => {
+                let was_here = self.sessions.was_here(instance, Instant::now());
                 let belonging = self.sessions.belongs(instance, session);
                 let mut heard = Instant::now();
                 let end = match accepted.send(Ok(())) {
-                    Ok(()) => self.live(on_upgrade, instance, line, &mut heard).await,
+                    Ok(()) => {
+                        if self.parameters.wants_credentials || !was_here {
+                            self.sessions.renew_credentials(&*self.orchestrator, instance, &|_| true);
+                        }
+                        self.live(on_upgrade, instance, line, &mut heard).await
+                    }
                     Err(_) => End::Peer,
                 };
                 drop(belonging);
@@ -126,8 +135,6 @@ impl Session {
             agent_version = %self.parameters.agent.agent_version.escape_default(),
             "agent session began"
         );
-        // Whether it asks for them or not: it may have been away for longer than those that it has are good.
-        self.sessions.renew_credentials(&*self.orchestrator, instance, &|_| true);
         let end = self.converse(&mut reader, &mut writer, instance, line, heard).await;
         // The peer's close is waited for on the side: the orchestrator should know at once.
         self.sessions.tasks.spawn(socket::finish(reader, writer, end));

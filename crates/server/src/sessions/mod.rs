@@ -11,7 +11,7 @@ mod status;
 mod tcs;
 mod telemetry;
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::time::Duration;
@@ -23,6 +23,7 @@ use longshore_core::Principal;
 use longshore_core::cell::{CloseReason, Delivery};
 use longshore_core::ids::{InstanceKey, SessionId, TaskId};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -90,6 +91,8 @@ pub struct Sessions {
     lines: Mutex<HashMap<SessionId, Line>>,
     /// Which sessions are open of an instance; for a moment there may be two, of which the later one counts.
     of_instances: Mutex<BTreeSet<(InstanceKey, SessionId)>>,
+    /// When the last session of an instance ended, of those that had one within the hour.
+    left: Mutex<BTreeMap<InstanceKey, Instant>>,
     last_id: AtomicU64,
     permits: Arc<Semaphore>,
     limits: SessionLimits,
@@ -120,6 +123,7 @@ impl Sessions {
         Self {
             lines: Mutex::default(),
             of_instances: Mutex::default(),
+            left: Mutex::default(),
             last_id: AtomicU64::new(0),
             permits: Arc::new(Semaphore::new(limits.max_sessions)),
             limits,
@@ -214,15 +218,30 @@ impl Sessions {
         Belonging { sessions: self, entry: (instance, session) }
     }
 
+    /// Whether an instance has a session, or had one within the hour in which every credential is renewed: else those that its agent
+    /// has may be no good any more.
+    fn was_here(&self, instance: InstanceKey, now: Instant) -> bool {
+        let left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.get(&instance).is_some_and(|left| now - *left < RENEWED_WITHIN) || self.session_of(instance).is_some()
+    }
+
+    /// The latest session of an instance.
+    fn session_of(&self, instance: InstanceKey) -> Option<SessionId> {
+        let all = self.of_instances.lock().unwrap_or_else(PoisonError::into_inner);
+        let own = all.range((instance, SessionId(0))..=(instance, SessionId(u64::MAX)));
+        own.map(|(_, session)| *session).next_back()
+    }
+
+    /// Forgets who left long ago.
+    fn forget_the_gone(&self, now: Instant) {
+        let mut left = self.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.retain(|_, left| now - *left < RENEWED_WITHIN);
+    }
+
     /// Sends a message that is about no state of the orchestrator. Whether there is a session, and room in its queue: nothing
     /// depends on it but whoever wants it sent, so an agent is not cut off for it.
     pub(crate) fn send(&self, instance: InstanceKey, message: ServerMessage) -> bool {
-        let session = {
-            let all = self.of_instances.lock().unwrap_or_else(PoisonError::into_inner);
-            all.range((instance, SessionId(0))..=(instance, SessionId(u64::MAX)))
-                .next_back()
-                .map(|(_, session)| *session)
-        };
+        let session = self.session_of(instance);
         let lines = self.lines();
         session
             .and_then(|session| lines.get(&session))
@@ -263,6 +282,7 @@ impl Sessions {
                 self.renew_due(&*orchestrator, minute).await;
             }
             renewed = now;
+            self.forget_the_gone(Instant::now());
         }
     }
 
@@ -285,6 +305,9 @@ impl Sessions {
     }
 }
 
+/// Within what time every credential is renewed.
+const RENEWED_WITHIN: Duration = RENEWAL_TICK.saturating_mul(RENEWAL_SLOTS as u32);
+
 /// Which minute since 1970 it is.
 fn minute_of(now: Timestamp) -> i64 {
     now.as_millis().div_euclid(RENEWAL_TICK.as_millis() as i64)
@@ -304,6 +327,8 @@ struct Belonging<'a> {
 impl Drop for Belonging<'_> {
     fn drop(&mut self) {
         self.sessions.of_instances.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.entry);
+        let mut left = self.sessions.left.lock().unwrap_or_else(PoisonError::into_inner);
+        left.insert(self.entry.0, Instant::now());
     }
 }
 
@@ -502,6 +527,22 @@ mod tests {
         // One that has just started is told everything at once.
         sessions.renew_credentials(&holding, INSTANCE, &|_| true);
         assert_eq!(ear.0.queue.len(), 600);
+    }
+
+    #[test]
+    fn who_was_away_for_long_is_known_to_have_been() {
+        let sessions = Sessions::new(SessionLimits::default());
+        let now = Instant::now();
+        assert!(!sessions.was_here(INSTANCE, now), "after a start of the server nobody was");
+        let line = sessions.add_line();
+        let belonging = sessions.belongs(INSTANCE, line.id);
+        assert!(sessions.was_here(INSTANCE, now + 2 * RENEWED_WITHIN), "it is");
+        drop(belonging);
+        let (soon, late) = (now + RENEWED_WITHIN / 2, now + 2 * RENEWED_WITHIN);
+        sessions.forget_the_gone(soon);
+        assert!(sessions.was_here(INSTANCE, soon) && !sessions.was_here(INSTANCE, late));
+        sessions.forget_the_gone(late);
+        assert!(sessions.left.lock().unwrap().is_empty());
     }
 
     #[test]
