@@ -55,10 +55,6 @@ impl Refusal {
         Self::new(StatusCode::NOT_FOUND, "BLOB_UPLOAD_UNKNOWN", message)
     }
 
-    pub(crate) fn upload_invalid(message: impl Into<String>) -> Self {
-        Self::new(StatusCode::BAD_REQUEST, "BLOB_UPLOAD_INVALID", message)
-    }
-
     /// What arrived does not go on where the upload stands.
     pub(crate) fn out_of_order(message: impl Into<String>) -> Self {
         Self::new(StatusCode::RANGE_NOT_SATISFIABLE, "BLOB_UPLOAD_INVALID", message)

@@ -55,10 +55,6 @@ impl Storage {
         Ok(())
     }
 
-    pub(super) fn root(&self) -> &Path {
-        &self.root
-    }
-
     pub(super) fn blobs(&self) -> PathBuf {
         self.root.join("blobs")
     }

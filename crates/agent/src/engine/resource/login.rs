@@ -1,11 +1,12 @@
 //! The logins with which images are pulled, where a container's definition names a secret for that.
 
 use longshore_agent_protocol::acs;
+use serde::{Deserialize, Serialize};
 
 use super::{Before, Resource, ResourceKey, ResourceSpec, SecretPlace, SecretSource};
 
 /// A login to be fetched.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct WantedLogin {
     /// The container whose image it is for.
     pub container: String,

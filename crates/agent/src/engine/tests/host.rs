@@ -74,7 +74,10 @@ impl Host {
                 assert!(!containers.iter().any(uses), "the network of {task} is removed while containers run");
                 self.removed += usize::from(self.networks.remove(task));
             }
-            ResourceSpec::Volume(_) | ResourceSpec::EnvironmentFiles(_) | ResourceSpec::Secrets(_) | ResourceSpec::Login(_) => {}
+            ResourceSpec::Volume(_)
+            | ResourceSpec::EnvironmentFiles(_)
+            | ResourceSpec::Secrets(_)
+            | ResourceSpec::Login(_) => {}
         }
     }
 

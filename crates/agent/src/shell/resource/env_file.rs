@@ -77,6 +77,7 @@ pub(super) async fn fetch(
             ResourceError::Refused(failed(format!("{name:?} is not the name of an object: {expected}")))
         })?;
         let bytes = objects.get(role.as_ref(), &object).await.map_err(|error| match error {
+            ResourceError::NotYet(why) => ResourceError::NotYet(failed(why)),
             ResourceError::Again(why) => ResourceError::Again(failed(why)),
             ResourceError::Refused(why) => ResourceError::Refused(failed(why)),
         })?;

@@ -32,7 +32,7 @@ pub(super) async fn make<D: Docker>(
         ResourceSpec::Secrets(wanted) => secret::fetch(&shared.secrets, shared.roles.of(task_arn), wanted).await,
         ResourceSpec::Network(spec) => network::make(shared, spec).await,
     };
-    if with_credentials && matches!(made, Err(ResourceError::NotYet(_))) {
+    if with_credentials && matches!(made, Err(ResourceError::NotYet(_) | ResourceError::Again(_))) {
         shared.roles.miss(task_arn);
     }
     made
