@@ -87,7 +87,7 @@ pub(crate) fn container_spec(
     {
         force(&mut host_config, "LogConfig", kept_here);
     }
-    network::join(task, &container.name, &mut host_config);
+    network::join(task, container, &mut host_config);
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));
     force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));

@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use serde_json::{Value, json};
 
 use super::container_config::docker_name;
+use super::resource::network;
 use crate::pause;
 
 /// No container of a task definition can be called so. The official agent's words, for those who look at Docker.
@@ -26,12 +27,16 @@ pub(crate) fn add(task: &mut acs::Task) {
             "NetworkMode": "none",
             "IpcMode": if shares_with_task(task.ipc_mode.as_deref()) { "shareable" } else { "private" },
         });
-        add_first(task, NAMESPACES, host_config);
+        add_first(task, NAMESPACES, json!({}), host_config);
+    }
+    if network::is_wanted(task) {
+        let (config, host_config) = network::pause_settings(task);
+        add_first(task, network::PAUSE, config, host_config);
     }
 }
 
 /// Adds a container that runs before every other, and as long as any.
-fn add_first(task: &mut acs::Task, name: &str, mut host_config: Value) {
+fn add_first(task: &mut acs::Task, name: &str, config: Value, mut host_config: Value) {
     for container in &mut task.containers {
         let container_name = name.to_owned();
         container.depends_on.push(acs::ContainerDependency { container_name, condition: "START".to_owned() });
@@ -43,6 +48,7 @@ fn add_first(task: &mut acs::Task, name: &str, mut host_config: Value) {
         image: pause::image().to_owned(),
         essential: true,
         docker_config: Some(acs::DockerConfig {
+            config: Some(config.to_string()),
             host_config: Some(host_config.to_string()),
             ..acs::DockerConfig::default()
         }),

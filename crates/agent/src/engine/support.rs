@@ -25,8 +25,8 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
     }
     let mode = network_mode(task);
     for (given, field) in [
-        (!matches!(mode, "bridge" | "host" | "none"), format!("networkMode {mode}").as_str()),
-        (!task.elastic_network_interfaces.is_empty(), "elasticNetworkInterfaces"),
+        (!matches!(mode, "bridge" | "host" | "none" | "awsvpc"), format!("networkMode {mode}").as_str()),
+        (mode != "awsvpc" && !task.elastic_network_interfaces.is_empty(), "elasticNetworkInterfaces"),
         (task.proxy_configuration.is_some(), "proxyConfiguration"),
         (task.role_credentials.is_some(), "roleCredentials (taskRoleArn)"),
         (!task.associations.is_empty(), "associations (resourceRequirements)"),

@@ -658,11 +658,14 @@ impl Task {
             return;
         }
         let ended = record.containers.iter().all(|container| container.known == Status::Stopped);
-        let least = record.containers.iter().map(|container| container.known).min();
-        let all_ran = record.containers.iter().all(|container| container.started);
-        if least == Some(Status::Running) || (least == Some(Status::Stopped) && all_ran) {
+        // What the agent added may run although nothing else ever did.
+        let own = || record.containers.iter().filter(|container| !container.is_internal());
+        let (least_own, all_ran) =
+            (own().map(|container| container.known).min(), own().all(|container| container.started));
+        if least_own == Some(Status::Running) || (least_own == Some(Status::Stopped) && all_ran) {
             record.reached_running = true;
         }
+        let least = record.containers.iter().map(|container| container.known).min();
         let known = match least {
             Some(Status::Stopped) | None if ended => Status::Stopped,
             Some(least) => least,

@@ -2,13 +2,14 @@
 //!
 //! `world` is that model; `life`, `session`, `restart` and `recovery` tell stories in it and compare the trace of actions; `random` lets
 //! anything happen in any order and checks what must always hold, `faults` lets one thing go wrong at each step; `config` and `image`
-//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record, `storage` at what
-//! tasks need beside containers.
+//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record, `storage` and
+//! `network` at what tasks need beside containers.
 
 mod config;
 mod faults;
 mod image;
 mod life;
+mod network;
 mod random;
 mod records;
 mod recovery;

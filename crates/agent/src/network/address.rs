@@ -147,6 +147,11 @@ impl Scope {
         Self(hex::encode(&hash("longshore scope", agent)[..2]))
     }
 
+    /// The number of an overlay that is made for a moment: neither the real one's nor that of another agent that starts now.
+    pub(crate) fn trial_vni(&self) -> u32 {
+        0xff_0000 | u32::from_str_radix(&self.0, 16).unwrap_or_default()
+    }
+
     /// What the names of all task devices on the host begin with.
     pub(crate) fn device_prefix(&self) -> String {
         format!("ls{}-", self.0)

@@ -198,8 +198,7 @@ impl TaskNetworks for HostNetwork {
         netlink.add_cable(&cable, &own_namespace()?).await?;
         let overlay = netlink::Overlay {
             name: &tunnel,
-            // Not the overlay's: that may be there.
-            vni: 0xff_ffff,
+            vni: self.scope.trial_vni(),
             port: rules::OVERLAY_PORT,
             local: Ipv4Addr::LOCALHOST,
             mac,

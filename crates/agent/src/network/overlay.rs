@@ -87,7 +87,7 @@ pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> R
     };
     let links = netlink.links().await?;
     let outer = links.iter().find(|link| Some(link.index) == index).map_or(USUAL_MTU, |link| link.mtu);
-    Ok(outer.min(USUAL_MTU.max(outer)).saturating_sub(OVERHEAD))
+    Ok(outer.saturating_sub(OVERHEAD))
 }
 
 /// Makes the kernel's overlay what the plan says.

@@ -73,6 +73,9 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     flag("ecs.capability.pid-ipc-namespace-sharing".into());
     flag("ecs.capability.efs".into());
     flag("ecs.capability.env-files.s3".into());
+    if host.task_network.is_some() {
+        flag("ecs.capability.task-eni".into());
+    }
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
     }
@@ -182,6 +185,7 @@ mod tests {
             ecs.capability.pid-ipc-namespace-sharing
             ecs.capability.efs
             ecs.capability.env-files.s3
+            ecs.capability.task-eni
             ecs.capability.container-health-check
             ecs.capability.external
             ecs.os-type=linux
@@ -198,6 +202,16 @@ mod tests {
         let expected: Vec<&str> = expected.lines().map(str::trim).collect();
         assert_eq!(names(&env, &engine(), 1, true), expected);
         assert_eq!(names(&env, &engine(), 1, false), expected[1..]);
+    }
+
+    #[test]
+    fn a_host_offers_only_what_it_can() {
+        let host = Host { task_limits: false, task_network: None, ..host() };
+        let names: Vec<String> =
+            of(&config(&[]), &host, &engine(), 0, true).into_iter().map(|attribute| attribute.name).collect();
+        for absent in ["ecs.capability.task-cpu-mem-limit", "ecs.capability.task-eni", acs::HOST_ADDRESS] {
+            assert!(!names.iter().any(|name| name == absent), "{absent} in {names:?}");
+        }
     }
 
     #[test]

@@ -79,7 +79,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("memory", "A cgroup of the task; needs `ecs.capability.task-cpu-mem-limit`."),
             works(
                 "networkMode",
-                "`awsvpc` needs `ecs.capability.task-eni`, which our own agent does not register yet; its subnets and security groups: [network.md](network.md).",
+                "`awsvpc` needs `ecs.capability.task-eni`; its subnets and security groups: [network.md](network.md).",
             ),
             works("pidMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
             refused("placementConstraints", NOT_YET_OF_TASK, ""),
