@@ -231,8 +231,8 @@ def test_names_are_the_tasks(world: World) -> None:
     task = world.run_on("h1", family="names")
     name = task.details["privateDnsName"]
     for one in task.containers().values():
-        files = [task.host.folder / one[path].lstrip("/") for path in ("HostsPath", "ResolvConfPath")]
-        hosts, resolver = (file.read_text() for file in files)
+        paths = (one[path].lstrip("/") for path in ("HostsPath", "ResolvConfPath"))
+        hosts, resolver = ((task.host.folder / path).read_text() for path in paths)
         assert f"{task.address}\t{name}" in hosts
         assert re.findall(r"^(nameserver|search) (.*)$", resolver, re.MULTILINE) == [
             ("search", "corp.test"),
