@@ -148,7 +148,7 @@ pub struct Task {
     /// The caller's mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_by: Option<Arc<str>>,
-    /// EC2 or EXTERNAL as asked for, EC2 when nothing was.
+    /// EC2, FARGATE or EXTERNAL as asked for, EC2 when nothing was.
     pub launch_type: types::LaunchType,
     /// What the caller overrode, verbatim.
     #[serde(default, skip_serializing_if = "Option::is_none")]

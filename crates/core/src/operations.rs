@@ -166,8 +166,11 @@ const TASK_DEFINITION: &[&str] = &[
 ];
 
 const RUN_TASK: &[&str] = &[
-    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `placementConstraints`, strategies other than \
-     random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
+    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `referenceId`, `volumeConfigurations`, `launchType` \
+     MANAGED_INSTANCES.",
+    "`launchType` FARGATE: the task follows Fargate's rules, and runs on an instance of the cluster that has room; no public \
+     addresses are assigned.",
+    PLACEMENT_PATTERNS,
     OVERRIDES,
 ];
 const START_TASK: &[&str] =
@@ -177,6 +180,7 @@ const OVERRIDES: &str = "Refused by name in `overrides`: `taskRoleArn`, `ephemer
 
 const PATTERNS: &str = "Patterns of `filter` that need backtracking (look-around, back-references) are refused: every pattern \
     is tried in linear time.";
+const PLACEMENT_PATTERNS: &str = "Patterns in `placementConstraints` that need backtracking are refused.";
 const UPDATE_AGENT: &str = "The server hands out no agents: the answer is `NoUpdateAvailableException`, and says what to do \
     instead.";
 const FORCE: &str = "With `force` the tasks are stopped, where ECS leaves them running for ever: no machine ends with its \

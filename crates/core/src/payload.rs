@@ -122,11 +122,16 @@ fn container(
     }
 }
 
-/// The container's environment. ECS tells the containers of EC2 tasks where they run; what the user says wins.
+/// The container's environment. ECS tells containers where they run, but not those on EXTERNAL instances; what the user says wins.
 fn environment(facts: &TaskFacts<'_>, effective: &EffectiveContainer) -> BTreeMap<String, String> {
     let mut environment = effective.environment.clone();
-    if facts.launch_type == LaunchType::Ec2 {
-        environment.entry("AWS_EXECUTION_ENV".to_owned()).or_insert_with(|| "AWS_ECS_EC2".to_owned());
+    let place = match facts.launch_type {
+        LaunchType::Ec2 => Some("AWS_ECS_EC2"),
+        LaunchType::Fargate => Some("AWS_ECS_FARGATE"),
+        LaunchType::External | LaunchType::ManagedInstances => None,
+    };
+    if let Some(place) = place {
+        environment.entry("AWS_EXECUTION_ENV".to_owned()).or_insert_with(|| place.to_owned());
     }
     environment
 }

@@ -223,6 +223,7 @@ impl Cell {
         books.retain(|_, book| !book.is_empty());
         let known: BTreeMap<&str, PortBook> = pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
         ensure(known == books, || "a port book differs from its recount".to_owned())?;
+        ensure(pool.groups_hold(), || "the groups of tasks differ from their recount".to_owned())?;
         self.check_fixed_ports()
     }
 
@@ -251,6 +252,7 @@ struct Held {
     running: u32,
     tasks: BTreeSet<TaskId>,
     ports: Vec<HostPort>,
+    groups: BTreeMap<Arc<str>, u32>,
 }
 
 impl Held {
@@ -264,6 +266,9 @@ impl Held {
         }
         self.tasks.insert(task.key.id);
         self.ports.extend(ports_held(task));
+        if task.desired_status() == DesiredStatus::Running {
+            *self.groups.entry(task.group.clone()).or_insert(0) += 1;
+        }
     }
 }
 
@@ -275,7 +280,8 @@ fn check_slot(slot: &Slot, held: &Held) -> Result<(), Violation> {
         format!("{key:?}: memory free {} is no recount", slot.memory_free)
     })?;
     ensure((slot.pending, slot.running) == (held.pending, held.running), || format!("{key:?}: task counts differ"))?;
-    ensure(slot.tasks == held.tasks, || format!("{key:?}: its tasks differ"))
+    ensure(slot.tasks == held.tasks, || format!("{key:?}: its tasks differ"))?;
+    ensure(slot.groups == held.groups, || format!("{key:?}: its groups of tasks differ"))
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {

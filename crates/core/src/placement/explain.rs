@@ -16,10 +16,12 @@ use longshore_api::{ApiError, admin};
 use crate::entity::{Cluster, Instance};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::InstanceStatus;
+use crate::instance::filter::Candidate;
 use crate::limits;
 use crate::names;
 use crate::placement::pool::{HOST_ID, host_of, ports_held};
-use crate::placement::{Need, Refusal, advice};
+use crate::placement::{Constraints, Expressions, Need, Placement, Refusal, advice};
+use crate::query::Facts;
 use crate::read::{KnownDefinition, ReadModel, Usage};
 use crate::resources::HostPort;
 use crate::task::status::TaskStatus;
@@ -33,6 +35,11 @@ pub(crate) fn explain(
     let cluster = view.cluster(request.cluster.as_deref())?;
     let known = runnable(view, &request.task_definition)?;
     let effective = task_definition::merge(&known.record.document, &known.resolved, None)?;
+    let given = request.placement_constraints.as_deref().unwrap_or_default();
+    let constraints = Constraints::read(&mut Expressions::default(), &known.resolved.member_of, given)?;
+    let group = request.group.as_deref().filter(|group| !group.is_empty());
+    let group = group.map_or_else(|| format!("family:{}", known.record.key.family).into(), Arc::from);
+    let placement = Placement::of(constraints, group);
     let need = Need {
         cpu: effective.cpu,
         memory: effective.memory,
@@ -40,6 +47,7 @@ pub(crate) fn explain(
         requires: &effective.requires,
         // Of subnets the question says nothing.
         network: None,
+        placement: &placement,
     };
     let count = request.count.unwrap_or(1);
     let ports = TakenPorts::of(view, need.host_ports);
@@ -119,6 +127,10 @@ fn judge(
     }
     refusals.extend(need.host_ports.iter().filter_map(|port| ports.refusal(&host_of(instance), *port)));
     refusals.extend(need.requires.iter().filter_map(|required| lacks(instance, required)));
+    let candidate = Candidate::for_placement(view, instance);
+    let unmet = need.placement.constraints.member_of.iter().filter(|member_of| !member_of.admits(&candidate));
+    refusals.extend(unmet.map(|unmet| refusal(&Refusal::MemberOf { expression: unmet.expression().clone() })));
+    refusals.extend(neighbour(need, &candidate));
     let copies = match refusals.is_empty() {
         false => 0,
         true => copies(need, cpu.free, memory.free),
@@ -136,7 +148,8 @@ fn judge(
 /// How many copies an instance takes that takes one.
 fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64) -> i64 {
     let of = |free: i64, each: u32| free.checked_div(i64::from(each)).unwrap_or(i64::MAX);
-    let most = if need.host_ports.is_empty() { i64::from(*admin::COUNT.end()) } else { 1 };
+    let alone = !need.host_ports.is_empty() || need.placement.constraints.distinct_instance;
+    let most = if alone { 1 } else { i64::from(*admin::COUNT.end()) };
     of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most)
 }
 
@@ -172,6 +185,14 @@ fn lacks(instance: &Instance, required: &RequiredAttribute) -> Option<PlacementR
     Some(PlacementRefusal { attribute: Some(attribute), ..refused })
 }
 
+/// A task of the same group, where that is in the way.
+fn neighbour(need: &Need<'_>, candidate: &Candidate<'_>) -> Option<PlacementRefusal> {
+    let group = need.placement.group();
+    let there =
+        need.placement.constraints.distinct_instance && candidate.any_task_group(&mut |other| *other == **group);
+    there.then(|| refusal(&Refusal::DistinctInstance { group: group.clone() }))
+}
+
 fn refusal(refusal: &Refusal) -> PlacementRefusal {
     PlacementRefusal { reason: refusal.reason().to_owned(), detail: refusal.to_string(), ..PlacementRefusal::default() }
 }
@@ -179,11 +200,14 @@ fn refusal(refusal: &Refusal) -> PlacementRefusal {
 fn needs(need: &Need<'_>) -> TaskNeeds {
     let attribute =
         |required: &RequiredAttribute| NeededAttribute { name: required.name.clone(), value: required.value.clone() };
+    let constraints = &need.placement.constraints;
     TaskNeeds {
         cpu: i64::from(need.cpu.0),
         memory: i64::from(need.memory.0),
         host_ports: need.host_ports.iter().map(HostPort::to_string).collect(),
         attributes: need.requires.iter().map(attribute).collect(),
+        member_of: constraints.member_of.iter().map(|member_of| member_of.expression().to_string()).collect(),
+        distinct_from: constraints.distinct_instance.then(|| need.placement.group().to_string()),
     }
 }
 

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use crate::resources::HostPort;
 
@@ -36,6 +37,16 @@ pub enum Refusal {
         /// The first one that is.
         port: HostPort,
     },
+    /// It does not satisfy a constraint of type `memberOf`.
+    MemberOf {
+        /// The constraint's expression.
+        expression: Arc<str>,
+    },
+    /// A task of the same group is there, and the constraint `distinctInstance` was given.
+    DistinctInstance {
+        /// The group.
+        group: Arc<str>,
+    },
 }
 
 impl Refusal {
@@ -49,6 +60,8 @@ impl Refusal {
             Self::Cpu { .. } => "RESOURCE:CPU",
             Self::Memory { .. } => "RESOURCE:MEMORY",
             Self::Port { .. } => "RESOURCE:PORTS",
+            Self::MemberOf { .. } => "MemberOf placement constraint unsatisfied.",
+            Self::DistinctInstance { .. } => "DistinctInstance placement constraint unsatisfied.",
         }
     }
 }
@@ -65,6 +78,8 @@ impl fmt::Display for Refusal {
             Self::Cpu { missing } => write!(f, "{missing} CPU units too few"),
             Self::Memory { missing } => write!(f, "{missing} MiB of memory too few"),
             Self::Port { port } => write!(f, "host port {port} is taken"),
+            Self::MemberOf { expression } => write!(f, "the instance does not satisfy {expression}"),
+            Self::DistinctInstance { group } => write!(f, "a task of the group {group} is there already"),
         }
     }
 }

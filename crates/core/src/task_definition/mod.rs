@@ -35,6 +35,7 @@ pub use requires::RequiredAttribute;
 pub(crate) use resolve::network_mode;
 pub use resolve::{Resolved, ResolvedContainer, resolve};
 pub(crate) use secret::SecretSource;
+pub(crate) use validate::{is_fargate_size, no_fargate_size};
 
 /// What the cell gives a definition at registration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -15,6 +15,15 @@ pub(crate) struct WhyArgs {
     /// How many copies
     #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(i32).range(1..=10_000))]
     pub(crate) count: i32,
+    /// An expression of the cluster query language that the instance must satisfy, besides those of the definition
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) member_of: Vec<String>,
+    /// Not where a task of the same group is
+    #[arg(long)]
+    pub(crate) distinct_instance: bool,
+    /// The group of the tasks [default: family:FAMILY]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
     #[command(flatten)]

@@ -8,8 +8,6 @@ const NOT_YET_OF_CONTAINER: &str = "Invalid '…' setting for container '…'. L
 const NOT_YET_OVERRIDE: &str = "Invalid '…' setting in task overrides. Longshore does not support it yet.";
 
 const FAULTS: &str = "Invalid 'enableFaultInjection' setting for task. It needs networkMode host…";
-const FARGATE_STORAGE: &str =
-    "Invalid 'ephemeralStorage' setting for task. Longshore does not support it: only Fargate has it.";
 const ACCELERATORS: &str = "Invalid 'inferenceAccelerators' setting for task. Longshore does not support it: Elastic Inference has been shut down.";
 const MESH: &str =
     "Invalid 'proxyConfiguration' setting for task. Longshore does not support it: there is no App Mesh.";
@@ -71,7 +69,7 @@ pub const TABLE: &[ShapeCoverage] = &[
                 "Needs `ecs.capability.fault-injection`, which agents other than ours have.",
                 &[value("true, without `networkMode` host", FAULTS)],
             ),
-            refused("ephemeralStorage", FARGATE_STORAGE, ""),
+            refused("ephemeralStorage", NOT_YET_OF_TASK, ""),
             works(
                 "executionRoleArn",
                 "Agents fetch secrets and logins with its credentials; any role is as good as another.",
@@ -94,24 +92,18 @@ pub const TABLE: &[ShapeCoverage] = &[
                 "pidMode",
                 "Needs `ecs.capability.pid-ipc-namespace-sharing`, which our own agent does not register yet.",
             ),
-            refused("placementConstraints", NOT_YET_OF_TASK, ""),
+            works("placementConstraints", ""),
             refused("proxyConfiguration", MESH, ""),
             works("registeredAt", "Filled in."),
             works("registeredBy", "Filled in."),
             works("requiresAttributes", "Filled in; placement refuses instances that lack one."),
             partly(
                 "requiresCompatibilities",
-                "",
-                &[
-                    value(
-                        "`FARGATE`",
-                        "Invalid 'requiresCompatibilities' setting for task. FARGATE: Longshore does not support it yet.",
-                    ),
-                    value(
-                        "`MANAGED_INSTANCES`",
-                        "Invalid 'requiresCompatibilities' setting for task. MANAGED_INSTANCES: Longshore does not support it yet.",
-                    ),
-                ],
+                "`FARGATE`: the rules and sizes of Fargate; the tasks run on the cluster's own instances.",
+                &[value(
+                    "`MANAGED_INSTANCES`",
+                    "Invalid 'requiresCompatibilities' setting for task. MANAGED_INSTANCES: Longshore does not support it yet.",
+                )],
             ),
             works("revision", "Filled in."),
             works("runtimePlatform", ""),
@@ -258,7 +250,7 @@ pub const TABLE: &[ShapeCoverage] = &[
     ),
     shape(
         "TaskDefinitionPlacementConstraint",
-        &[within("expression", "placementConstraints"), within("type", "placementConstraints")],
+        &[works("expression", "Compiled once; patterns are tried in linear time."), works("type", "")],
     ),
     shape(
         "ProxyConfiguration",

@@ -37,8 +37,6 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         {"name": "app", "image": "busybox", "memory": 64, "logConfiguration": {"logDriver": "awsfirelens"}},
         {"name": "router", "image": "busybox", "memory": 64, "firelensConfiguration": {"type": "fluentbit"}},
     ]);
-    let fargate =
-        json!({"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"});
     let mut proxied = task(json!({"networkMode": "awsvpc", "proxyConfiguration": {"containerName": "app"}}));
     proxied["proxyConfiguration"]["properties"] = json!([
         {"name": "IgnoredUID", "value": "1"}, {"name": "AppPorts", "value": "80"},
@@ -54,12 +52,7 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
             ("TaskDefinition", "inferenceAccelerators", ""),
             task(json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
         ),
-        (
-            ("TaskDefinition", "placementConstraints", ""),
-            task(json!({"placementConstraints": [{"type": "memberOf", "expression": "attribute:rack exists"}]})),
-        ),
         (("TaskDefinition", "proxyConfiguration", ""), proxied),
-        (("TaskDefinition", "requiresCompatibilities", "`FARGATE`"), task(fargate)),
         (
             ("TaskDefinition", "requiresCompatibilities", "`MANAGED_INSTANCES`"),
             task(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]})),
