@@ -2,7 +2,6 @@
 //! that changes with the number of instances, and how long one decision takes when the cluster is empty, fragmented and full.
 
 use std::hint::black_box;
-use std::time::Instant;
 
 use clap::Args;
 use longshore_api::Timestamp;
@@ -125,6 +124,14 @@ fn growth(options: &Options) {
     let clusters: Vec<Bench> = options.sizes.iter().map(|&size| Bench::new(size)).collect();
     let log = |size: Option<&usize>| size.map_or(1.0, |&size| (size as f64).log2());
     let most = log(options.sizes.last()) / log(options.sizes.first());
+    let floors: Vec<f64> = options.sizes.iter().map(|&size| touch_us(size)).collect();
+    let each: Vec<String> = floors.iter().map(|us| format!(" {us:.3}")).collect();
+    let factor = floors.last().unwrap_or(&0.0) / floors.first().unwrap_or(&1.0);
+    println!(
+        "| floor: writing to a record of 1 KiB that is drawn |{} | {factor:.2} | {:.2} |",
+        each.join(" |"),
+        factor / most
+    );
     for way in &WAYS {
         // As many as every one of them has room for.
         let us: Vec<f64> =
@@ -137,7 +144,7 @@ fn growth(options: &Options) {
 
 fn decisions(options: &Options) {
     println!(
-        "\n| one RunTask of one copy, µs | instances | empty: p50 | p99 | fragmented: p50 | p99 | full: p50 | p99 | aim |"
+        "\n| one RunTask of one copy, CPU µs | instances | empty: p50 | p99 | fragmented: p50 | p99 | full: p50 | p99 | aim |"
     );
     println!("|---|---|---|---|---|---|---|---|---|");
     for &size in options.sizes.iter().filter(|&&size| size >= 10_000) {
@@ -176,6 +183,21 @@ fn scan_ns(instances: usize) -> f64 {
         black_box(best);
     }
     (cpu_us() - began) * 1e3 / f64::from(times)
+}
+
+/// µs to write to all of one of as many records of a KiB, drawn at random: how memory answers when more of it is in use.
+fn touch_us(instances: usize) -> f64 {
+    const LINES: usize = 16;
+    let mut records = vec![[0_u64; 8 * LINES]; instances];
+    let mut chance = Entropy::from_seed([5; 32]);
+    let times = 200_000;
+    let began = cpu_us();
+    for _ in 0..times {
+        let record = &mut records[chance.below(instances)];
+        (0..LINES).for_each(|line| record[8 * line] += 1);
+    }
+    black_box(&records);
+    (cpu_us() - began) / f64::from(times)
 }
 
 /// A cell with one cluster.
@@ -291,7 +313,7 @@ impl Bench {
         us / placed as f64
     }
 
-    /// Places large tasks until none fits, then one small task less than would fit beside them.
+    /// Places large tasks until none fits, and small ones in what is left. Some instances then have CPU and no memory, others the reverse.
     fn fill(&mut self) {
         for family in ["big", "web"] {
             loop {
@@ -307,10 +329,10 @@ impl Bench {
         }
     }
 
-    /// Ends one large task on every fiftieth instance or so.
+    /// Ends one large task in 37.
     fn stop_some(&mut self) {
         let tasks = std::mem::take(&mut self.tasks);
-        for task in tasks.into_iter().step_by(199) {
+        for task in tasks.into_iter().step_by(37) {
             self.call(types::StopTaskRequest { task: task.clone(), ..types::StopTaskRequest::default() });
             let request = types::SubmitTaskStateChangeRequest {
                 task: Some(task),
@@ -321,15 +343,16 @@ impl Bench {
         }
     }
 
-    /// Asks for one copy so many times; µs of each, placed or not.
+    /// Asks for one copy so many times; µs of CPU of each, placed or not: whoever shares the processor would be most of the last
+    /// hundredth of a clock on the wall.
     fn decide(mut self, way: &Way, times: usize) -> Samples {
         self.run("web", Some(way), 1);
         let requests = vec![request("web", Some(way), 1); times];
         let mut samples = Vec::with_capacity(times);
         for (at, request) in requests.into_iter().enumerate() {
-            let began = Instant::now();
+            let began = cpu_us();
             black_box(self.call(request));
-            samples.push(began.elapsed().as_nanos() as f64 / 1e3);
+            samples.push(cpu_us() - began);
             if at % GROUPS_PER_BATCH == 0 {
                 black_box(self.cell.snapshot());
             }

@@ -227,10 +227,30 @@ impl View {
             None => {
                 *self = Self { used: self.used, ..Self::new(&self.kind) };
                 self.grow(count);
-                (0..count as u32).for_each(|member| self.read(member, Change::Itself, members));
+                self.make(members);
             }
         }
         self.next = Some(changes.next());
+    }
+
+    /// Reads every instance.
+    fn make(&mut self, members: &Members<'_>) {
+        let mut lists: Vec<Vec<(Amounts, u32)>> = Vec::new();
+        for (member, &index) in members.indexes.iter().enumerate() {
+            let slot = &members.slots[index];
+            let suits = self.suits(slot);
+            self.states[member].suits = suits;
+            if suits && self.has_room(slot, members) {
+                let cell = self.cell(self.key(slot, members));
+                self.states[member].cell = cell;
+                lists.resize_with(self.cells.len(), Vec::new);
+                lists[cell as usize].push((self.amounts(slot), member as u32));
+            }
+        }
+        for (cell, list) in self.cells.iter_mut().zip(&mut lists) {
+            list.sort_unstable();
+            cell.root = self.forest.build(list);
+        }
     }
 
     fn grow(&mut self, members: usize) {
@@ -255,7 +275,7 @@ impl View {
             self.leave(member, cell);
             return;
         };
-        let tasks = self.kind.group.as_deref().map_or(0, |group| members.groups.on(group, slot.instance.key.id));
+        let tasks = self.tasks(slot, members);
         let stays = cell != NONE && change == Change::Load && self.cells[cell as usize].key.tasks == tasks;
         if stays {
             if self.forest.amounts(member) != amounts {
@@ -265,10 +285,19 @@ impl View {
             return;
         }
         self.leave(member, cell);
-        let values = self.kind.spread.iter().map(|attribute| value(&slot.instance, attribute)).collect();
-        let cell = self.cell(CellKey { values, tasks });
+        let cell = self.cell(self.key(slot, members));
         self.cells[cell as usize].root = self.forest.insert(self.cells[cell as usize].root, member, amounts);
         self.states[member as usize].cell = cell;
+    }
+
+    /// How many tasks of the kind's group an instance has, if that matters.
+    fn tasks(&self, slot: &Slot, members: &Members<'_>) -> u32 {
+        self.kind.group.as_deref().map_or(0, |group| members.groups.on(group, slot.instance.key.id))
+    }
+
+    fn key(&self, slot: &Slot, members: &Members<'_>) -> CellKey {
+        let values = self.kind.spread.iter().map(|attribute| value(&slot.instance, attribute)).collect();
+        CellKey { values, tasks: self.tasks(slot, members) }
     }
 
     fn leave(&mut self, member: u32, cell: u32) {
