@@ -7,6 +7,8 @@ mod advice;
 pub(crate) mod explain;
 pub(crate) mod pool;
 mod refusal;
+#[cfg(test)]
+mod tests;
 
 pub use refusal::Refusal;
 
@@ -23,6 +25,8 @@ pub struct Need<'a> {
     pub memory: MemoryMib,
     /// Fixed host ports.
     pub host_ports: &'a [HostPort],
+    /// GPUs, at least.
+    pub gpus: u32,
     /// Attributes the instance must have.
     pub requires: &'a [RequiredAttribute],
     /// For awsvpc: an address of one of these subnets, by this book.

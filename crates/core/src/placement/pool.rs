@@ -25,7 +25,7 @@ pub(crate) struct Pool {
     slots: Vec<Slot>,
     by_key: BTreeMap<InstanceKey, usize>,
     by_cluster: BTreeMap<ClusterId, Vec<usize>>,
-    hosts: BTreeMap<Arc<str>, PortBook>,
+    hosts: BTreeMap<Arc<str>, HostBook>,
     dirty: BTreeSet<usize>,
 }
 
@@ -46,13 +46,62 @@ pub(crate) struct Slot {
     pub(crate) running: u32,
     /// Tasks whose agent has not said STOPPED: those that are stale too.
     pub(crate) tasks: BTreeSet<TaskId>,
-    /// Ports held by tasks of this instance, with how many hold each.
-    pub(crate) ports: PortBook,
+    /// Ports and GPUs held by tasks of this instance.
+    pub(crate) held: HostBook,
     host: Arc<str>,
 }
 
-/// Host ports in use. A count, because a port that Docker chose may meet one that a task has reserved and not bound yet.
-pub(crate) type PortBook = BTreeMap<HostPort, u32>;
+/// What is in use of a host, with how many hold each: a port that Docker chose may meet one that a task has reserved and not
+/// bound yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostBook {
+    pub(crate) ports: BTreeMap<HostPort, u32>,
+    pub(crate) gpus: BTreeMap<Arc<str>, u32>,
+}
+
+/// What one task, or an instance for itself, holds of a host.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Holding {
+    pub(crate) ports: Vec<HostPort>,
+    pub(crate) gpus: Vec<Arc<str>>,
+}
+
+impl HostBook {
+    pub(crate) fn take(&mut self, holding: &Holding) {
+        take(&mut self.ports, &holding.ports);
+        take(&mut self.gpus, &holding.gpus);
+    }
+
+    fn release(&mut self, holding: &Holding) {
+        release(&mut self.ports, &holding.ports);
+        release(&mut self.gpus, &holding.gpus);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+
+    /// All of it as one holding.
+    fn whole(&self) -> Holding {
+        Holding { ports: counted(&self.ports), gpus: counted(&self.gpus) }
+    }
+}
+
+impl Holding {
+    /// What an instance keeps for itself.
+    pub(crate) fn of_instance(instance: &Instance) -> Self {
+        Self { ports: instance.reserved_ports.clone(), gpus: Vec::new() }
+    }
+
+    /// What a task holds from placement on, and what of it is known once it is reported.
+    pub(crate) fn of_task(task: &Task) -> Self {
+        Self { ports: ports_held(task), gpus: task.gpus.iter().map(|gpu| gpu.id.clone()).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+}
 
 impl Pool {
     /// An instance came, changed, or went.
@@ -67,7 +116,7 @@ impl Pool {
 
     fn add(&mut self, instance: &Arc<Instance>) {
         let host = host_of(instance);
-        self.book_take(&host, &instance.reserved_ports);
+        self.book_take(&host, &Holding::of_instance(instance));
         let index = self.slots.len();
         self.slots.push(Slot {
             instance: instance.clone(),
@@ -80,7 +129,7 @@ impl Pool {
             pending: 0,
             running: 0,
             tasks: BTreeSet::new(),
-            ports: PortBook::new(),
+            held: HostBook::default(),
             host,
         });
         self.by_key.insert(instance.key, index);
@@ -95,13 +144,13 @@ impl Pool {
         slot.memory_free += i64::from(new.memory.0) - i64::from(old.memory.0);
         slot.instance = new.clone();
         slot.status = new.status;
-        let held: Vec<HostPort> = counted(&slot.ports);
+        let held = slot.held.whole();
         let from = std::mem::replace(&mut slot.host, host_of(new));
         let to = slot.host.clone();
-        self.book_release(&from, &old.reserved_ports);
+        self.book_release(&from, &Holding::of_instance(old));
         self.book_release(&from, &held);
         self.book_take(&to, &held);
-        self.book_take(&to, &new.reserved_ports);
+        self.book_take(&to, &Holding::of_instance(new));
         self.dirty.insert(index);
     }
 
@@ -112,7 +161,7 @@ impl Pool {
             members.retain(|&member| member != index);
         }
         let slot = self.slots.swap_remove(index);
-        self.book_release(&slot.host, &slot.instance.reserved_ports);
+        self.book_release(&slot.host, &Holding::of_instance(&slot.instance));
         let moved_from = self.slots.len();
         if let Some(moved) = self.slots.get(index) {
             let key = moved.instance.key;
@@ -138,15 +187,15 @@ impl Pool {
         self.dirty.insert(index);
     }
 
-    fn book_take(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if !ports.is_empty() {
-            take(self.hosts.entry(host.clone()).or_default(), ports);
+    fn book_take(&mut self, host: &Arc<str>, holding: &Holding) {
+        if !holding.is_empty() {
+            self.hosts.entry(host.clone()).or_default().take(holding);
         }
     }
 
-    fn book_release(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if let Some(book) = self.hosts.get_mut(host).filter(|_| !ports.is_empty()) {
-            release(book, ports);
+    fn book_release(&mut self, host: &Arc<str>, holding: &Holding) {
+        if let Some(book) = self.hosts.get_mut(host).filter(|_| !holding.is_empty()) {
+            book.release(holding);
             if book.is_empty() {
                 self.hosts.remove(host);
             }
@@ -204,9 +253,14 @@ impl Pool {
             return Err(Refusal::Memory { missing: i64::from(need.memory.0) - slot.memory_free });
         }
         if let Some(book) = self.hosts.get(&slot.host).filter(|_| !need.host_ports.is_empty())
-            && let Some(&port) = need.host_ports.iter().find(|port| book.contains_key(port))
+            && let Some(&port) = need.host_ports.iter().find(|port| book.ports.contains_key(port))
         {
             return Err(Refusal::Port { port });
+        }
+        if need.gpus > 0
+            && let missing @ 1.. = i64::from(need.gpus) - self.gpus_free(slot).count() as i64
+        {
+            return Err(Refusal::Gpu { missing });
         }
         if let Some(missing) = need.requires.iter().find(|required| !has(&slot.instance, required)) {
             return Err(Refusal::Attribute { name: missing.name.to_string() });
@@ -215,6 +269,12 @@ impl Pool {
             Some((book, request)) => book.room(&slot.instance, request).map(drop),
             None => Ok(()),
         }
+    }
+
+    /// The GPUs of an instance that no task of its host has.
+    pub(crate) fn gpus_free<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = &'a Arc<str>> {
+        let book = self.hosts.get(&slot.host);
+        slot.instance.gpus.iter().filter(move |id| book.is_none_or(|book| !book.gpus.contains_key(*id)))
     }
 
     /// The instances of a cluster, in the order they came.
@@ -237,8 +297,8 @@ impl Pool {
         &self.slots
     }
 
-    /// The port books, by host.
-    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, PortBook> {
+    /// What is in use of each host.
+    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, HostBook> {
         &self.hosts
     }
 
@@ -250,37 +310,37 @@ impl Pool {
 }
 
 impl Slot {
-    /// Whose port book it uses.
+    /// Whose book it uses.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// Takes what the task needs; answers its ports for the host's book.
-    fn reserve(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Takes what the task needs; answers what of it stands in the host's book.
+    fn reserve(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free -= i64::from(task.cpu.0);
         self.memory_free -= i64::from(task.memory.0);
         self.tasks.insert(task.key.id);
         self.count(task, |counter| *counter += 1);
-        let ports = ports_held(task);
-        take(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.take(&holding);
+        holding
     }
 
-    /// Gives back what the task held; answers its ports for the host's book.
-    fn give_back(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Gives back what the task held; answers what of it stood in the host's book.
+    fn give_back(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free += i64::from(task.cpu.0);
         self.memory_free += i64::from(task.memory.0);
         self.tasks.remove(&task.key.id);
         self.count(task, |counter| *counter -= 1);
-        let ports = ports_held(task);
-        release(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.release(&holding);
+        holding
     }
 
     /// A stale task holds what it holds, and is counted nowhere.
@@ -338,21 +398,21 @@ fn has(instance: &Instance, required: &crate::task_definition::RequiredAttribute
     }
 }
 
-fn take(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        *book.entry(*port).or_insert(0) += 1;
+fn take<K: Ord + Clone>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        *book.entry(key.clone()).or_insert(0) += 1;
     }
 }
 
-fn release(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        match book.get_mut(port) {
-            Some(1) | None => drop(book.remove(port)),
+fn release<K: Ord>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        match book.get_mut(key) {
+            Some(1) | None => drop(book.remove(key)),
             Some(count) => *count -= 1,
         }
     }
 }
 
-fn counted(book: &PortBook) -> Vec<HostPort> {
-    book.iter().flat_map(|(port, &count)| std::iter::repeat_n(*port, count as usize)).collect()
+fn counted<K: Clone>(book: &BTreeMap<K, u32>) -> Vec<K> {
+    book.iter().flat_map(|(key, &count)| std::iter::repeat_n(key.clone(), count as usize)).collect()
 }

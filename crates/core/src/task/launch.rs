@@ -6,7 +6,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer, TaskGpu};
 use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
@@ -16,7 +16,7 @@ use crate::read::{KnownDefinition, ReadModel};
 use crate::tables::Tables;
 use crate::tags;
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::task_definition::{self, EffectiveTask, RequiredAttribute};
+use crate::task_definition::{self, EffectiveTask, GpuDemand, RequiredAttribute, gpu};
 
 /// The capability by which instances offer the launch type EXTERNAL.
 const EXTERNAL: &str = "ecs.capability.external";
@@ -86,6 +86,7 @@ impl Launch<'_> {
             memory: effective.memory,
             host_ports: known.resolved.host_ports.clone(),
             network: None,
+            gpus: Vec::new(),
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
             containers: vec![TaskContainer::default(); known.resolved.containers.len()],
@@ -96,7 +97,7 @@ impl Launch<'_> {
             stop: None,
             version: 1,
         };
-        Ok(Copy { template, requires, network })
+        Ok(Copy { template, gpus: effective.gpus(), requires, network })
     }
 
     /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
@@ -143,6 +144,7 @@ fn requires(
 /// What every copy has in common, made once.
 pub(super) struct Copy {
     template: Task,
+    gpus: Vec<GpuDemand>,
     requires: Vec<RequiredAttribute>,
     network: Option<NetworkRequest>,
 }
@@ -154,6 +156,7 @@ impl Copy {
             cpu: self.template.cpu,
             memory: self.template.memory,
             host_ports: &self.template.host_ports,
+            gpus: self.gpus.iter().map(|demand| demand.least()).fold(0, u32::saturating_add),
             requires: &self.requires,
             network: self.network.as_ref().map(|request| (tables.addresses(), request)),
         }
@@ -167,12 +170,22 @@ impl Copy {
         let cluster = self.template.key.cluster;
         let home = InstanceKey { cluster, id: instance };
         let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
+        let gpus = self.deal(turn, home);
         let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
-        let task = Arc::new(Task { key, instance, network, ..self.template.clone() });
+        let task = Arc::new(Task { key, instance, network, gpus, ..self.template.clone() });
         turn.tables.put(Entity::Task(task.clone()));
         network::introduce(turn, &task);
         turn.send_start(&task);
         Ok(task)
+    }
+
+    /// The GPUs that one copy gets on an instance.
+    fn deal(&self, turn: &Turn<'_>, instance: InstanceKey) -> Vec<TaskGpu> {
+        let pool = turn.tables.pool();
+        match pool.slot(instance).filter(|_| !self.gpus.is_empty()) {
+            Some(slot) => gpu::deal(&self.gpus, &pool.gpus_free(slot).cloned().collect::<Vec<_>>()),
+            None => Vec::new(),
+        }
     }
 }
 
