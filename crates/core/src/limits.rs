@@ -98,6 +98,8 @@ pub const RESERVED_PORTS: usize = 1_000;
 pub const VERSION: usize = 255;
 /// Containers named in one SubmitTaskStateChange: ten per definition, and a batch may name each several times.
 pub const REPORTED_CONTAINERS: usize = 100;
+/// GPUs of one container instance: four times as many as the largest machines have.
+pub const GPUS: usize = 64;
 /// Network bindings of one container that are kept. The agent protocol names 100.
 pub const BINDINGS: usize = 100;
 /// Host ports of one task that are kept free of others, however wide the ranges are that its agent reports.

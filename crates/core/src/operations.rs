@@ -66,7 +66,9 @@ pub const fn support(operation: Operation) -> Support {
         | O::ListTaskDefinitionFamilies
         | O::ListTaskDefinitions => Support::Full,
 
-        O::RegisterContainerInstance => Support::Partial(&["`platformDevices` is refused: there are no GPUs yet."]),
+        O::RegisterContainerInstance => {
+            Support::Partial(&["Devices other than GPUs in `platformDevices` are refused."])
+        }
         O::DeregisterContainerInstance => Support::Partial(&[FORCE]),
         O::ListContainerInstances => Support::Partial(&[PATTERNS]),
         O::DescribeContainerInstances
@@ -176,7 +178,7 @@ const RUN_TASK: &[&str] = &[
 const START_TASK: &[&str] =
     &["Refused by name: `enableExecuteCommand`, `referenceId`, `volumeConfigurations`.", OVERRIDES];
 const OVERRIDES: &str = "Refused by name in `overrides`: `taskRoleArn`, `ephemeralStorage`, `inferenceAcceleratorOverrides`, \
-    and for containers `resourceRequirements`.";
+    and for containers `resourceRequirements` other than whole GPUs.";
 
 const PATTERNS: &str = "Patterns of `filter` that need backtracking (look-around, back-references) are refused: every pattern \
     is tried in linear time.";

@@ -3,6 +3,7 @@
 //! Most of a task definition has no member of its own there: it travels as Docker's own configuration, see
 //! `docker_config`. Overrides are merged before; the agent never sees them as such.
 
+mod devices;
 mod docker_config;
 mod network;
 mod secrets;
@@ -15,6 +16,7 @@ use longshore_api::ecs::types::{ContainerDefinition, LaunchType, PortMapping, Ta
 
 pub(crate) use network::interface;
 
+use crate::entity::TaskGpu;
 use crate::resources::NetworkMode;
 use crate::task_definition;
 use crate::task_definition::overrides::{EffectiveContainer, EffectiveTask};
@@ -32,6 +34,8 @@ pub struct TaskFacts<'a> {
     pub effective: &'a EffectiveTask,
     /// The ARNs of its containers, in the order of the definition.
     pub container_arns: &'a [String],
+    /// The GPUs that its containers have, each for itself.
+    pub gpus: &'a [TaskGpu],
     /// Its group.
     pub group: Option<&'a str>,
     /// How it was launched.
@@ -67,6 +71,7 @@ pub fn start(facts: &TaskFacts<'_>) -> acs::Task {
             })
             .collect(),
         volumes: volumes::of_task(definition),
+        associations: devices::associations(facts),
         cpu: facts.effective.task_cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: facts.effective.task_memory.map(|memory| i64::from(memory.0)),
         network_mode: Some(task_definition::network_mode(definition).as_str().to_owned()),

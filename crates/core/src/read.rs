@@ -79,6 +79,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_free: i64,
     pub(crate) memory_free: i64,
     pub(crate) ports: Arc<[HostPort]>,
+    /// GPUs that tasks have.
+    pub(crate) gpus: Arc<[Arc<str>]>,
     pub(crate) pending: u32,
     pub(crate) running: u32,
     pub(crate) connected: bool,

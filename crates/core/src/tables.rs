@@ -505,7 +505,8 @@ fn usage(slot: &Slot) -> Usage {
     Usage {
         cpu_free: slot.cpu_free,
         memory_free: slot.memory_free,
-        ports: slot.ports.keys().copied().collect(),
+        ports: slot.held.ports.keys().copied().collect(),
+        gpus: slot.held.gpus.keys().cloned().collect(),
         pending: slot.pending,
         running: slot.running,
         connected: slot.connected,

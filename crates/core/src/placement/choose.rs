@@ -10,7 +10,7 @@ use super::Need;
 use super::constraint::Constraints;
 use super::groups::Groups;
 use super::ordered::Amounts;
-use super::pool::{PortBook, Slot};
+use super::pool::{HostBook, Slot};
 use super::strategy::{Field, Resource, Step, Strategy};
 use super::view::{CellKey, Changes, Expression, Kind, Members, View, Views, amounts};
 use crate::entropy::Entropy;
@@ -32,7 +32,7 @@ pub(crate) struct Placement {
 impl Placement {
     /// Puts together what is asked.
     pub(crate) fn new(
-        (requires, host_ports): (&[RequiredAttribute], &[HostPort]),
+        (requires, host_ports, gpus): (&[RequiredAttribute], &[HostPort], u32),
         network: Option<&NetworkRequest>,
         constraints: Constraints,
         strategy: Strategy,
@@ -44,6 +44,7 @@ impl Placement {
             requires: requires.into(),
             member_of: member_of.into(),
             host_ports: host_ports.into(),
+            gpus,
             zones: network.and_then(NetworkRequest::zones),
             spread: strategy.attributes().into(),
             packs: strategy.packs().unwrap_or_default(),
@@ -75,7 +76,7 @@ type Rank = [u32; limits::PLACEMENT_STRATEGIES];
 pub(super) struct Cluster<'a> {
     pub(super) slots: &'a [Slot],
     pub(super) indexes: &'a [usize],
-    pub(super) hosts: &'a BTreeMap<Arc<str>, PortBook>,
+    pub(super) hosts: &'a BTreeMap<Arc<str>, HostBook>,
     pub(super) id: ClusterId,
     pub(super) by_key: &'a BTreeMap<InstanceKey, usize>,
     pub(super) groups: &'a mut Groups,

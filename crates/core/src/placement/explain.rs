@@ -25,7 +25,7 @@ use crate::query::Facts;
 use crate::read::{KnownDefinition, ReadModel, Usage};
 use crate::resources::HostPort;
 use crate::task::status::TaskStatus;
-use crate::task_definition::{self, RequiredAttribute};
+use crate::task_definition::{self, GpuDemand, RequiredAttribute};
 
 /// ExplainPlacement.
 pub(crate) fn explain(
@@ -44,6 +44,7 @@ pub(crate) fn explain(
         cpu: effective.cpu,
         memory: effective.memory,
         host_ports: &known.resolved.host_ports,
+        gpus: effective.gpus().into_iter().map(GpuDemand::least).fold(0, u32::saturating_add),
         requires: &effective.requires,
         // Of subnets the question says nothing.
         network: None,
@@ -51,8 +52,9 @@ pub(crate) fn explain(
     };
     let count = request.count.unwrap_or(1);
     let ports = TakenPorts::of(view, need.host_ports);
+    let gpus = TakenGpus::of(view, need.gpus);
     let verdicts: Vec<(Arc<str>, InstanceVerdict)> = in_service(view, cluster)
-        .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, &ports)))
+        .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, (&ports, &gpus))))
         .collect();
     let fitting = fitting(&verdicts, !need.host_ports.is_empty());
     let placeable = i32::try_from(fitting.min(i64::from(count))).unwrap_or(count);
@@ -111,7 +113,7 @@ fn judge(
     cluster: &Cluster,
     instance: &Arc<Instance>,
     need: &Need<'_>,
-    ports: &TakenPorts,
+    (ports, gpus): (&TakenPorts, &TakenGpus),
 ) -> InstanceVerdict {
     let usage = view.usage.get(&instance.key);
     let (cpu, memory) = (i64::from(instance.cpu.0), i64::from(instance.memory.0));
@@ -126,6 +128,10 @@ fn judge(
         refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Memory { missing }) });
     }
     refusals.extend(need.host_ports.iter().filter_map(|port| ports.refusal(&host_of(instance), *port)));
+    let gpus_free = gpus.free(instance);
+    if let missing @ 1.. = i64::from(need.gpus) - gpus_free {
+        refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Gpu { missing }) });
+    }
     refusals.extend(need.requires.iter().filter_map(|required| lacks(instance, required)));
     let candidate = Candidate::for_placement(view, instance);
     let unmet = need.placement.constraints.member_of.iter().filter(|member_of| !member_of.admits(&candidate));
@@ -133,7 +139,7 @@ fn judge(
     refusals.extend(neighbour(need, &candidate));
     let copies = match refusals.is_empty() {
         false => 0,
-        true => copies(need, cpu.free, memory.free),
+        true => copies(need, cpu.free, memory.free, gpus_free),
     };
     InstanceVerdict {
         container_instance_arn: view.config.instance_arn(&cluster.name, instance.key.id),
@@ -146,11 +152,11 @@ fn judge(
 }
 
 /// How many copies an instance takes that takes one.
-fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64) -> i64 {
+fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64, gpus_free: i64) -> i64 {
     let of = |free: i64, each: u32| free.checked_div(i64::from(each)).unwrap_or(i64::MAX);
     let alone = !need.host_ports.is_empty() || need.placement.constraints.distinct_instance;
     let most = if alone { 1 } else { i64::from(*admin::COUNT.end()) };
-    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most)
+    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(of(gpus_free, need.gpus)).min(most)
 }
 
 /// What keeps every task away.
@@ -259,6 +265,29 @@ impl TakenPorts {
             held_by: held_by.clone(),
             ..refusal(&Refusal::Port { port })
         })
+    }
+}
+
+/// The GPUs that tasks have, by host.
+#[derive(Default)]
+struct TakenGpus(BTreeSet<(Arc<str>, Arc<str>)>);
+
+impl TakenGpus {
+    /// Looks only if some are wanted.
+    fn of(view: &ReadModel, wanted: u32) -> Self {
+        let in_service = view.instances.values().filter(|instance| instance.status != InstanceStatus::Inactive);
+        let with_gpus = in_service.filter(|instance| wanted > 0 && !instance.gpus.is_empty());
+        let taken = with_gpus.flat_map(|instance| {
+            let host = host_of(instance);
+            let ids = view.usage.get(&instance.key).map_or(&[][..], |usage| &usage.gpus);
+            ids.iter().map(move |id| (host.clone(), id.clone()))
+        });
+        Self(taken.collect())
+    }
+
+    fn free(&self, instance: &Instance) -> i64 {
+        let host = host_of(instance);
+        instance.gpus.iter().filter(|id| !self.0.contains(&(host.clone(), (*id).clone()))).count() as i64
     }
 }
 

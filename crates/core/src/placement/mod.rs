@@ -51,6 +51,8 @@ pub struct Need<'a> {
     pub memory: MemoryMib,
     /// Fixed host ports.
     pub host_ports: &'a [HostPort],
+    /// GPUs, at least.
+    pub gpus: u32,
     /// Attributes the instance must have.
     pub requires: &'a [RequiredAttribute],
     /// For awsvpc: an address of one of these subnets, by this book.

@@ -28,7 +28,7 @@ pub(crate) struct Pool {
     slots: Vec<Slot>,
     by_key: BTreeMap<InstanceKey, usize>,
     rosters: BTreeMap<ClusterId, Roster>,
-    hosts: BTreeMap<Arc<str>, PortBook>,
+    hosts: BTreeMap<Arc<str>, HostBook>,
     /// The instances of each host: what one of them publishes, none of them can.
     residents: BTreeMap<Arc<str>, BTreeSet<InstanceKey>>,
     dirty: BTreeSet<usize>,
@@ -61,8 +61,8 @@ pub(crate) struct Slot {
     pub(crate) running: u32,
     /// Tasks whose agent has not said STOPPED: those that are stale too.
     pub(crate) tasks: BTreeSet<TaskId>,
-    /// Ports held by tasks of this instance, with how many hold each.
-    pub(crate) ports: PortBook,
+    /// Ports and GPUs held by tasks of this instance.
+    pub(crate) held: HostBook,
     /// How many tasks of each group there are that are wanted and not over.
     pub(crate) groups: BTreeMap<Arc<str>, u32>,
     /// Its number in its cluster.
@@ -70,8 +70,57 @@ pub(crate) struct Slot {
     host: Arc<str>,
 }
 
-/// Host ports in use. A count, because a port that Docker chose may meet one that a task has reserved and not bound yet.
-pub(crate) type PortBook = BTreeMap<HostPort, u32>;
+/// What is in use of a host, with how many hold each: a port that Docker chose may meet one that a task has reserved and not
+/// bound yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostBook {
+    pub(crate) ports: BTreeMap<HostPort, u32>,
+    pub(crate) gpus: BTreeMap<Arc<str>, u32>,
+}
+
+/// What one task, or an instance for itself, holds of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) ports: Vec<HostPort>,
+    pub(crate) gpus: Vec<Arc<str>>,
+}
+
+impl HostBook {
+    pub(crate) fn take(&mut self, holding: &Holding) {
+        take(&mut self.ports, &holding.ports);
+        take(&mut self.gpus, &holding.gpus);
+    }
+
+    fn release(&mut self, holding: &Holding) {
+        release(&mut self.ports, &holding.ports);
+        release(&mut self.gpus, &holding.gpus);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+
+    /// All of it as one holding.
+    fn whole(&self) -> Holding {
+        Holding { ports: every(&self.ports), gpus: every(&self.gpus) }
+    }
+}
+
+impl Holding {
+    /// What an instance keeps for itself.
+    pub(crate) fn of_instance(instance: &Instance) -> Self {
+        Self { ports: instance.reserved_ports.clone(), gpus: Vec::new() }
+    }
+
+    /// What a task holds from placement on, and what of it is known once it is reported.
+    pub(crate) fn of_task(task: &Task) -> Self {
+        Self { ports: ports_held(task), gpus: task.gpus.iter().map(|gpu| gpu.id.clone()).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+}
 
 impl Pool {
     /// An instance came, changed, or went.
@@ -86,7 +135,7 @@ impl Pool {
 
     fn add(&mut self, instance: &Arc<Instance>) {
         let host = host_of(instance);
-        self.book_take(&host, &instance.reserved_ports);
+        self.book_take(&host, &Holding::of_instance(instance));
         let index = self.slots.len();
         let roster = self.rosters.entry(instance.key.cluster).or_default();
         let member = roster.indexes.len() as u32;
@@ -103,7 +152,7 @@ impl Pool {
             pending: 0,
             running: 0,
             tasks: BTreeSet::new(),
-            ports: PortBook::new(),
+            held: HostBook::default(),
             groups: BTreeMap::new(),
             member,
             host,
@@ -136,14 +185,14 @@ impl Pool {
                 roster.groups.remove(group, old, *tasks);
             }
         }
-        let held: Vec<HostPort> = held_ports(&slot.ports);
+        let held = slot.held.whole();
         let from = std::mem::replace(&mut slot.host, host_of(new));
         let to = slot.host.clone();
         self.move_in(new.key, &from, &to);
-        self.book_release(&from, &old.reserved_ports);
+        self.book_release(&from, &Holding::of_instance(old));
         self.book_release(&from, &held);
         self.book_take(&to, &held);
-        self.book_take(&to, &new.reserved_ports);
+        self.book_take(&to, &Holding::of_instance(new));
         self.touch(index, Change::Itself);
     }
 
@@ -193,7 +242,7 @@ impl Pool {
             }
         }
         self.move_out(old.key, &slot.host);
-        self.book_release(&slot.host, &slot.instance.reserved_ports);
+        self.book_release(&slot.host, &Holding::of_instance(&slot.instance));
     }
 
     /// A task came, changed, or went: what it held is given back and what it holds now is taken.
@@ -228,16 +277,16 @@ impl Pool {
         self.touch(index, Change::Load);
     }
 
-    fn book_take(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if !ports.is_empty() {
-            take(self.hosts.entry(host.clone()).or_default(), ports);
+    fn book_take(&mut self, host: &Arc<str>, holding: &Holding) {
+        if !holding.is_empty() {
+            self.hosts.entry(host.clone()).or_default().take(holding);
             self.touch_residents(host);
         }
     }
 
-    fn book_release(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if let Some(book) = self.hosts.get_mut(host).filter(|_| !ports.is_empty()) {
-            release(book, ports);
+    fn book_release(&mut self, host: &Arc<str>, holding: &Holding) {
+        if let Some(book) = self.hosts.get_mut(host).filter(|_| !holding.is_empty()) {
+            book.release(holding);
             if book.is_empty() {
                 self.hosts.remove(host);
             }
@@ -296,6 +345,11 @@ impl Pool {
         slot.fits(self.hosts.get(&slot.host), need)
     }
 
+    /// The GPUs of an instance that no task of its host has.
+    pub(crate) fn gpus_free<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = &'a Arc<str>> {
+        slot.gpus_free(self.hosts.get(&slot.host))
+    }
+
     /// The instances of a cluster.
     pub(crate) fn members(&self, cluster: ClusterId) -> impl Iterator<Item = &Slot> {
         self.rosters.get(&cluster).into_iter().flat_map(|roster| &roster.indexes).map(|&index| &self.slots[index])
@@ -324,8 +378,8 @@ impl Pool {
         })
     }
 
-    /// The port books, by host.
-    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, PortBook> {
+    /// What is in use of each host.
+    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, HostBook> {
         &self.hosts
     }
 
@@ -337,13 +391,13 @@ impl Pool {
 }
 
 impl Slot {
-    /// Whose port book it uses.
+    /// Whose book it uses.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// Whether it can take the task, by the port book of its host; if not, the first reason in ECS's order.
-    pub(super) fn fits(&self, book: Option<&PortBook>, need: Need<'_>) -> Result<(), Refusal> {
+    /// Whether it can take the task, by the book of its host; if not, the first reason in ECS's order.
+    pub(super) fn fits(&self, book: Option<&HostBook>, need: Need<'_>) -> Result<(), Refusal> {
         if self.status != InstanceStatus::Active {
             return Err(Refusal::Inactive);
         }
@@ -357,9 +411,14 @@ impl Slot {
             return Err(Refusal::Memory { missing: i64::from(need.memory.0) - self.memory_free });
         }
         if let Some(book) = book
-            && let Some(&port) = need.host_ports.iter().find(|port| book.contains_key(port))
+            && let Some(&port) = need.host_ports.iter().find(|port| book.ports.contains_key(port))
         {
             return Err(Refusal::Port { port });
+        }
+        if need.gpus > 0
+            && let missing @ 1.. = i64::from(need.gpus) - self.gpus_free(book).count() as i64
+        {
+            return Err(Refusal::Gpu { missing });
         }
         if let Some(missing) = need.requires.iter().find(|required| !required.is_met_by(&self.instance)) {
             return Err(Refusal::Attribute { name: missing.name.to_string() });
@@ -371,32 +430,37 @@ impl Slot {
         }
     }
 
-    /// Takes what the task needs; answers its ports for the host's book.
-    fn reserve(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Its GPUs that no task has, by the book of its host.
+    pub(super) fn gpus_free(&self, book: Option<&HostBook>) -> impl Iterator<Item = &Arc<str>> {
+        self.instance.gpus.iter().filter(move |id| book.is_none_or(|book| !book.gpus.contains_key(*id)))
+    }
+
+    /// Takes what the task needs; answers what of it stands in the host's book.
+    fn reserve(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free -= i64::from(task.cpu.0);
         self.memory_free -= i64::from(task.memory.0);
         self.tasks.insert(task.key.id);
         self.count(task, |counter| *counter += 1);
-        let ports = ports_held(task);
-        take(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.take(&holding);
+        holding
     }
 
-    /// Gives back what the task held; answers its ports for the host's book.
-    fn give_back(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Gives back what the task held; answers what of it stood in the host's book.
+    fn give_back(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free += i64::from(task.cpu.0);
         self.memory_free += i64::from(task.memory.0);
         self.tasks.remove(&task.key.id);
         self.count(task, |counter| *counter -= 1);
-        let ports = ports_held(task);
-        release(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.release(&holding);
+        holding
     }
 
     /// A stale task holds what it holds, and is counted nowhere.
@@ -446,21 +510,21 @@ fn bound(binding: &types::NetworkBinding) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
-fn take(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        *book.entry(*port).or_insert(0) += 1;
+fn take<K: Ord + Clone>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        *book.entry(key.clone()).or_insert(0) += 1;
     }
 }
 
-fn release(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        match book.get_mut(port) {
-            Some(1) | None => drop(book.remove(port)),
+fn release<K: Ord>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        match book.get_mut(key) {
+            Some(1) | None => drop(book.remove(key)),
             Some(count) => *count -= 1,
         }
     }
 }
 
-fn held_ports(book: &PortBook) -> Vec<HostPort> {
-    book.iter().flat_map(|(port, &count)| std::iter::repeat_n(*port, count as usize)).collect()
+fn every<K: Clone>(book: &BTreeMap<K, u32>) -> Vec<K> {
+    book.iter().flat_map(|(key, &count)| std::iter::repeat_n(key.clone(), count as usize)).collect()
 }

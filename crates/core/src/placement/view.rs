@@ -14,7 +14,7 @@ use std::sync::Arc;
 use super::constraint::MemberOf;
 use super::groups::{Groups, Value, value};
 use super::ordered::{Amounts, Forest, NONE};
-use super::pool::{PortBook, Slot};
+use super::pool::{HostBook, Slot};
 use super::strategy::Resource;
 use crate::instance::InstanceStatus;
 use crate::limits;
@@ -24,8 +24,8 @@ use crate::task_definition::RequiredAttribute;
 
 /// What makes two tasks the same kind. How much CPU and memory they take does not: that is what views are searched by.
 ///
-/// What else an instance must have of a scarce thing belongs here (a number of GPUs, say), as far as it is worth an index: what is not
-/// here is asked of each instance that is proposed.
+/// What else an instance must have of a scarce thing belongs here, as far as it is worth an index: what is not here is asked of
+/// each instance that is proposed.
 #[derive(Clone, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) struct Kind {
     /// Attributes that the definition requires.
@@ -34,6 +34,8 @@ pub(crate) struct Kind {
     pub(super) member_of: Arc<[Expression]>,
     /// Fixed host ports, all of which must be free.
     pub(super) host_ports: Arc<[HostPort]>,
+    /// GPUs, so many of which must be free.
+    pub(super) gpus: u32,
     /// For awsvpc, unless one of its subnets is for every zone: the zones that it can be in.
     pub(super) zones: Option<Arc<[Arc<str>]>>,
     /// The attributes it is spread over.
@@ -73,7 +75,7 @@ impl Ord for Expression {
 pub(super) struct Members<'a> {
     pub(super) slots: &'a [Slot],
     pub(super) indexes: &'a [usize],
-    pub(super) hosts: &'a BTreeMap<Arc<str>, PortBook>,
+    pub(super) hosts: &'a BTreeMap<Arc<str>, HostBook>,
     pub(super) groups: &'a Groups,
 }
 
@@ -202,7 +204,7 @@ impl View {
     fn new(kind: &Kind) -> Self {
         let looks = kind.member_of.iter().any(|expression| expression.0.looks_at_tasks());
         Self {
-            watches_tasks: looks || !kind.host_ports.is_empty() || kind.group.is_some(),
+            watches_tasks: looks || !kind.host_ports.is_empty() || kind.gpus > 0 || kind.group.is_some(),
             kind: kind.clone(),
             next: None,
             used: 0,
@@ -354,9 +356,10 @@ impl View {
         if !self.watches_tasks {
             return true;
         }
-        let taken = members.hosts.get(slot.host()).filter(|_| !self.kind.host_ports.is_empty());
+        let taken = members.hosts.get(slot.host());
         let mut expressions = self.kind.member_of.iter().filter(|expression| expression.0.looks_at_tasks());
-        taken.is_none_or(|book| self.kind.host_ports.iter().all(|port| !book.contains_key(port)))
+        taken.is_none_or(|book| self.kind.host_ports.iter().all(|port| !book.ports.contains_key(port)))
+            && (self.kind.gpus == 0 || slot.gpus_free(taken).count() >= self.kind.gpus as usize)
             && expressions.all(|expression| expression.0.admits(slot))
     }
 

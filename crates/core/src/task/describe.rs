@@ -158,10 +158,18 @@ fn containers(
                 network_bindings: Some(detail.network_bindings.clone()),
                 network_interfaces: Some(network::interfaces(task)),
                 health_status: Some(types::HealthStatus::Unknown),
+                gpu_ids: gpus(task, index),
                 ..sized(resolved.get(index), changes.unwrap_or_default())
             }
         })
         .collect()
+}
+
+/// The GPUs that a container has for itself, if it has any.
+fn gpus(task: &Task, container: usize) -> Option<Vec<String>> {
+    let own = task.gpus.iter().filter(|gpu| gpu.container == container);
+    let ids: Vec<String> = own.map(|gpu| gpu.id.to_string()).collect();
+    (!ids.is_empty()).then_some(ids)
 }
 
 /// A container with its CPU and memory, overrides applied, as text.

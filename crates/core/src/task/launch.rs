@@ -6,7 +6,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer, TaskGpu};
 use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
@@ -15,7 +15,7 @@ use crate::placement::{Need, Placement, Refusal, Strategy};
 use crate::read::{KnownDefinition, ReadModel};
 use crate::tags;
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::task_definition::{self, EffectiveTask, RequiredAttribute};
+use crate::task_definition::{self, EffectiveTask, GpuDemand, RequiredAttribute, gpu};
 
 /// The capability by which instances offer the launch type EXTERNAL.
 const EXTERNAL: &str = "ecs.capability.external";
@@ -78,7 +78,8 @@ impl Launch<'_> {
             None | Some("") => format!("family:{}", known.record.key.family).into(),
             Some(group) => group.into(),
         };
-        let needs = (requires.as_slice(), known.resolved.host_ports.as_slice());
+        let gpus = effective.gpus();
+        let needs = (requires.as_slice(), known.resolved.host_ports.as_slice(), least(&gpus));
         let placement = Placement::new(needs, network.as_ref(), constraints, strategy, group.clone());
         let template = Task {
             key: TaskKey { cluster: cluster.id, id: TaskId(0) },
@@ -92,6 +93,7 @@ impl Launch<'_> {
             memory: effective.memory,
             host_ports: known.resolved.host_ports.clone(),
             network: None,
+            gpus: Vec::new(),
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
             containers: vec![TaskContainer::default(); known.resolved.containers.len()],
@@ -102,7 +104,7 @@ impl Launch<'_> {
             stop: None,
             version: 1,
         };
-        Ok(Copy { template, requires, network, placement })
+        Ok(Copy { template, gpus, requires, network, placement })
     }
 
     /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
@@ -157,9 +159,15 @@ fn requires(
     Ok(requires)
 }
 
+/// How many GPUs an instance must have free.
+fn least(gpus: &[GpuDemand]) -> u32 {
+    gpus.iter().map(|demand| demand.least()).fold(0, u32::saturating_add)
+}
+
 /// What every copy has in common, made once.
 pub(super) struct Copy {
     template: Task,
+    gpus: Vec<GpuDemand>,
     requires: Vec<RequiredAttribute>,
     network: Option<NetworkRequest>,
     placement: Placement,
@@ -172,6 +180,7 @@ impl Copy {
             cpu: self.template.cpu,
             memory: self.template.memory,
             host_ports: &self.template.host_ports,
+            gpus: least(&self.gpus),
             requires: &self.requires,
             network: self.network.as_ref().map(|request| (addresses, request)),
             placement: &self.placement,
@@ -193,12 +202,22 @@ impl Copy {
         let cluster = self.template.key.cluster;
         let home = InstanceKey { cluster, id: instance };
         let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
+        let gpus = self.deal(turn, home);
         let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
-        let task = Arc::new(Task { key, instance, network, ..self.template.clone() });
+        let task = Arc::new(Task { key, instance, network, gpus, ..self.template.clone() });
         turn.tables.put(Entity::Task(task.clone()));
         network::introduce(turn, &task);
         turn.send_start(&task);
         Ok(task)
+    }
+
+    /// The GPUs that one copy gets on an instance.
+    fn deal(&self, turn: &Turn<'_>, instance: InstanceKey) -> Vec<TaskGpu> {
+        let pool = turn.tables.pool();
+        match pool.slot(instance).filter(|_| !self.gpus.is_empty()) {
+            Some(slot) => gpu::deal(&self.gpus, &pool.gpus_free(slot).cloned().collect::<Vec<_>>()),
+            None => Vec::new(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! Placement against a reference that knows none of its indexes: it asks every instance, and compares all of them.
 
+mod gpus;
 mod requests;
 
 use std::collections::BTreeMap;
@@ -10,7 +11,7 @@ use longshore_api::ecs::types::{self, PlacementConstraint, PlacementConstraintTy
 
 use super::pool::{HOST_ID, Pool};
 use super::{Constraints, Expressions, Need, Placement, Strategy};
-use crate::entity::{Instance, Life, Task};
+use crate::entity::{Instance, Life, Task, TaskGpu};
 use crate::entropy::Entropy;
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
@@ -39,6 +40,7 @@ struct Wish {
     cpu: u32,
     memory: u32,
     ports: Vec<u16>,
+    gpus: u32,
     requires: Vec<RequiredAttribute>,
     group: &'static str,
     member_of: Vec<usize>,
@@ -102,6 +104,8 @@ impl World {
             cpu: CpuUnits(cpu),
             memory: MemoryMib(memory),
             reserved_ports: Vec::new(),
+            // Those of one host have the same.
+            gpus: ["g0", "g1", "g2"][..(cpu % 4) as usize].iter().map(|id| Arc::from(*id)).collect(),
             attributes: attributes.collect(),
             tags: Vec::new(),
             version_info: None,
@@ -142,6 +146,9 @@ impl World {
     }
 
     fn run(&mut self, id: InstanceId, wish: &Wish) -> TaskId {
+        let free = self.gpus_free(&self.machines[&id]).into_iter().take(wish.gpus as usize);
+        let gpus: Vec<TaskGpu> = free.map(|id| TaskGpu { id, container: 0 }).collect();
+        assert_eq!(gpus.len(), wish.gpus as usize, "a GPU is given to two");
         let task = Task {
             key: TaskKey { cluster: CLUSTER, id: TaskId(self.number()) },
             instance: id,
@@ -153,6 +160,7 @@ impl World {
             cpu: CpuUnits(wish.cpu),
             memory: MemoryMib(wish.memory),
             host_ports: ports(wish),
+            gpus,
             network: None,
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
@@ -206,7 +214,7 @@ impl World {
             .map(|(kind, field)| PlacementStrategy { r#type: Some(*kind), field: Some((*field).to_owned()) })
             .collect();
         let strategy = Strategy::read(&strategy).expect("a good strategy");
-        Placement::new((&wish.requires, &ports(wish)), None, constraints, strategy, wish.group.into())
+        Placement::new((&wish.requires, &ports(wish), wish.gpus), None, constraints, strategy, wish.group.into())
     }
 
     /// What the engine chooses.
@@ -216,6 +224,7 @@ impl World {
             cpu: CpuUnits(wish.cpu),
             memory: MemoryMib(wish.memory),
             host_ports: &host_ports,
+            gpus: wish.gpus,
             requires: &wish.requires,
             network: None,
             placement: &placement,
@@ -239,12 +248,7 @@ impl World {
     fn fits(&self, wish: &Wish, machine: &Machine) -> bool {
         let tasks = self.on(machine.instance.key.id);
         let (cpu, memory) = self.free(machine);
-        let host = |machine: &Machine| machine.attribute(HOST_ID).map(str::to_owned);
-        let mut shared: Vec<&Task> = tasks.clone();
-        if let Some(own) = host(machine) {
-            let others = self.machines.values().filter(|other| host(other).as_ref() == Some(&own));
-            shared = others.flat_map(|other| self.on(other.instance.key.id)).collect();
-        }
+        let shared = self.on_host_of(machine);
         let free = |port: &HostPort| !shared.iter().any(|task| task.host_ports.contains(port));
         let has = |required: &RequiredAttribute| match &required.value {
             None => machine.instance.attributes.contains_key(required.name.as_str()),
@@ -255,9 +259,26 @@ impl World {
             && i64::from(wish.cpu) <= cpu
             && i64::from(wish.memory) <= memory
             && ports(wish).iter().all(free)
+            && self.gpus_free(machine).len() >= wish.gpus as usize
             && wish.requires.iter().all(has)
             && wish.member_of.iter().all(|&at| EXPRESSIONS[at].1(machine, &tasks))
             && !(wish.distinct && tasks.iter().any(|task| &*task.group == wish.group && wanted(task)))
+    }
+
+    /// The tasks of all instances that are on the same host.
+    fn on_host_of(&self, machine: &Machine) -> Vec<&Task> {
+        let own = machine.attribute(HOST_ID);
+        let same = |other: &&Machine| match own {
+            None => other.instance.key == machine.instance.key,
+            Some(host) => other.attribute(HOST_ID) == Some(host),
+        };
+        self.machines.values().filter(same).flat_map(|other| self.on(other.instance.key.id)).collect()
+    }
+
+    fn gpus_free(&self, machine: &Machine) -> Vec<Arc<str>> {
+        let shared = self.on_host_of(machine);
+        let taken = |id: &Arc<str>| shared.iter().any(|task| task.gpus.iter().any(|gpu| gpu.id == *id));
+        machine.instance.gpus.iter().filter(|id| !taken(id)).cloned().collect()
     }
 
     fn free(&self, machine: &Machine) -> (i64, i64) {
@@ -314,6 +335,7 @@ fn arbitrary_wish(chance: &mut Entropy) -> Wish {
         cpu: pick(chance, &[0, 1, 10, 25, 60, 120]),
         memory: pick(chance, &[0, 1, 10, 25, 60, 120]),
         ports: pick(chance, &[vec![], vec![], vec![], vec![80], vec![81], vec![80, 81]]),
+        gpus: pick(chance, &[0, 0, 0, 0, 1, 2]),
         requires: pick(chance, &requires),
         group: pick(chance, &["a", "a", "b", "c"]),
         member_of: (0..EXPRESSIONS.len()).filter(|_| chance.below(8) == 0).collect(),

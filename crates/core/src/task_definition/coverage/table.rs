@@ -7,6 +7,8 @@ const NOT_YET_OF_TASK: &str = "Invalid '…' setting for task. Longshore does no
 const NOT_YET_OF_CONTAINER: &str = "Invalid '…' setting for container '…'. Longshore does not support it yet.";
 const NOT_YET_OVERRIDE: &str = "Invalid '…' setting in task overrides. Longshore does not support it yet.";
 
+const NOT_YET_CONTAINER_OVERRIDE: &str =
+    "Invalid 'resourceRequirements' setting in the override for container '…'. Longshore does not support it yet.";
 const FAULTS: &str = "Invalid 'enableFaultInjection' setting for task. It needs networkMode host…";
 const ACCELERATORS: &str = "Invalid 'inferenceAccelerators' setting for task. Longshore does not support it: Elastic Inference has been shut down.";
 const MESH: &str =
@@ -15,8 +17,7 @@ const ENCLAVES: &str =
     "Invalid 'trustedExecutionConfiguration' setting for task. Longshore does not support it: there are no enclaves.";
 const MANAGED_ACCOUNTS: &str =
     "Invalid '…' setting for container '…'. Longshore does not support it: there are no hosts of a Windows domain.";
-const NOT_YET_CONTAINER_OVERRIDE: &str =
-    "Invalid '…' setting in the override for container '…'. Longshore does not support it yet.";
+const NEURON: &str = "Invalid 'resourceRequirements' setting for container '…'. Longshore does not support Neuron devices: only managed instances have them.";
 const LINUX_ONLY: &str = "Invalid '…' setting for task. Longshore does not support it: it runs Linux containers only.";
 
 const fn shape(shape: &'static str, members: &'static [MemberCoverage]) -> ShapeCoverage {
@@ -148,7 +149,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
             works("repositoryCredentials", OFFICIAL_ONLY),
-            refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
+            not_run("resourceRequirements", ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
             works("startTimeout", ""),
@@ -226,15 +227,28 @@ pub const TABLE: &[ShapeCoverage] = &[
     shape(
         "ResourceRequirement",
         &[
-            within("sharingStrategy", "resourceRequirements"),
-            within("type", "resourceRequirements"),
-            within("value", "resourceRequirements"),
+            refused("sharingStrategy", NOT_YET_OF_CONTAINER, ""),
+            partly(
+                "type",
+                "`GPU`.",
+                &[
+                    value("`NeuronDevice`", NEURON),
+                    value(
+                        "`InferenceAccelerator`",
+                        "Invalid 'resourceRequirements' setting for container '…'. '…' is not the deviceName of an inference accelerator of the task.",
+                    ),
+                ],
+            ),
+            not_run(
+                "value",
+                "GPUs are placed by their ids, each to one container, on instances whose agent registers them: ours does not yet.",
+            ),
         ],
     ),
-    shape("SharingStrategy", &[within("nvidiaMps", "resourceRequirements")]),
+    shape("SharingStrategy", &[within("nvidiaMps", "sharingStrategy")]),
     shape(
         "NvidiaMpsAllocation",
-        &[within("maxComputePercent", "resourceRequirements"), within("memory", "resourceRequirements")],
+        &[within("maxComputePercent", "sharingStrategy"), within("memory", "sharingStrategy")],
     ),
     shape(
         "ContainerRestartPolicy",
@@ -369,7 +383,14 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("memory", ""),
             works("memoryReservation", ""),
             works("name", ""),
-            refused("resourceRequirements", NOT_YET_CONTAINER_OVERRIDE, ""),
+            MemberCoverage {
+                support: BuiltNotRun,
+                ..partly(
+                    "resourceRequirements",
+                    "They take the place of those of the definition.",
+                    &[value("what the definition is refused for", NOT_YET_CONTAINER_OVERRIDE)],
+                )
+            },
         ],
     ),
     shape(

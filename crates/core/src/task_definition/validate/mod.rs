@@ -6,6 +6,7 @@
 
 mod container;
 mod dependencies;
+mod devices;
 mod fargate;
 mod linux;
 mod logging;
@@ -21,6 +22,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerDefinition, NetworkMode, RegisterTaskDefinitionRequest};
 
 pub(super) use container::{SHARED_SECRET_NAME, check_environment_files, check_variable};
+pub(super) use devices::{check_one_for_all, check_requirements};
 pub(crate) use fargate::{is_size as is_fargate_size, no_size as no_fargate_size};
 pub(super) use task::is_role;
 
@@ -70,6 +72,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         ports::check(container, &task)?;
     }
     check_sums(containers, &task)?;
+    devices::check_together(containers)?;
     ports::check_together(containers, &task)?;
     volumes::check(request)?;
     dependencies::check(containers, &task)?;

@@ -55,7 +55,6 @@ fn unsupported(container: &ContainerDefinition) -> Option<(&'static str, &'stati
             requires(|wanted| wanted.r#type == ResourceType::NeuronDevice),
         ),
         ("resourceRequirements.sharingStrategy", NOT_YET, requires(|wanted| wanted.sharing_strategy.is_some())),
-        ("resourceRequirements", NOT_YET, requires(|wanted| wanted.r#type == ResourceType::Gpu)),
     ]
     .into_iter()
     .find_map(|(field, why, used)| used.then_some((field, why)))
