@@ -43,9 +43,8 @@ fn constraints(args: &WhyArgs) -> Vec<PlacementConstraint> {
         r#type: Some(PlacementConstraintType::MemberOf),
         expression: Some(expression.clone()),
     });
-    let distinct = args
-        .distinct_instance
-        .then(|| PlacementConstraint { r#type: Some(PlacementConstraintType::DistinctInstance), expression: None });
+    let apart = PlacementConstraint { r#type: Some(PlacementConstraintType::DistinctInstance), expression: None };
+    let distinct = args.distinct_instance.then_some(apart);
     member_of.chain(distinct).collect()
 }
 
