@@ -275,10 +275,8 @@ def test_no_instance_is_ever_overbooked(tasks: Tasks, fleet: Fleet) -> None:
 @pytest.mark.parametrize(
     ("member", "value"),
     [
-        ("placementConstraints", [{"type": "distinctInstance"}]),
-        ("placementStrategy", [{"type": "binpack", "field": "cpu"}]),
         ("enableExecuteCommand", True),
-        ("launchType", "FARGATE"),
+        ("launchType", "MANAGED_INSTANCES"),
     ],
 )
 def test_what_is_not_obeyed_yet_is_refused_by_name(

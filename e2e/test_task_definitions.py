@@ -434,6 +434,7 @@ FETCHED: list[tuple[str, dict[str, Any], dict[str, Any]]] = [
         "repositoryCredentials": {"credentialsParameter": "registry/login"}
     }),
     ("versions", {}, {"versionConsistency": "enabled"}),
+    ("GPU", {}, {"resourceRequirements": [{"type": "GPU", "value": "2"}]}),
 ]  # fmt: skip
 
 

@@ -11,11 +11,16 @@ use crate::facts;
 pub(crate) struct Options {}
 
 /// The sections: title, subcommand, and what a reader has to know.
-const SECTIONS: [(&str, &str, &str); 7] = [
+const SECTIONS: [(&str, &str, &str); 8] = [
     (
         "Core and store",
         "cell",
         "The orchestrator in this process, without sockets: tasks placed, durable and answered, their payloads made.",
+    ),
+    (
+        "Placement",
+        "placement",
+        "The scheduler in the core, on one thread: the whole of RunTask from typed request to answer, with the records, counters and indexes that it makes, and the publication of a snapshot as often as a busy server makes one; no store, no sockets. Instances of five sizes in three zones and eight racks. Fragmented: full but for the place of a large task here and there. Full: every decision is a refusal, with the reasons of up to a hundred instances.",
     ),
     (
         "Server",

@@ -17,6 +17,7 @@ mod fleet;
 mod floor;
 mod loss;
 mod overhead;
+mod placement;
 mod process;
 mod server;
 mod spawn;
@@ -34,6 +35,8 @@ static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 enum Bench {
     /// Places tasks on instances through the real runner and store, without sockets.
     Cell(cell::Options),
+    /// The scheduler alone: placements per second and decision times in the core, without store and sockets.
+    Placement(placement::Options),
     /// The server alone: its start, its memory, and RunTask one after the other beside the disk's own fsync.
     Server(server::Options),
     /// The API through the wire: requests per second, and where the server's time goes.
@@ -56,6 +59,7 @@ enum Bench {
 fn main() {
     match Bench::parse() {
         Bench::Cell(options) => cell::run(&options),
+        Bench::Placement(options) => placement::run(&options),
         Bench::Server(options) => server::run(&options),
         Bench::Api(options) => api::run(&options),
         Bench::Responder(options) => api::respond(&options),

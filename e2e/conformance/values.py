@@ -167,7 +167,8 @@ SURROUNDINGS: dict[str, dict[str, dict[str, Value]]] = {
     },
     "RunTask": {
         "overrides.containerOverrides[].memoryReservation": {"overrides": RESERVED},
-        "placementStrategy[].field": {"placementStrategy": [{"type": "spread"}]},
+        # With random a field is not used, and need not be there.
+        "placementStrategy[].field": {"placementStrategy": [{"type": "random"}]},
     },
     "StartTask": {"overrides.containerOverrides[].memoryReservation": {"overrides": RESERVED}},
     "UpdateCluster": {LOG_CONFIGURATION: LOGGED},
@@ -298,6 +299,7 @@ MEMBERS: dict[str, Value | Maker] = {
     "SubmitTaskStateChangeRequest.task": lambda world: world.task,
     "TaskDefinitionPlacementConstraint.expression": "attribute:ecs.os-type == linux",
     "PlacementConstraint.expression": "attribute:ecs.os-type == linux",
+    "PlacementConstraint.type": "memberOf",
     "PlacementStrategy.field": "instanceId",
     "TaskOverride.cpu": "256",
     "TaskOverride.executionRoleArn": ROLE,

@@ -103,6 +103,9 @@ pub struct Instance {
     pub reserved_ports: Vec<HostPort>,
     /// Attributes, by name; an empty value is an attribute without one.
     pub attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
+    /// The ids of its GPUs.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<Arc<str>>,
     /// Tags sent at the first registration, as `tags::operations` changed them since.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub tags: Vec<types::Tag>,
@@ -148,7 +151,7 @@ pub struct Task {
     /// The caller's mark.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub started_by: Option<Arc<str>>,
-    /// EC2 or EXTERNAL as asked for, EC2 when nothing was.
+    /// EC2, FARGATE or EXTERNAL as asked for, EC2 when nothing was.
     pub launch_type: types::LaunchType,
     /// What the caller overrode, verbatim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -163,6 +166,9 @@ pub struct Task {
     /// How an awsvpc task is connected.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub network: Option<Arc<TaskNetwork>>,
+    /// GPUs reserved, each for one container.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub gpus: Vec<TaskGpu>,
     /// What we want.
     pub desired: DesiredStatus,
     /// What the agent said last. [`Task::last_status`] is what the API shows.
@@ -185,6 +191,15 @@ pub struct Task {
     pub stop: Option<Stop>,
     /// Grows with every change.
     pub version: i64,
+}
+
+/// A GPU of its instance that a container of a task has for itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct TaskGpu {
+    /// The container, by its place in the definition.
+    pub container: usize,
+    /// The GPU's id.
+    pub id: Arc<str>,
 }
 
 /// The judgement that a task is over although its agent did not say so. What the task holds on its instance is held on

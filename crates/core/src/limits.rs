@@ -28,8 +28,28 @@ pub const DELETE_DEFINITIONS: usize = 10;
 pub const DELETION_SHOWN_MS: i64 = 10_000;
 /// Failures reported by one RunTask: enough to read; a cluster of thousands would refuse thousands of times.
 pub const RUN_TASK_FAILURES: usize = 100;
-/// Random probes before the pool is scanned: with half the instances full, 32 misses in a row are one in four billion.
-pub const PLACEMENT_PROBES: usize = 32;
+/// Items of one placement strategy. ECS's limit, which the shape of a request has too.
+pub const PLACEMENT_STRATEGIES: usize = 5;
+/// Placement constraints of one task, those of its definition included. ECS's limit.
+pub const PLACEMENT_CONSTRAINTS: usize = 10;
+/// Instances that are drawn and asked before a random placement reads its view: with half the instances full, one of 65,000
+/// placements goes on to read it.
+pub const PLACEMENT_DRAWS: usize = 16;
+/// Instances that are drawn from a view before all that fit are listed. Of 256 draws none hits, once in a hundred times, if two in a hundred
+/// instances fit: then that many are listed.
+pub const PLACEMENT_VIEW_DRAWS: usize = 256;
+/// Instances with tasks of a group that are looked at one by one; with more of them, a view of the group's own is made.
+pub const PLACEMENT_NEIGHBOURS: usize = 64;
+/// Views of one cluster: each is a kind of task, and placing one kind reads what the others changed.
+pub const PLACEMENT_VIEWS: usize = 256;
+/// Instances in all views of one cluster, about 30 bytes each.
+pub const PLACEMENT_VIEW_MEMBERS: usize = 2_500_000;
+/// Changes of instances that are kept for views to read, 8 bytes each; a quarter of the instances if that is more.
+pub const PLACEMENT_CHANGES: usize = 4_096;
+/// Attributes by which the tasks of one group are counted.
+pub const SPREAD_ATTRIBUTES: usize = 16;
+/// Expressions of calls that are remembered compiled, each with up to 20 patterns.
+pub const REMEMBERED_EXPRESSIONS: usize = 256;
 /// Characters of a client token of RunTask.
 pub const CLIENT_TOKEN: usize = 64;
 /// How long a client token is remembered, in milliseconds: a day.
@@ -83,6 +103,8 @@ pub const RESERVED_PORTS: usize = 1_000;
 pub const VERSION: usize = 255;
 /// Containers named in one SubmitTaskStateChange: ten per definition, and a batch may name each several times.
 pub const REPORTED_CONTAINERS: usize = 100;
+/// GPUs of one container instance: four times as many as the largest machines have.
+pub const GPUS: usize = 64;
 /// Network bindings of one container that are kept. The agent protocol names 100.
 pub const BINDINGS: usize = 100;
 /// Host ports of one task that are kept free of others, however wide the ranges are that its agent reports.

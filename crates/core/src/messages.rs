@@ -132,6 +132,7 @@ impl ReadModel {
             definition: &known.record.document,
             effective: &effective,
             container_arns: &container_arns,
+            gpus: &task.gpus,
             group: Some(&task.group),
             launch_type: task.launch_type,
             log_driver_mode: self.default_log_driver_mode(),

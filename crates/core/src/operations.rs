@@ -66,7 +66,9 @@ pub const fn support(operation: Operation) -> Support {
         | O::ListTaskDefinitionFamilies
         | O::ListTaskDefinitions => Support::Full,
 
-        O::RegisterContainerInstance => Support::Partial(&["`platformDevices` is refused: there are no GPUs yet."]),
+        O::RegisterContainerInstance => {
+            Support::Partial(&["Devices other than GPUs in `platformDevices` are refused."])
+        }
         O::DeregisterContainerInstance => Support::Partial(&[FORCE]),
         O::ListContainerInstances => Support::Partial(&[PATTERNS]),
         O::DescribeContainerInstances
@@ -166,17 +168,21 @@ const TASK_DEFINITION: &[&str] = &[
 ];
 
 const RUN_TASK: &[&str] = &[
-    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `placementConstraints`, strategies other than \
-     random, `referenceId`, `volumeConfigurations`, `launchType` FARGATE and MANAGED_INSTANCES.",
+    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `referenceId`, `volumeConfigurations`, `launchType` \
+     MANAGED_INSTANCES.",
+    "`launchType` FARGATE: the task follows Fargate's rules, and runs on an instance of the cluster that has room; no public \
+     addresses are assigned.",
+    PLACEMENT_PATTERNS,
     OVERRIDES,
 ];
 const START_TASK: &[&str] =
     &["Refused by name: `enableExecuteCommand`, `referenceId`, `volumeConfigurations`.", OVERRIDES];
 const OVERRIDES: &str = "Refused by name in `overrides`: `taskRoleArn`, `ephemeralStorage`, `inferenceAcceleratorOverrides`, \
-    and for containers `resourceRequirements`.";
+    and for containers `resourceRequirements` other than whole GPUs.";
 
 const PATTERNS: &str = "Patterns of `filter` that need backtracking (look-around, back-references) are refused: every pattern \
     is tried in linear time.";
+const PLACEMENT_PATTERNS: &str = "Patterns in `placementConstraints` that need backtracking are refused.";
 const UPDATE_AGENT: &str = "The server hands out no agents: the answer is `NoUpdateAvailableException`, and says what to do \
     instead.";
 const FORCE: &str = "With `force` the tasks are stopped, where ECS leaves them running for ever: no machine ends with its \

@@ -3,6 +3,7 @@
 //! Most of a task definition has no member of its own there: it travels as Docker's own configuration, see
 //! `docker_config`. Overrides are merged before; the agent never sees them as such.
 
+mod devices;
 mod docker_config;
 mod network;
 mod secrets;
@@ -15,6 +16,7 @@ use longshore_api::ecs::types::{ContainerDefinition, LaunchType, PortMapping, Ta
 
 pub(crate) use network::interface;
 
+use crate::entity::TaskGpu;
 use crate::resources::NetworkMode;
 use crate::task_definition;
 use crate::task_definition::overrides::{EffectiveContainer, EffectiveTask};
@@ -32,6 +34,8 @@ pub struct TaskFacts<'a> {
     pub effective: &'a EffectiveTask,
     /// The ARNs of its containers, in the order of the definition.
     pub container_arns: &'a [String],
+    /// The GPUs that its containers have, each for itself.
+    pub gpus: &'a [TaskGpu],
     /// Its group.
     pub group: Option<&'a str>,
     /// How it was launched.
@@ -67,6 +71,7 @@ pub fn start(facts: &TaskFacts<'_>) -> acs::Task {
             })
             .collect(),
         volumes: volumes::of_task(definition),
+        associations: devices::associations(facts),
         cpu: facts.effective.task_cpu.map(|cpu| f64::from(cpu.0) / 1024.0),
         memory: facts.effective.task_memory.map(|memory| i64::from(memory.0)),
         network_mode: Some(task_definition::network_mode(definition).as_str().to_owned()),
@@ -122,11 +127,16 @@ fn container(
     }
 }
 
-/// The container's environment. ECS tells the containers of EC2 tasks where they run; what the user says wins.
+/// The container's environment. ECS tells containers where they run, but not those on EXTERNAL instances; what the user says wins.
 fn environment(facts: &TaskFacts<'_>, effective: &EffectiveContainer) -> BTreeMap<String, String> {
     let mut environment = effective.environment.clone();
-    if facts.launch_type == LaunchType::Ec2 {
-        environment.entry("AWS_EXECUTION_ENV".to_owned()).or_insert_with(|| "AWS_ECS_EC2".to_owned());
+    let place = match facts.launch_type {
+        LaunchType::Ec2 => Some("AWS_ECS_EC2"),
+        LaunchType::Fargate => Some("AWS_ECS_FARGATE"),
+        LaunchType::External | LaunchType::ManagedInstances => None,
+    };
+    if let Some(place) = place {
+        environment.entry("AWS_EXECUTION_ENV".to_owned()).or_insert_with(|| place.to_owned());
     }
     environment
 }

@@ -79,6 +79,8 @@ pub(crate) struct Usage {
     pub(crate) cpu_free: i64,
     pub(crate) memory_free: i64,
     pub(crate) ports: Arc<[HostPort]>,
+    /// GPUs that tasks have.
+    pub(crate) gpus: Arc<[Arc<str>]>,
     pub(crate) pending: u32,
     pub(crate) running: u32,
     pub(crate) connected: bool,
@@ -97,6 +99,9 @@ pub(crate) struct Counters {
     /// Those of the above that were launched as EXTERNAL.
     pub(crate) external_pending: usize,
     pub(crate) external_running: usize,
+    /// Those that were launched as FARGATE.
+    pub(crate) fargate_pending: usize,
+    pub(crate) fargate_running: usize,
 }
 
 impl Counters {
@@ -109,14 +114,16 @@ impl Counters {
     }
 
     fn each_of(&mut self, task: &Task, change: impl Fn(&mut usize)) {
-        let (all, external) = match task.last_status() {
-            TaskStatus::Pending => (&mut self.pending, &mut self.external_pending),
-            TaskStatus::Running => (&mut self.running, &mut self.external_running),
+        let (all, external, fargate) = match task.last_status() {
+            TaskStatus::Pending => (&mut self.pending, &mut self.external_pending, &mut self.fargate_pending),
+            TaskStatus::Running => (&mut self.running, &mut self.external_running, &mut self.fargate_running),
             TaskStatus::Stopped => return,
         };
         change(all);
-        if task.launch_type == LaunchType::External {
-            change(external);
+        match task.launch_type {
+            LaunchType::External => change(external),
+            LaunchType::Fargate => change(fargate),
+            LaunchType::Ec2 | LaunchType::ManagedInstances => {}
         }
     }
 }

@@ -4,8 +4,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use longshore_api::Timestamp;
-use longshore_api::ecs::types::TaskDefinitionFamilyStatus;
+use longshore_api::ecs::types::{PlacementConstraint, TaskDefinitionFamilyStatus};
+use longshore_api::{ApiError, Timestamp};
 
 use crate::config::CellConfig;
 use crate::entity::{Cluster, Definition, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token};
@@ -15,6 +15,7 @@ use crate::instance::InstanceStatus;
 use crate::instance::health::Checks;
 use crate::network::{AddressBook, Block, News, host_network};
 use crate::placement::pool::{Pool, Slot, host_of};
+use crate::placement::{Constraints, Expressions, MemberOf};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
 use crate::secret::{Parameter, StoredSecret};
 use crate::task_definition::{self, Deletions};
@@ -37,6 +38,7 @@ pub(crate) struct Tables {
     view: ReadModel,
     pool: Pool,
     addresses: AddressBook,
+    expressions: Expressions,
     news: News,
     tokens: Tokens,
     /// By [`JoinToken::ends_at`].
@@ -64,6 +66,7 @@ impl Tables {
             view: ReadModel::empty(config),
             pool: Pool::default(),
             addresses: AddressBook::default(),
+            expressions: Expressions::default(),
             news: News::default(),
             tokens: Tokens::default(),
             join_tokens_by_end: BTreeSet::new(),
@@ -86,6 +89,23 @@ impl Tables {
 
     pub(crate) fn pool(&self) -> &Pool {
         &self.pool
+    }
+
+    /// What chooses instances, and what it has to know of addresses.
+    pub(crate) fn scheduler(&mut self) -> (&mut Pool, &AddressBook) {
+        (&mut self.pool, &self.addresses)
+    }
+
+    /// The constraints of a task: those of its definition, and those of the call.
+    ///
+    /// # Errors
+    /// `InvalidParameterException` for those of the call.
+    pub(crate) fn constraints(
+        &mut self,
+        of_definition: &[Arc<MemberOf>],
+        given: &[PlacementConstraint],
+    ) -> Result<Constraints, ApiError> {
+        Constraints::read(&mut self.expressions, of_definition, given)
     }
 
     /// Which host has which addresses, and which of them tasks hold.
@@ -509,7 +529,8 @@ fn usage(slot: &Slot) -> Usage {
     Usage {
         cpu_free: slot.cpu_free,
         memory_free: slot.memory_free,
-        ports: slot.ports.keys().copied().collect(),
+        ports: slot.held.ports.keys().copied().collect(),
+        gpus: slot.held.gpus.keys().cloned().collect(),
         pending: slot.pending,
         running: slot.running,
         connected: slot.connected,

@@ -7,6 +7,7 @@ use longshore_api::admin::{
     Amount, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute, PlacementRefusal,
     TaskNeeds,
 };
+use longshore_api::ecs::types::{PlacementConstraint, PlacementConstraintType};
 
 use crate::cli::{Format, WhyArgs};
 use crate::error::CliError;
@@ -22,6 +23,8 @@ pub(crate) async fn why(args: &WhyArgs, program: &str) -> Result<(), CliError> {
         cluster: Some(args.cluster.clone()),
         count: Some(args.count),
         subnets: (!args.subnets.is_empty()).then(|| args.subnets.clone()),
+        group: args.group.clone(),
+        placement_constraints: Some(constraints(args)),
         task_definition: args.task_definition.clone(),
     };
     let answer = client.explain_placement(&request).await?;
@@ -33,6 +36,17 @@ pub(crate) async fn why(args: &WhyArgs, program: &str) -> Result<(), CliError> {
         true => Ok(()),
         false => Err(CliError::DoesNotFit { placeable: answer.placeable, count: answer.count }),
     }
+}
+
+/// The constraints as RunTask takes them.
+fn constraints(args: &WhyArgs) -> Vec<PlacementConstraint> {
+    let member_of = args.member_of.iter().map(|expression| PlacementConstraint {
+        r#type: Some(PlacementConstraintType::MemberOf),
+        expression: Some(expression.clone()),
+    });
+    let apart = PlacementConstraint { r#type: Some(PlacementConstraintType::DistinctInstance), expression: None };
+    let distinct = args.distinct_instance.then_some(apart);
+    member_of.chain(distinct).collect()
 }
 
 fn text(answer: &ExplainPlacementResponse, now: Timestamp) -> String {
@@ -90,6 +104,12 @@ fn needs(needs: &TaskNeeds) -> String {
     for needed in &needs.attributes {
         let _ = write!(text, ", {}", attribute(needed));
     }
+    for expression in &needs.member_of {
+        let _ = write!(text, ", where {expression}");
+    }
+    if let Some(group) = &needs.distinct_from {
+        let _ = write!(text, ", beside no task of {group}");
+    }
     text
 }
 
@@ -131,6 +151,8 @@ mod tests {
                 memory: 64,
                 host_ports: vec!["80/tcp".into()],
                 attributes: vec![NeededAttribute { name: "a".into(), value: Some("b".into()) }],
+                member_of: vec!["attribute:rack == 1".into()],
+                distinct_from: Some("family:web".into()),
             },
             placeable: 1,
             instances: vec![
@@ -143,7 +165,8 @@ mod tests {
         };
         assert_eq!(
             text(&answer, Timestamp::from_millis(90_000)),
-            "web:7 in cluster default needs 50 CPU units, 64 MiB, host ports 80/tcp, a=b\n\
+            "web:7 in cluster default needs 50 CPU units, 64 MiB, host ports 80/tcp, a=b, where attribute:rack == 1, \
+             beside no task of family:web\n\
              \n\
              INSTANCE  FITS  CPU FREE    MEMORY FREE  WHY NOT\n\
              one       1     10 of 1024  20 of 2048   -\n\

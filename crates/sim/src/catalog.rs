@@ -153,6 +153,28 @@ pub(crate) fn misbehaving(family: &str, image: &str) -> Option<Request> {
     request(Operation::RegisterTaskDefinition, &json!({"family": family, "containerDefinitions": [container]}))
 }
 
+/// By what a task is to be placed, now and then.
+pub(crate) fn placement(random: &mut Random) -> Vec<(&'static str, Value)> {
+    let strategies = [
+        json!([{"type": "spread", "field": "instanceId"}]),
+        json!([{"type": "binpack", "field": "memory"}]),
+        json!([{"type": "spread", "field": "attribute:longshore.host-id"}, {"type": "binpack", "field": "cpu"}]),
+    ];
+    let constraints = [
+        json!([{"type": "distinctInstance"}]),
+        json!([{"type": "memberOf", "expression": "runningTasksCount < 4"}]),
+        json!([{"type": "memberOf", "expression": "not(task:group == family:greedy)"}]),
+    ];
+    let mut members = Vec::new();
+    if random.per_mille(400) {
+        members.extend(random.pick(&strategies).map(|strategy| ("placementStrategy", strategy.clone())));
+    }
+    if random.per_mille(200) {
+        members.extend(random.pick(&constraints).map(|constraint| ("placementConstraints", constraint.clone())));
+    }
+    members
+}
+
 /// A request as the edge makes it of JSON.
 pub(crate) fn request(operation: Operation, document: &Value) -> Option<Request> {
     Request::decode(operation, document).ok()

@@ -19,7 +19,15 @@ use crate::world::World;
 const TRIES: u32 = 5;
 
 /// Why an instance takes no task.
-const REASONS: [&str; 5] = ["AGENT", "ATTRIBUTE", "RESOURCE:CPU", "RESOURCE:MEMORY", "RESOURCE:PORTS"];
+const REASONS: [&str; 7] = [
+    "AGENT",
+    "ATTRIBUTE",
+    "RESOURCE:CPU",
+    "RESOURCE:MEMORY",
+    "RESOURCE:PORTS",
+    "MemberOf placement constraint unsatisfied.",
+    "DistinctInstance placement constraint unsatisfied.",
+];
 
 /// Why an instance that was named takes none, besides: others are not asked at all.
 const OF_ONE: [&str; 2] = ["INACTIVE", "MISSING"];
@@ -156,6 +164,9 @@ impl World {
         self.clients.next += 1;
         let mark = format!("run-{}", self.clients.next);
         let mut document = json!({"cluster": cluster, "taskDefinition": family, "count": count, "startedBy": mark});
+        for (member, value) in catalog::placement(random) {
+            document[member] = value;
+        }
         let token = random.per_mille(600).then(|| format!("token-{}", self.clients.next));
         if let Some(token) = &token {
             document["clientToken"] = json!(token);

@@ -393,7 +393,7 @@ object! {
         /// `identity` or `base64`.
         encoding: String = "encoding",
         /// The content.
-        value: String = "value",
+        value: String = "value" always,
     }
 
     /// Something attached to a task.

@@ -6,8 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::shapes::{INTEGER, NAME, STRING, request, within};
 use crate::Timestamp;
+use crate::ecs::shapes::PLACEMENT_CONSTRAINTS;
+use crate::ecs::types::PlacementConstraint;
 use crate::json::wire_json;
-use crate::shape::{Kind, Member, Shape};
+use crate::shape::{Kind, Limits, Member, Shape};
 
 /// How many copies may be asked about.
 pub const COUNT: RangeInclusive<i32> = 1..=10_000;
@@ -29,6 +31,12 @@ pub struct ExplainPlacementRequest {
     /// absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub subnets: Option<Vec<String>>,
+    /// The group that the tasks would belong to; `family:<family>` if absent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub group: Option<String>,
+    /// As RunTask has them: besides those of the definition.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub placement_constraints: Option<Vec<PlacementConstraint>>,
     /// `family` (its latest ACTIVE revision), `family:revision` or an ARN.
     pub task_definition: String,
 }
@@ -71,6 +79,12 @@ pub struct TaskNeeds {
     pub host_ports: Vec<String>,
     /// Attributes that the instance must have.
     pub attributes: Vec<NeededAttribute>,
+    /// The expressions that the instance must satisfy.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub member_of: Vec<String>,
+    /// The group of which no other task may be there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub distinct_from: Option<String>,
 }
 
 /// An attribute, with its value where that matters.
@@ -118,7 +132,7 @@ pub struct Amount {
 #[serde(rename_all = "camelCase")]
 pub struct PlacementRefusal {
     /// As `RunTask` writes it into a failure: `RESOURCE:CPU`, `RESOURCE:MEMORY`, `RESOURCE:PORTS`, `ATTRIBUTE`, `AGENT`,
-    /// `INACTIVE`.
+    /// `INACTIVE`, `MemberOf placement constraint unsatisfied.`, `DistinctInstance placement constraint unsatisfied.`
     pub reason: String,
     /// In words, with by how much.
     pub detail: String,
@@ -162,6 +176,8 @@ pub(super) static EXPLAIN_PLACEMENT: Shape = request(
         Member::optional("cluster", &STRING).within(NAME),
         Member::optional("count", &INTEGER).within(within(COUNT)),
         Member::optional("subnets", &SUBNET_LIST).within(within(SUBNETS)),
+        Member::optional("group", &STRING).within(NAME),
+        Member::optional("placementConstraints", &PLACEMENT_CONSTRAINTS).within(Limits { min: None, max: Some(10) }),
         Member::required("taskDefinition", &STRING).within(NAME),
     ],
 );

@@ -34,8 +34,7 @@ fn what_a_client_writes_the_server_reads() {
         ReleaseMassLossBrakeRequest { cluster: "default".to_owned() }.into(),
         DescribeServerRequest {}.into(),
         FindTasksRequest { cluster: None, id_prefix: "01a2".to_owned() }.into(),
-        ExplainPlacementRequest { cluster: None, count: Some(3), subnets: None, task_definition: "web:1".to_owned() }
-            .into(),
+        ExplainPlacementRequest { count: Some(3), task_definition: "web:1".to_owned(), ..Default::default() }.into(),
         DescribeNetworkRequest {}.into(),
         GetTaskLogsRequest {
             since: Some(Timestamp::from_millis(1_500)),

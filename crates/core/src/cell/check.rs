@@ -8,7 +8,7 @@ use super::Cell;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
 use crate::instance::InstanceStatus;
 use crate::network::AddressBook;
-use crate::placement::pool::{PortBook, Slot, ports_held};
+use crate::placement::pool::{Holding, HostBook, Slot};
 use crate::read::Counters;
 use crate::resources::HostPort;
 use crate::task::status::{DesiredStatus, TaskStatus};
@@ -211,7 +211,7 @@ impl Cell {
 
     fn check_pool(&self, held: &BTreeMap<InstanceKey, Held>) -> Result<(), Violation> {
         let pool = self.tables.pool();
-        let mut books: BTreeMap<&str, PortBook> = BTreeMap::new();
+        let mut books: BTreeMap<&str, HostBook> = BTreeMap::new();
         for slot in pool.slots() {
             let key = slot.instance.key;
             let nothing = Held::default();
@@ -220,25 +220,31 @@ impl Cell {
             let connected = self.sessions.get(key).is_some();
             ensure(slot.connected == connected, || format!("{key:?} says connected: {}", slot.connected))?;
             let book = books.entry(slot.host()).or_default();
-            for port in slot.instance.reserved_ports.iter().chain(&expected.ports) {
-                *book.entry(*port).or_insert(0) += 1;
-            }
+            book.take(&Holding::of_instance(&slot.instance));
+            expected.holdings.iter().for_each(|holding| book.take(holding));
         }
         books.retain(|_, book| !book.is_empty());
-        let known: BTreeMap<&str, PortBook> = pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
-        ensure(known == books, || "a port book differs from its recount".to_owned())?;
-        self.check_fixed_ports()
+        let known: BTreeMap<&str, HostBook> = pool.hosts().iter().map(|(host, book)| (&**host, book.clone())).collect();
+        ensure(known == books, || "a host's book differs from its recount".to_owned())?;
+        ensure(pool.groups_hold(), || "the groups of tasks differ from their recount".to_owned())?;
+        self.check_exclusive()
     }
 
-    /// No two tasks of one host hold the same fixed port.
-    fn check_fixed_ports(&self) -> Result<(), Violation> {
+    /// No two tasks of one host hold the same fixed port or the same GPU.
+    fn check_exclusive(&self) -> Result<(), Violation> {
         let view = self.tables.view();
         let mut taken: BTreeSet<(&str, HostPort)> = BTreeSet::new();
+        let mut dealt: BTreeSet<(&str, &str)> = BTreeSet::new();
         for task in view.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
             let Some(slot) = self.tables.pool().slot(task.home()) else { continue };
             for &port in &task.host_ports {
                 ensure(taken.insert((slot.host(), port)), || {
                     format!("host port {port} of {} was given twice", slot.host())
+                })?;
+            }
+            for gpu in &task.gpus {
+                ensure(dealt.insert((slot.host(), &*gpu.id)), || {
+                    format!("GPU {} of {} was given twice", gpu.id, slot.host())
                 })?;
             }
         }
@@ -254,7 +260,8 @@ struct Held {
     pending: u32,
     running: u32,
     tasks: BTreeSet<TaskId>,
-    ports: Vec<HostPort>,
+    groups: BTreeMap<Arc<str>, u32>,
+    holdings: Vec<Holding>,
 }
 
 impl Held {
@@ -267,7 +274,10 @@ impl Held {
             TaskStatus::Stopped => {}
         }
         self.tasks.insert(task.key.id);
-        self.ports.extend(ports_held(task));
+        self.holdings.push(Holding::of_task(task));
+        if task.desired_status() == DesiredStatus::Running {
+            *self.groups.entry(task.group.clone()).or_insert(0) += 1;
+        }
     }
 }
 
@@ -279,7 +289,8 @@ fn check_slot(slot: &Slot, held: &Held) -> Result<(), Violation> {
         format!("{key:?}: memory free {} is no recount", slot.memory_free)
     })?;
     ensure((slot.pending, slot.running) == (held.pending, held.running), || format!("{key:?}: task counts differ"))?;
-    ensure(slot.tasks == held.tasks, || format!("{key:?}: its tasks differ"))
+    ensure(slot.tasks == held.tasks, || format!("{key:?}: its tasks differ"))?;
+    ensure(slot.groups == held.groups, || format!("{key:?}: its groups of tasks differ"))
 }
 
 fn ensure(holds: bool, otherwise: impl FnOnce() -> String) -> Result<(), Violation> {

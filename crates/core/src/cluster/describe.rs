@@ -116,18 +116,18 @@ pub(super) fn document(view: &ReadModel, cluster: &Cluster, include: Include) ->
     }
 }
 
-/// The counts that ECS documents for STATISTICS, by launch type. There are no services and no FARGATE tasks yet.
+/// The counts that ECS documents for STATISTICS, by launch type. There are no services yet.
 fn statistics(view: &ReadModel, cluster: &Cluster) -> Vec<types::KeyValuePair> {
     let counters = view.counters.get(&cluster.id).copied().unwrap_or_default();
     let tasks = [
-        ("runningEC2TasksCount", counters.running - counters.external_running),
-        ("pendingEC2TasksCount", counters.pending - counters.external_pending),
+        ("runningEC2TasksCount", counters.running - counters.external_running - counters.fargate_running),
+        ("pendingEC2TasksCount", counters.pending - counters.external_pending - counters.fargate_pending),
+        ("runningFargateTasksCount", counters.fargate_running),
+        ("pendingFargateTasksCount", counters.fargate_pending),
         ("runningExternalTasksCount", counters.external_running),
         ("pendingExternalTasksCount", counters.external_pending),
     ];
     let none = [
-        "runningFargateTasksCount",
-        "pendingFargateTasksCount",
         "activeEC2ServiceCount",
         "activeFargateServiceCount",
         "activeExternalServiceCount",

@@ -92,6 +92,9 @@ pub(crate) fn document(
     let unused = unused(instance);
     let usage = usage.unwrap_or(&unused);
     let count = |count: u32| Some(i32::try_from(count).unwrap_or(i32::MAX));
+    let registered_gpus = (!instance.gpus.is_empty()).then(|| ids(instance.gpus.iter()));
+    let remaining_gpus =
+        registered_gpus.is_some().then(|| ids(instance.gpus.iter().filter(|id| !usage.gpus.contains(id))));
     types::ContainerInstance {
         container_instance_arn: Some(view.config.instance_arn(&cluster.name, instance.key.id)),
         ec2_instance_id: instance.ec2_instance_id.as_deref().map(str::to_owned),
@@ -101,8 +104,14 @@ pub(crate) fn document(
             i64::from(instance.cpu.0),
             i64::from(instance.memory.0),
             &instance.reserved_ports,
+            registered_gpus,
         )),
-        remaining_resources: Some(resources(usage.cpu_free, usage.memory_free, &used_ports(instance, usage))),
+        remaining_resources: Some(resources(
+            usage.cpu_free,
+            usage.memory_free,
+            &used_ports(instance, usage),
+            remaining_gpus,
+        )),
         status: Some(instance.status.as_str().to_owned()),
         agent_connected: Some(usage.connected),
         running_tasks_count: count(usage.running),
@@ -139,6 +148,7 @@ fn unused(instance: &Instance) -> Usage {
         cpu_free: i64::from(instance.cpu.0),
         memory_free: i64::from(instance.memory.0),
         ports: [].into(),
+        gpus: [].into(),
         pending: 0,
         running: 0,
         connected: false,
@@ -163,14 +173,22 @@ fn used_ports(instance: &Instance, usage: &Usage) -> Vec<HostPort> {
     ports
 }
 
-/// The four resources that ECS knows. PORTS lists the ports that are taken.
-fn resources(cpu: i64, memory: i64, ports: &[HostPort]) -> Vec<types::Resource> {
-    vec![
+fn ids<'a>(gpus: impl Iterator<Item = &'a std::sync::Arc<str>>) -> Vec<String> {
+    gpus.map(ToString::to_string).collect()
+}
+
+/// The resources that ECS knows: four, and the GPUs of an instance that has some. PORTS lists the ports that are taken, GPU
+/// what is there.
+fn resources(cpu: i64, memory: i64, ports: &[HostPort], gpus: Option<Vec<String>>) -> Vec<types::Resource> {
+    let mut resources = vec![
         number("CPU", cpu),
         number("MEMORY", memory),
         set("PORTS", ports, Protocol::Tcp),
         set("PORTS_UDP", ports, Protocol::Udp),
-    ]
+    ];
+    let of_gpus = |ids| types::Resource { string_set_value: Some(ids), ..resource("GPU", "STRINGSET") };
+    resources.extend(gpus.map(of_gpus));
+    resources
 }
 
 fn number(name: &str, value: i64) -> types::Resource {

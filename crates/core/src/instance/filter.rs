@@ -2,10 +2,10 @@
 
 use longshore_api::{ApiError, Timestamp};
 
-use crate::entity::Instance;
+use crate::entity::{Instance, Task};
 use crate::query::{Facts, Query};
 use crate::read::{ReadModel, Usage};
-use crate::task::status::TaskStatus;
+use crate::task::status::{DesiredStatus, TaskStatus};
 
 /// The filter of a listing, compiled; none when nothing is written.
 ///
@@ -22,11 +22,20 @@ pub(crate) struct Candidate<'a> {
     view: &'a ReadModel,
     instance: &'a Instance,
     usage: Option<&'a Usage>,
+    /// Whether a task of the instance belongs to its group.
+    belongs: fn(&Task) -> bool,
 }
 
 impl<'a> Candidate<'a> {
     pub(crate) fn new(view: &'a ReadModel, instance: &'a Instance) -> Self {
-        Self { view, instance, usage: view.usage.get(&instance.key) }
+        let belongs = |task: &Task| task.last_status() != TaskStatus::Stopped;
+        Self { view, instance, usage: view.usage.get(&instance.key), belongs }
+    }
+
+    /// The same for placement, which looks at what is wanted: a task that is to stop belongs to no group any more.
+    pub(crate) fn for_placement(view: &'a ReadModel, instance: &'a Instance) -> Self {
+        let belongs = |task: &Task| task.desired_status() == DesiredStatus::Running;
+        Self { belongs, ..Self::new(view, instance) }
     }
 }
 
@@ -57,8 +66,7 @@ impl Facts for Candidate<'_> {
 
     fn any_task_group(&self, passes: &mut dyn FnMut(&str) -> bool) -> bool {
         let tasks = self.view.task_index.held_on(self.instance.key).filter_map(|key| self.view.tasks.get(&key));
-        let mut here =
-            tasks.filter(|task| task.home() == self.instance.key && task.last_status() != TaskStatus::Stopped);
+        let mut here = tasks.filter(|task| task.home() == self.instance.key && (self.belongs)(task));
         here.any(|task| passes(&task.group))
     }
 }

@@ -73,6 +73,7 @@ struct Offer {
     cpu: CpuUnits,
     memory: MemoryMib,
     reserved_ports: Vec<HostPort>,
+    gpus: Vec<Arc<str>>,
     attributes: BTreeMap<Arc<str>, Option<Arc<str>>>,
     tags: Vec<types::Tag>,
     version_info: Option<types::VersionInfo>,
@@ -81,9 +82,6 @@ struct Offer {
 
 impl Offer {
     fn read(turn: &Turn<'_>, request: &types::RegisterContainerInstanceRequest) -> Result<Self, ApiError> {
-        if request.platform_devices.as_ref().is_some_and(|devices| !devices.is_empty()) {
-            crate::unsupported::refuse("RegisterContainerInstance", &[("platformDevices", true)])?;
-        }
         let resources = request.total_resources.as_deref().unwrap_or_default();
         let mut reserved_ports = ports(resources, "PORTS", Protocol::Tcp)?;
         reserved_ports.extend(ports(resources, "PORTS_UDP", Protocol::Udp)?);
@@ -98,6 +96,7 @@ impl Offer {
             cpu: CpuUnits(integer(resources, "CPU")?),
             memory: MemoryMib(integer(resources, "MEMORY")?),
             reserved_ports,
+            gpus: gpus(request.platform_devices.as_deref().unwrap_or_default())?,
             ec2_instance_id: machine.instance_id.clone(),
             attributes: attributes(turn, machine, request.attributes.as_deref().unwrap_or_default())?,
             tags: tags::check(request.tags.as_deref())?,
@@ -124,6 +123,23 @@ fn ports(resources: &[types::Resource], name: &str, protocol: Protocol) -> Resul
         _ => Err(ApiError::client(format!("totalResources {name} has {text:?}, which is no port from 1 to 65535."))),
     };
     listed.iter().map(parse).collect()
+}
+
+/// The ids of the GPUs. There are no other devices whose tasks run here.
+fn gpus(devices: &[types::PlatformDevice]) -> Result<Vec<Arc<str>>, ApiError> {
+    crate::unsupported::refuse(
+        "RegisterContainerInstance",
+        &[("platformDevices", devices.iter().any(|device| device.r#type != types::PlatformDeviceType::Gpu))],
+    )?;
+    if devices.len() > limits::GPUS {
+        let message = format!("platformDevices can have at most {} items; {} were sent.", limits::GPUS, devices.len());
+        return Err(ApiError::client(message));
+    }
+    if let Some(bad) = devices.iter().find(|device| device.id.is_empty() || device.id.len() > limits::ATTRIBUTE) {
+        return Err(ApiError::client(format!("The id {:?} in platformDevices must have 1 to 128 characters.", bad.id)));
+    }
+    let ids: std::collections::BTreeSet<Arc<str>> = devices.iter().map(|device| device.id.as_str().into()).collect();
+    Ok(ids.into_iter().collect())
 }
 
 /// What the agent sent, and what it did not send of what the control plane adds.
@@ -198,6 +214,7 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
         cpu: offer.cpu,
         memory: offer.memory,
         reserved_ports: offer.reserved_ports,
+        gpus: offer.gpus,
         attributes: offer.attributes,
         tags: offer.tags,
         version_info: offer.version_info,
@@ -230,6 +247,7 @@ fn update(turn: &mut Turn<'_>, known: &Arc<Instance>, offer: Offer) -> Result<Ar
         cpu: offer.cpu,
         memory: offer.memory,
         reserved_ports: offer.reserved_ports,
+        gpus: offer.gpus,
         attributes,
         version_info: offer.version_info.or_else(|| known.version_info.clone()),
         ec2_instance_id: offer.ec2_instance_id.or_else(|| known.ec2_instance_id.clone()),

@@ -310,7 +310,7 @@ impl AddressBook {
     /// # Errors
     /// Why it could have none.
     pub(crate) fn room(&self, instance: &Instance, request: &NetworkRequest) -> Result<Room, Refusal> {
-        let zone = instance.attributes.get(ZONE).and_then(|zone| zone.as_deref()).unwrap_or_default();
+        let zone = zone(instance);
         let here = |asked: &&Asked| asked.subnet.zone.as_deref().is_none_or(|wanted| wanted == zone);
         let mut subnets = request.subnets.iter().filter(here).peekable();
         if subnets.peek().is_none() {
@@ -390,6 +390,11 @@ impl AddressBook {
             None => Ok(()),
         }
     }
+}
+
+/// The zone that an instance is in, as far as its agent says.
+pub(crate) fn zone(instance: &Instance) -> &str {
+    instance.attributes.get(ZONE).and_then(|zone| zone.as_deref()).unwrap_or_default()
 }
 
 /// The address at which the agent of an instance says its host is reached.

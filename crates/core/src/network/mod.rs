@@ -24,7 +24,7 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
-pub(crate) use book::{AddressBook, Host, Room};
+pub(crate) use book::{AddressBook, Host, Room, zone};
 pub use config::{Direction, InvalidSetting, NetworkConfig, OtherEnd, Rule, SecurityGroup, Subnet, Transport};
 pub(crate) use describe::{attachments, describe, interfaces};
 pub(crate) use news::{HostNetwork, News, host_network, numbers_rise, tell, welcome};

@@ -4,6 +4,7 @@ use std::cell::OnceCell;
 use std::sync::Arc;
 
 use longshore_api::ApiError;
+use longshore_api::ecs::error::UNSUPPORTED_FEATURE_EXCEPTION;
 use longshore_api::ecs::types;
 
 use super::config::is_id;
@@ -59,6 +60,14 @@ impl Asked {
     }
 }
 
+impl NetworkRequest {
+    /// The zones that its tasks can be in; none when one of the subnets is for all of them.
+    pub(crate) fn zones(&self) -> Option<Arc<[Arc<str>]>> {
+        let zones: Option<Vec<Arc<str>>> = self.subnets.iter().map(|asked| asked.subnet.zone.clone()).collect();
+        zones.map(Arc::from)
+    }
+}
+
 /// Reads what was asked for tasks of a network mode, and makes true what is to be adopted.
 ///
 /// # Errors
@@ -66,6 +75,7 @@ impl Asked {
 pub(crate) fn requested(
     turn: &mut Turn<'_>,
     mode: NetworkMode,
+    launch_type: Option<types::LaunchType>,
     given: Option<&types::NetworkConfiguration>,
 ) -> Result<Option<NetworkRequest>, ApiError> {
     let given = given.and_then(|given| given.awsvpc_configuration.as_ref());
@@ -85,6 +95,11 @@ pub(crate) fn requested(
     };
     // Of ECS's launch types only FARGATE has it.
     if asked.assign_public_ip == Some(types::AssignPublicIp::Enabled) {
+        if launch_type == Some(types::LaunchType::Fargate) {
+            let message = "awsvpcConfiguration.assignPublicIp ENABLED: Longshore does not support it: the addresses of tasks are \
+                           those of the subnets. Leave it out.";
+            return Err(ApiError::new(UNSUPPORTED_FEATURE_EXCEPTION, message));
+        }
         return Err(ApiError::invalid_parameter("Assign public IP is not supported for this launch type."));
     }
     let mut subnets = Vec::with_capacity(asked.subnets.len());

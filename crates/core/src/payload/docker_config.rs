@@ -11,12 +11,15 @@ use serde_json::{Map, Value, json};
 
 use super::TaskFacts;
 use crate::resources::{MemoryMib, NetworkMode};
-use crate::task_definition;
 use crate::task_definition::overrides::EffectiveContainer;
+use crate::task_definition::{self, GpuDemand};
 
 /// The oldest version that agents speak. They create the container with the newest of this one, their own least and the
 /// daemon's least.
 const OLDEST_VERSION: &str = "1.17";
+/// The version that brought requests for devices, by which GPUs reach a container. No attribute stands for it: who registers
+/// GPUs can pass them on.
+const DEVICES_VERSION: &str = "1.40";
 const NANOSECONDS: i64 = 1_000_000_000;
 const MIB: i64 = 1 << 20;
 /// What a container may write ahead of its log driver when it does not wait for it. ECS's default; Docker's own is a tenth.
@@ -28,7 +31,10 @@ pub(super) fn of(
     document: &ContainerDefinition,
     effective: &EffectiveContainer,
 ) -> acs::DockerConfig {
-    let version = task_definition::requires::api_versions(document).last().unwrap_or(OLDEST_VERSION);
+    let version = match effective.gpus {
+        GpuDemand::None => task_definition::requires::api_versions(document).last().unwrap_or(OLDEST_VERSION),
+        GpuDemand::Count(_) | GpuDemand::All => DEVICES_VERSION,
+    };
     acs::DockerConfig {
         version: Some(version.to_owned()),
         config: Some(Value::Object(config(document)).to_string()),

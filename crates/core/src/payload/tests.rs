@@ -5,6 +5,7 @@ use longshore_api::ecs::types::{LaunchType, TaskOverride};
 use serde_json::{Value, json};
 
 use super::{TaskFacts, start, stop};
+use crate::entity::TaskGpu;
 use crate::task_definition::overrides::merge;
 use crate::task_definition::resolve;
 use crate::task_definition::tests::{definition, registered};
@@ -14,6 +15,10 @@ const CLUSTER: &str = "arn:aws:ecs:us-east-1:000000000000:cluster/default";
 
 /// The payload of a definition, on the wire, with `config` and `hostConfig` opened up.
 fn payload(request: &Value, overrides: Value, launch_type: LaunchType) -> Value {
+    payload_with(request, overrides, launch_type, &[])
+}
+
+fn payload_with(request: &Value, overrides: Value, launch_type: LaunchType, gpus: &[TaskGpu]) -> Value {
     let document = registered(request);
     let overrides: Option<TaskOverride> = serde_json::from_value(overrides).unwrap();
     let effective = merge(&document, &resolve(&document), overrides.as_ref()).unwrap();
@@ -24,6 +29,7 @@ fn payload(request: &Value, overrides: Value, launch_type: LaunchType) -> Value 
         definition: &document,
         effective: &effective,
         container_arns: &arns,
+        gpus,
         group: Some("family:web"),
         launch_type,
         log_driver_mode: "non-blocking",
@@ -94,6 +100,16 @@ fn volumes_secrets_and_logins() {
     let request: Value = serde_json::from_str(include_str!("tests/storage.json")).unwrap();
     let expected: Value = serde_json::from_str(include_str!("tests/storage.payload.json")).unwrap();
     assert_eq!(payload(&request, json!(null), LaunchType::Ec2), expected);
+}
+
+#[test]
+fn gpus_are_named_with_the_container_that_has_them() {
+    let request = definition(json!({}), json!({"resourceRequirements": [{"type": "GPU", "value": "2"}]}));
+    let gpus = ["GPU-a", "GPU-b"].map(|id| TaskGpu { container: 0, id: id.into() });
+    let task = payload_with(&request, json!(null), LaunchType::External, &gpus);
+    let association = |id: &str| json!({"containers": ["app"], "type": "gpu", "name": id, "content": {"encoding": "identity", "value": ""}});
+    assert_eq!(task["associations"], json!([association("GPU-a"), association("GPU-b")]));
+    assert_eq!(task["containers"][0]["dockerConfig"]["version"], "1.40");
 }
 
 #[test]

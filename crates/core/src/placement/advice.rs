@@ -134,6 +134,21 @@ fn about(
              --subnet`), or stop tasks."
         )];
     }
+    if reason == (Refusal::MemberOf { expression: "".into() }).reason() {
+        let expressions = asked.needs.member_of.join(" and ");
+        return vec![format!(
+            "{refusing} {} not satisfy the placement constraints ({expressions}): `aws ecs list-container-instances --filter` \
+             tells who satisfies an expression, and `aws ecs put-attributes` gives instances attributes.",
+            if refusing.starts_with("1 ") { "does" } else { "do" }
+        )];
+    }
+    if reason == (Refusal::DistinctInstance { group: "".into() }).reason() {
+        return vec![format!(
+            "distinctInstance: {refusing} {} a task of the group {} already. Add a machine, stop one, or name another group.",
+            if refusing.starts_with("1 ") { "has" } else { "have" },
+            asked.needs.distinct_from.as_deref().unwrap_or_default()
+        )];
+    }
     if reason == Refusal::Agent.reason() {
         return vec![format!(
             "The agent of {refusing} is not connected: start it there (`longshore agent`); `longshore instance list` says \

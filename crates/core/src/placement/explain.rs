@@ -16,15 +16,17 @@ use longshore_api::{ApiError, admin};
 use crate::entity::{Cluster, Instance};
 use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::InstanceStatus;
+use crate::instance::filter::Candidate;
 use crate::limits;
 use crate::names;
 use crate::network::{AddressBook, NetworkRequest};
 use crate::placement::pool::{HOST_ID, host_of, ports_held};
-use crate::placement::{Need, Refusal, advice};
+use crate::placement::{Constraints, Expressions, Need, Placement, Refusal, advice};
+use crate::query::Facts;
 use crate::read::{KnownDefinition, ReadModel, Usage};
 use crate::resources::{HostPort, NetworkMode};
 use crate::task::status::TaskStatus;
-use crate::task_definition::{self, RequiredAttribute};
+use crate::task_definition::{self, GpuDemand, RequiredAttribute};
 
 /// ExplainPlacement.
 pub(crate) fn explain(
@@ -38,17 +40,25 @@ pub(crate) fn explain(
         NetworkMode::Awsvpc => Some((AddressBook::of(view), NetworkRequest::about(view, request.subnets.as_deref())?)),
         NetworkMode::Bridge | NetworkMode::Host | NetworkMode::None => None,
     };
+    let given = request.placement_constraints.as_deref().unwrap_or_default();
+    let constraints = Constraints::read(&mut Expressions::default(), &known.resolved.member_of, given)?;
+    let group = request.group.as_deref().filter(|group| !group.is_empty());
+    let group = group.map_or_else(|| format!("family:{}", known.record.key.family).into(), Arc::from);
+    let placement = Placement::of(constraints, group);
     let need = Need {
         cpu: effective.cpu,
         memory: effective.memory,
         host_ports: &known.resolved.host_ports,
+        gpus: effective.gpus().into_iter().map(GpuDemand::least).fold(0, u32::saturating_add),
         requires: &effective.requires,
         network: addresses.as_ref().map(|(book, subnets)| (book, subnets)),
+        placement: &placement,
     };
     let count = request.count.unwrap_or(1);
     let ports = TakenPorts::of(view, need.host_ports);
+    let gpus = TakenGpus::of(view, need.gpus);
     let verdicts: Vec<(Arc<str>, InstanceVerdict)> = in_service(view, cluster)
-        .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, &ports)))
+        .map(|instance| (host_of(instance), judge(view, cluster, instance, &need, (&ports, &gpus))))
         .collect();
     let fitting = fitting(&verdicts, !need.host_ports.is_empty()).min(addresses_left(&need));
     let placeable = i32::try_from(fitting.min(i64::from(count))).unwrap_or(count);
@@ -107,7 +117,7 @@ fn judge(
     cluster: &Cluster,
     instance: &Arc<Instance>,
     need: &Need<'_>,
-    ports: &TakenPorts,
+    (ports, gpus): (&TakenPorts, &TakenGpus),
 ) -> InstanceVerdict {
     let usage = view.usage.get(&instance.key);
     let (cpu, memory) = (i64::from(instance.cpu.0), i64::from(instance.memory.0));
@@ -122,13 +132,21 @@ fn judge(
         refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Memory { missing }) });
     }
     refusals.extend(need.host_ports.iter().filter_map(|port| ports.refusal(&host_of(instance), *port)));
+    let gpus_free = gpus.free(instance);
+    if let missing @ 1.. = i64::from(need.gpus) - gpus_free {
+        refusals.push(PlacementRefusal { missing: Some(missing), ..refusal(&Refusal::Gpu { missing }) });
+    }
     refusals.extend(need.requires.iter().filter_map(|required| lacks(instance, required)));
     if let Some(refused) = need.network.and_then(|(book, subnets)| book.room(instance, subnets).err()) {
         refusals.push(refusal(&refused));
     }
+    let candidate = Candidate::for_placement(view, instance);
+    let unmet = need.placement.constraints.member_of.iter().filter(|member_of| !member_of.admits(&candidate));
+    refusals.extend(unmet.map(|unmet| refusal(&Refusal::MemberOf { expression: unmet.expression().clone() })));
+    refusals.extend(neighbour(need, &candidate));
     let copies = match refusals.is_empty() {
         false => 0,
-        true => copies(need, cpu.free, memory.free),
+        true => copies(need, cpu.free, memory.free, gpus_free),
     };
     InstanceVerdict {
         container_instance_arn: view.config.instance_arn(&cluster.name, instance.key.id),
@@ -141,10 +159,12 @@ fn judge(
 }
 
 /// How many copies an instance takes that takes one.
-fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64) -> i64 {
+fn copies(need: &Need<'_>, cpu_free: i64, memory_free: i64, gpus_free: i64) -> i64 {
     let of = |free: i64, each: u32| free.checked_div(i64::from(each)).unwrap_or(i64::MAX);
-    let most = if need.host_ports.is_empty() { i64::from(*admin::COUNT.end()) } else { 1 };
-    of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(most).min(addresses_left(need))
+    let alone = !need.host_ports.is_empty() || need.placement.constraints.distinct_instance;
+    let most = if alone { 1 } else { i64::from(*admin::COUNT.end()) };
+    let resources = of(cpu_free, need.cpu.0).min(of(memory_free, need.memory.0)).min(of(gpus_free, need.gpus));
+    resources.min(most).min(addresses_left(need))
 }
 
 /// How many copies the subnets have addresses for, at most.
@@ -184,6 +204,14 @@ fn lacks(instance: &Instance, required: &RequiredAttribute) -> Option<PlacementR
     Some(PlacementRefusal { attribute: Some(attribute), ..refused })
 }
 
+/// A task of the same group, where that is in the way.
+fn neighbour(need: &Need<'_>, candidate: &Candidate<'_>) -> Option<PlacementRefusal> {
+    let group = need.placement.group();
+    let there =
+        need.placement.constraints.distinct_instance && candidate.any_task_group(&mut |other| *other == **group);
+    there.then(|| refusal(&Refusal::DistinctInstance { group: group.clone() }))
+}
+
 fn refusal(refusal: &Refusal) -> PlacementRefusal {
     PlacementRefusal { reason: refusal.reason().to_owned(), detail: refusal.to_string(), ..PlacementRefusal::default() }
 }
@@ -191,11 +219,14 @@ fn refusal(refusal: &Refusal) -> PlacementRefusal {
 fn needs(need: &Need<'_>) -> TaskNeeds {
     let attribute =
         |required: &RequiredAttribute| NeededAttribute { name: required.name.clone(), value: required.value.clone() };
+    let constraints = &need.placement.constraints;
     TaskNeeds {
         cpu: i64::from(need.cpu.0),
         memory: i64::from(need.memory.0),
         host_ports: need.host_ports.iter().map(HostPort::to_string).collect(),
         attributes: need.requires.iter().map(attribute).collect(),
+        member_of: constraints.member_of.iter().map(|member_of| member_of.expression().to_string()).collect(),
+        distinct_from: constraints.distinct_instance.then(|| need.placement.group().to_string()),
     }
 }
 
@@ -247,6 +278,29 @@ impl TakenPorts {
             held_by: held_by.clone(),
             ..refusal(&Refusal::Port { port })
         })
+    }
+}
+
+/// The GPUs that tasks have, by host.
+#[derive(Default)]
+struct TakenGpus(BTreeSet<(Arc<str>, Arc<str>)>);
+
+impl TakenGpus {
+    /// Looks only if some are wanted.
+    fn of(view: &ReadModel, wanted: u32) -> Self {
+        let in_service = view.instances.values().filter(|instance| instance.status != InstanceStatus::Inactive);
+        let with_gpus = in_service.filter(|instance| wanted > 0 && !instance.gpus.is_empty());
+        let taken = with_gpus.flat_map(|instance| {
+            let host = host_of(instance);
+            let ids = view.usage.get(&instance.key).map_or(&[][..], |usage| &usage.gpus);
+            ids.iter().map(move |id| (host.clone(), id.clone()))
+        });
+        Self(taken.collect())
+    }
+
+    fn free(&self, instance: &Instance) -> i64 {
+        let host = host_of(instance);
+        instance.gpus.iter().filter(|id| !self.0.contains(&(host.clone(), (*id).clone()))).count() as i64
     }
 }
 

@@ -13,6 +13,9 @@ use crate::ids::{ClusterId, InstanceKey, TaskId};
 use crate::instance::InstanceStatus;
 use crate::instance::health::Checks;
 use crate::limits;
+use crate::placement::choose::{Cluster, choose};
+use crate::placement::groups::{Groups, counted};
+use crate::placement::view::{Change, Changes, Views};
 use crate::placement::{Need, Refusal};
 use crate::resources::{HostPort, Protocol};
 use crate::task::status::TaskStatus;
@@ -24,9 +27,21 @@ pub(crate) use longshore_agent_protocol::acs::HOST_ID;
 pub(crate) struct Pool {
     slots: Vec<Slot>,
     by_key: BTreeMap<InstanceKey, usize>,
-    by_cluster: BTreeMap<ClusterId, Vec<usize>>,
-    hosts: BTreeMap<Arc<str>, PortBook>,
+    rosters: BTreeMap<ClusterId, Roster>,
+    hosts: BTreeMap<Arc<str>, HostBook>,
+    /// The instances of each host: what one of them publishes, none of them can.
+    residents: BTreeMap<Arc<str>, BTreeSet<InstanceKey>>,
     dirty: BTreeSet<usize>,
+}
+
+/// The instances of one cluster, and what placement keeps of them.
+#[derive(Clone, Debug, Default)]
+struct Roster {
+    /// Where each member's slot is. [`Slot::member`] is its place in here.
+    indexes: Vec<usize>,
+    groups: Groups,
+    changes: Changes,
+    views: Views,
 }
 
 /// One instance: what it offers less what its tasks hold.
@@ -46,13 +61,66 @@ pub(crate) struct Slot {
     pub(crate) running: u32,
     /// Tasks whose agent has not said STOPPED: those that are stale too.
     pub(crate) tasks: BTreeSet<TaskId>,
-    /// Ports held by tasks of this instance, with how many hold each.
-    pub(crate) ports: PortBook,
+    /// Ports and GPUs held by tasks of this instance.
+    pub(crate) held: HostBook,
+    /// How many tasks of each group there are that are wanted and not over.
+    pub(crate) groups: BTreeMap<Arc<str>, u32>,
+    /// Its number in its cluster.
+    pub(super) member: u32,
     host: Arc<str>,
 }
 
-/// Host ports in use. A count, because a port that Docker chose may meet one that a task has reserved and not bound yet.
-pub(crate) type PortBook = BTreeMap<HostPort, u32>;
+/// What is in use of a host, with how many hold each: a port that Docker chose may meet one that a task has reserved and not
+/// bound yet.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct HostBook {
+    pub(crate) ports: BTreeMap<HostPort, u32>,
+    pub(crate) gpus: BTreeMap<Arc<str>, u32>,
+}
+
+/// What one task, or an instance for itself, holds of a host.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Holding {
+    pub(crate) ports: Vec<HostPort>,
+    pub(crate) gpus: Vec<Arc<str>>,
+}
+
+impl HostBook {
+    pub(crate) fn take(&mut self, holding: &Holding) {
+        take(&mut self.ports, &holding.ports);
+        take(&mut self.gpus, &holding.gpus);
+    }
+
+    fn release(&mut self, holding: &Holding) {
+        release(&mut self.ports, &holding.ports);
+        release(&mut self.gpus, &holding.gpus);
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+
+    /// All of it as one holding.
+    fn whole(&self) -> Holding {
+        Holding { ports: every(&self.ports), gpus: every(&self.gpus) }
+    }
+}
+
+impl Holding {
+    /// What an instance keeps for itself.
+    pub(crate) fn of_instance(instance: &Instance) -> Self {
+        Self { ports: instance.reserved_ports.clone(), gpus: Vec::new() }
+    }
+
+    /// What a task holds from placement on, and what of it is known once it is reported.
+    pub(crate) fn of_task(task: &Task) -> Self {
+        Self { ports: ports_held(task), gpus: task.gpus.iter().map(|gpu| gpu.id.clone()).collect() }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.ports.is_empty() && self.gpus.is_empty()
+    }
+}
 
 impl Pool {
     /// An instance came, changed, or went.
@@ -67,8 +135,12 @@ impl Pool {
 
     fn add(&mut self, instance: &Arc<Instance>) {
         let host = host_of(instance);
-        self.book_take(&host, &instance.reserved_ports);
+        self.book_take(&host, &Holding::of_instance(instance));
         let index = self.slots.len();
+        let roster = self.rosters.entry(instance.key.cluster).or_default();
+        let member = roster.indexes.len() as u32;
+        roster.indexes.push(index);
+        self.residents.entry(host.clone()).or_default().insert(instance.key);
         self.slots.push(Slot {
             instance: instance.clone(),
             status: instance.status,
@@ -80,12 +152,24 @@ impl Pool {
             pending: 0,
             running: 0,
             tasks: BTreeSet::new(),
-            ports: PortBook::new(),
+            held: HostBook::default(),
+            groups: BTreeMap::new(),
+            member,
             host,
         });
         self.by_key.insert(instance.key, index);
-        self.by_cluster.entry(instance.key.cluster).or_default().push(index);
+        self.touch(index, Change::Itself);
+    }
+
+    /// Notes that an instance is other than before, for the next snapshot and for whoever places by it.
+    fn touch(&mut self, index: usize, change: Change) {
         self.dirty.insert(index);
+        let slot = &self.slots[index];
+        if let Some(roster) = self.rosters.get_mut(&slot.instance.key.cluster)
+            && !roster.views.is_empty()
+        {
+            roster.changes.note(slot.member, change, roster.indexes.len());
+        }
     }
 
     fn update(&mut self, old: &Arc<Instance>, new: &Arc<Instance>) {
@@ -95,33 +179,70 @@ impl Pool {
         slot.memory_free += i64::from(new.memory.0) - i64::from(old.memory.0);
         slot.instance = new.clone();
         slot.status = new.status;
-        let held: Vec<HostPort> = counted(&slot.ports);
+        if let Some(roster) = self.rosters.get_mut(&new.key.cluster).filter(|_| old.attributes != new.attributes) {
+            for (group, tasks) in &slot.groups {
+                roster.groups.add(group, new, *tasks);
+                roster.groups.remove(group, old, *tasks);
+            }
+        }
+        let held = slot.held.whole();
         let from = std::mem::replace(&mut slot.host, host_of(new));
         let to = slot.host.clone();
-        self.book_release(&from, &old.reserved_ports);
+        self.move_in(new.key, &from, &to);
+        self.book_release(&from, &Holding::of_instance(old));
         self.book_release(&from, &held);
         self.book_take(&to, &held);
-        self.book_take(&to, &new.reserved_ports);
-        self.dirty.insert(index);
+        self.book_take(&to, &Holding::of_instance(new));
+        self.touch(index, Change::Itself);
     }
 
-    /// The last slot moves into the place of the one that goes.
+    /// An instance is on another host than before.
+    fn move_in(&mut self, key: InstanceKey, from: &Arc<str>, to: &Arc<str>) {
+        if from != to {
+            self.move_out(key, from);
+            self.residents.entry(to.clone()).or_default().insert(key);
+        }
+    }
+
+    fn move_out(&mut self, key: InstanceKey, host: &Arc<str>) {
+        if let Some(residents) = self.residents.get_mut(host) {
+            residents.remove(&key);
+            if residents.is_empty() {
+                self.residents.remove(host);
+            }
+        }
+    }
+
+    /// The last slot moves into the place of the one that goes, and the last of its cluster takes its number.
     fn remove(&mut self, old: &Arc<Instance>) {
         let Some(index) = self.by_key.remove(&old.key) else { return };
-        if let Some(members) = self.by_cluster.get_mut(&old.key.cluster) {
-            members.retain(|&member| member != index);
-        }
         let slot = self.slots.swap_remove(index);
-        self.book_release(&slot.host, &slot.instance.reserved_ports);
         let moved_from = self.slots.len();
+        self.dirty.remove(&moved_from);
         if let Some(moved) = self.slots.get(index) {
-            let key = moved.instance.key;
-            self.by_key.insert(key, index);
-            let members = self.by_cluster.entry(key.cluster).or_default();
-            members.iter_mut().filter(|member| **member == moved_from).for_each(|member| *member = index);
+            self.by_key.insert(moved.instance.key, index);
+            if let Some(roster) = self.rosters.get_mut(&moved.instance.key.cluster) {
+                roster.indexes[moved.member as usize] = index;
+            }
             self.dirty.insert(index);
         }
-        self.dirty.remove(&moved_from);
+        if let Some(roster) = self.rosters.get_mut(&old.key.cluster) {
+            slot.groups.iter().for_each(|(group, tasks)| roster.groups.remove(group, &slot.instance, *tasks));
+            roster.indexes.swap_remove(slot.member as usize);
+            let count = roster.indexes.len();
+            if let Some(&renumbered) = roster.indexes.get(slot.member as usize) {
+                self.slots[renumbered].member = slot.member;
+            }
+            if !roster.views.is_empty() {
+                roster.changes.note(slot.member, Change::Itself, count);
+                roster.changes.note(count as u32, Change::Itself, count);
+            }
+            if count == 0 {
+                self.rosters.remove(&old.key.cluster);
+            }
+        }
+        self.move_out(old.key, &slot.host);
+        self.book_release(&slot.host, &Holding::of_instance(&slot.instance));
     }
 
     /// A task came, changed, or went: what it held is given back and what it holds now is taken.
@@ -133,22 +254,56 @@ impl Pool {
         let host = slot.host.clone();
         let released = old.map(|old| slot.give_back(old)).unwrap_or_default();
         let taken = new.map(|new| slot.reserve(new)).unwrap_or_default();
-        self.book_release(&host, &released);
-        self.book_take(&host, &taken);
-        self.dirty.insert(index);
+        let (before, after) = (old.and_then(counted), new.and_then(counted));
+        if before != after
+            && let Some(roster) = self.rosters.get_mut(&key.cluster)
+        {
+            if let Some(group) = after {
+                *slot.groups.entry(group.clone()).or_insert(0) += 1;
+                roster.groups.add(group, &slot.instance, 1);
+            }
+            if let Some(group) = before {
+                roster.groups.remove(group, &slot.instance, 1);
+                match slot.groups.get_mut(group) {
+                    Some(1) | None => drop(slot.groups.remove(group)),
+                    Some(tasks) => *tasks -= 1,
+                }
+            }
+        }
+        if released != taken {
+            self.book_release(&host, &released);
+            self.book_take(&host, &taken);
+        }
+        self.touch(index, Change::Load);
     }
 
-    fn book_take(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if !ports.is_empty() {
-            take(self.hosts.entry(host.clone()).or_default(), ports);
+    fn book_take(&mut self, host: &Arc<str>, holding: &Holding) {
+        if !holding.is_empty() {
+            self.hosts.entry(host.clone()).or_default().take(holding);
+            self.touch_residents(host);
         }
     }
 
-    fn book_release(&mut self, host: &Arc<str>, ports: &[HostPort]) {
-        if let Some(book) = self.hosts.get_mut(host).filter(|_| !ports.is_empty()) {
-            release(book, ports);
+    fn book_release(&mut self, host: &Arc<str>, holding: &Holding) {
+        if let Some(book) = self.hosts.get_mut(host).filter(|_| !holding.is_empty()) {
+            book.release(holding);
             if book.is_empty() {
                 self.hosts.remove(host);
+            }
+            self.touch_residents(host);
+        }
+    }
+
+    /// The port book of a host changed: that is news of each of its instances.
+    fn touch_residents(&mut self, host: &Arc<str>) {
+        let residents = self.residents.get(host).into_iter().flatten();
+        let indexes: Vec<usize> = residents.filter_map(|key| self.by_key.get(key)).copied().collect();
+        for index in indexes {
+            let slot = &self.slots[index];
+            if let Some(roster) = self.rosters.get_mut(&slot.instance.key.cluster)
+                && !roster.views.is_empty()
+            {
+                roster.changes.note(slot.member, Change::Load, roster.indexes.len());
             }
         }
     }
@@ -160,7 +315,7 @@ impl Pool {
             slot.connected = connected;
             slot.disconnected_at = left_at;
             slot.health = Checks::default();
-            self.dirty.insert(index);
+            self.touch(index, Change::Itself);
         }
     }
 
@@ -175,56 +330,34 @@ impl Pool {
         }
     }
 
-    /// An instance drawn at random among those of the cluster that fit, each as likely as any other.
-    pub(crate) fn draw(&self, cluster: ClusterId, need: Need<'_>, entropy: &mut Entropy) -> Option<&Slot> {
-        let members = self.by_cluster.get(&cluster)?;
-        for _ in 0..limits::PLACEMENT_PROBES.min(members.len()) {
-            let slot = &self.slots[members[entropy.below(members.len())]];
-            if self.fits(slot, need).is_ok() {
-                return Some(slot);
-            }
-        }
-        let fitting: Vec<usize> =
-            members.iter().copied().filter(|&member| self.fits(&self.slots[member], need).is_ok()).collect();
-        fitting.get(entropy.below(fitting.len())).map(|&index| &self.slots[index])
+    /// The instance that a copy of a task goes to: the best by its strategy among those of the cluster that can take it.
+    pub(crate) fn choose(&mut self, cluster: ClusterId, need: Need<'_>, entropy: &mut Entropy) -> Option<&Slot> {
+        let Self { slots, by_key, rosters, hosts, .. } = self;
+        let slots = slots.as_slice();
+        let Roster { indexes, groups, changes, views } = rosters.get_mut(&cluster)?;
+        let all = Cluster { slots, indexes, hosts, id: cluster, by_key, groups, changes, views };
+        let chosen = choose(all, need, entropy)?;
+        Some(&slots[indexes[chosen as usize]])
     }
 
     /// Whether the instance can take the task, and if not, the first reason in ECS's order.
     pub(crate) fn fits(&self, slot: &Slot, need: Need<'_>) -> Result<(), Refusal> {
-        if slot.status != InstanceStatus::Active {
-            return Err(Refusal::Inactive);
-        }
-        if !slot.connected {
-            return Err(Refusal::Agent);
-        }
-        if i64::from(need.cpu.0) > slot.cpu_free {
-            return Err(Refusal::Cpu { missing: i64::from(need.cpu.0) - slot.cpu_free });
-        }
-        if i64::from(need.memory.0) > slot.memory_free {
-            return Err(Refusal::Memory { missing: i64::from(need.memory.0) - slot.memory_free });
-        }
-        if let Some(book) = self.hosts.get(&slot.host).filter(|_| !need.host_ports.is_empty())
-            && let Some(&port) = need.host_ports.iter().find(|port| book.contains_key(port))
-        {
-            return Err(Refusal::Port { port });
-        }
-        if let Some(missing) = need.requires.iter().find(|required| !has(&slot.instance, required)) {
-            return Err(Refusal::Attribute { name: missing.name.to_string() });
-        }
-        match need.network {
-            Some((book, request)) => book.room(&slot.instance, request).map(drop),
-            None => Ok(()),
-        }
+        slot.fits(self.hosts.get(&slot.host), need)
     }
 
-    /// The instances of a cluster, in the order they came.
+    /// The GPUs of an instance that no task of its host has.
+    pub(crate) fn gpus_free<'a>(&'a self, slot: &'a Slot) -> impl Iterator<Item = &'a Arc<str>> {
+        slot.gpus_free(self.hosts.get(&slot.host))
+    }
+
+    /// The instances of a cluster.
     pub(crate) fn members(&self, cluster: ClusterId) -> impl Iterator<Item = &Slot> {
-        self.by_cluster.get(&cluster).into_iter().flatten().map(|&index| &self.slots[index])
+        self.rosters.get(&cluster).into_iter().flat_map(|roster| &roster.indexes).map(|&index| &self.slots[index])
     }
 
     /// How many instances a cluster has.
     pub(crate) fn count(&self, cluster: ClusterId) -> usize {
-        self.by_cluster.get(&cluster).map_or(0, Vec::len)
+        self.rosters.get(&cluster).map_or(0, |roster| roster.indexes.len())
     }
 
     /// One instance.
@@ -237,8 +370,16 @@ impl Pool {
         &self.slots
     }
 
-    /// The port books, by host.
-    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, PortBook> {
+    /// Whether the groups of each cluster are a recount of those of its instances.
+    pub(crate) fn groups_hold(&self) -> bool {
+        self.rosters.values().all(|roster| {
+            let slots = roster.indexes.iter().map(|&index| &self.slots[index]);
+            roster.groups.holds_exactly(slots)
+        })
+    }
+
+    /// What is in use of each host.
+    pub(crate) fn hosts(&self) -> &BTreeMap<Arc<str>, HostBook> {
         &self.hosts
     }
 
@@ -250,37 +391,76 @@ impl Pool {
 }
 
 impl Slot {
-    /// Whose port book it uses.
+    /// Whose book it uses.
     pub(crate) fn host(&self) -> &str {
         &self.host
     }
 
-    /// Takes what the task needs; answers its ports for the host's book.
-    fn reserve(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Whether it can take the task, by the book of its host; if not, the first reason in ECS's order.
+    pub(super) fn fits(&self, book: Option<&HostBook>, need: Need<'_>) -> Result<(), Refusal> {
+        if self.status != InstanceStatus::Active {
+            return Err(Refusal::Inactive);
+        }
+        if !self.connected {
+            return Err(Refusal::Agent);
+        }
+        if i64::from(need.cpu.0) > self.cpu_free {
+            return Err(Refusal::Cpu { missing: i64::from(need.cpu.0) - self.cpu_free });
+        }
+        if i64::from(need.memory.0) > self.memory_free {
+            return Err(Refusal::Memory { missing: i64::from(need.memory.0) - self.memory_free });
+        }
+        if let Some(book) = book
+            && let Some(&port) = need.host_ports.iter().find(|port| book.ports.contains_key(port))
+        {
+            return Err(Refusal::Port { port });
+        }
+        if need.gpus > 0
+            && let missing @ 1.. = i64::from(need.gpus) - self.gpus_free(book).count() as i64
+        {
+            return Err(Refusal::Gpu { missing });
+        }
+        if let Some(missing) = need.requires.iter().find(|required| !required.is_met_by(&self.instance)) {
+            return Err(Refusal::Attribute { name: missing.name.to_string() });
+        }
+        need.placement.constraints.admit(self, need.placement.group())?;
+        match need.network {
+            Some((book, request)) => book.room(&self.instance, request).map(drop),
+            None => Ok(()),
+        }
+    }
+
+    /// Its GPUs that no task has, by the book of its host.
+    pub(super) fn gpus_free(&self, book: Option<&HostBook>) -> impl Iterator<Item = &Arc<str>> {
+        self.instance.gpus.iter().filter(move |id| book.is_none_or(|book| !book.gpus.contains_key(*id)))
+    }
+
+    /// Takes what the task needs; answers what of it stands in the host's book.
+    fn reserve(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free -= i64::from(task.cpu.0);
         self.memory_free -= i64::from(task.memory.0);
         self.tasks.insert(task.key.id);
         self.count(task, |counter| *counter += 1);
-        let ports = ports_held(task);
-        take(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.take(&holding);
+        holding
     }
 
-    /// Gives back what the task held; answers its ports for the host's book.
-    fn give_back(&mut self, task: &Task) -> Vec<HostPort> {
+    /// Gives back what the task held; answers what of it stood in the host's book.
+    fn give_back(&mut self, task: &Task) -> Holding {
         if task.known == TaskStatus::Stopped {
-            return Vec::new();
+            return Holding::default();
         }
         self.cpu_free += i64::from(task.cpu.0);
         self.memory_free += i64::from(task.memory.0);
         self.tasks.remove(&task.key.id);
         self.count(task, |counter| *counter -= 1);
-        let ports = ports_held(task);
-        release(&mut self.ports, &ports);
-        ports
+        let holding = Holding::of_task(task);
+        self.held.release(&holding);
+        holding
     }
 
     /// A stale task holds what it holds, and is counted nowhere.
@@ -330,29 +510,21 @@ fn bound(binding: &types::NetworkBinding) -> Option<RangeInclusive<u16>> {
     Some(first.parse().ok()?..=last.parse().ok()?)
 }
 
-fn has(instance: &Instance, required: &crate::task_definition::RequiredAttribute) -> bool {
-    match (instance.attributes.get(required.name.as_str()), &required.value) {
-        (None, _) => false,
-        (Some(_), None) => true,
-        (Some(value), Some(wanted)) => value.as_deref() == Some(wanted.as_str()),
+fn take<K: Ord + Clone>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        *book.entry(key.clone()).or_insert(0) += 1;
     }
 }
 
-fn take(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        *book.entry(*port).or_insert(0) += 1;
-    }
-}
-
-fn release(book: &mut PortBook, ports: &[HostPort]) {
-    for port in ports {
-        match book.get_mut(port) {
-            Some(1) | None => drop(book.remove(port)),
+fn release<K: Ord>(book: &mut BTreeMap<K, u32>, keys: &[K]) {
+    for key in keys {
+        match book.get_mut(key) {
+            Some(1) | None => drop(book.remove(key)),
             Some(count) => *count -= 1,
         }
     }
 }
 
-fn counted(book: &PortBook) -> Vec<HostPort> {
-    book.iter().flat_map(|(port, &count)| std::iter::repeat_n(*port, count as usize)).collect()
+fn every<K: Clone>(book: &BTreeMap<K, u32>) -> Vec<K> {
+    book.iter().flat_map(|(key, &count)| std::iter::repeat_n(key.clone(), count as usize)).collect()
 }

@@ -1,4 +1,5 @@
 use std::fmt;
+use std::sync::Arc;
 
 use crate::resources::HostPort;
 
@@ -31,10 +32,25 @@ pub enum Refusal {
     },
     /// The subnets have no free address for it.
     Addresses,
+    /// Too few GPUs that no other container has.
+    Gpu {
+        /// GPUs missing.
+        missing: i64,
+    },
     /// A host port is taken.
     Port {
         /// The first one that is.
         port: HostPort,
+    },
+    /// It does not satisfy a constraint of type `memberOf`.
+    MemberOf {
+        /// The constraint's expression.
+        expression: Arc<str>,
+    },
+    /// A task of the same group is there, and the constraint `distinctInstance` was given.
+    DistinctInstance {
+        /// The group.
+        group: Arc<str>,
     },
 }
 
@@ -48,7 +64,10 @@ impl Refusal {
             Self::Addresses => "RESOURCE:ENI",
             Self::Cpu { .. } => "RESOURCE:CPU",
             Self::Memory { .. } => "RESOURCE:MEMORY",
+            Self::Gpu { .. } => "RESOURCE:GPU",
             Self::Port { .. } => "RESOURCE:PORTS",
+            Self::MemberOf { .. } => "MemberOf placement constraint unsatisfied.",
+            Self::DistinctInstance { .. } => "DistinctInstance placement constraint unsatisfied.",
         }
     }
 }
@@ -64,7 +83,10 @@ impl fmt::Display for Refusal {
             Self::Addresses => f.write_str("the subnets have no free address"),
             Self::Cpu { missing } => write!(f, "{missing} CPU units too few"),
             Self::Memory { missing } => write!(f, "{missing} MiB of memory too few"),
+            Self::Gpu { missing } => write!(f, "{missing} GPUs too few"),
             Self::Port { port } => write!(f, "host port {port} is taken"),
+            Self::MemberOf { expression } => write!(f, "the instance does not satisfy {expression}"),
+            Self::DistinctInstance { group } => write!(f, "a task of the group {group} is there already"),
         }
     }
 }

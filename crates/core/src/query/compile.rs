@@ -41,6 +41,11 @@ impl Query {
     pub fn matches(&self, facts: &impl Facts) -> bool {
         self.root.holds(facts)
     }
+
+    /// Whether tasks that come and go can change what it says of an instance.
+    pub fn looks_at_tasks(&self) -> bool {
+        self.root.looks_at_tasks()
+    }
 }
 
 impl Expression {
@@ -106,6 +111,22 @@ impl Node {
             Self::RegisteredAt(order, at) => order.holds(facts.registered_at().as_millis().div_euclid(1_000).cmp(at)),
             Self::RunningTasks(order, count) => order.holds(i64::from(facts.running_tasks()).cmp(count)),
             Self::TaskGroup(text) => facts.any_task_group(&mut |group| text.holds(group)),
+        }
+    }
+}
+
+impl Node {
+    fn looks_at_tasks(&self) -> bool {
+        match self {
+            Self::All(nodes) | Self::Any(nodes) => nodes.iter().any(Self::looks_at_tasks),
+            Self::Not(node) => node.looks_at_tasks(),
+            Self::RunningTasks(..) | Self::TaskGroup(_) => true,
+            Self::AgentConnected(_)
+            | Self::AgentVersion(..)
+            | Self::HasAttribute(_)
+            | Self::Attribute(..)
+            | Self::Ec2InstanceId(_)
+            | Self::RegisteredAt(..) => false,
         }
     }
 }

@@ -13,6 +13,7 @@
 //! * `and` binds more tightly than `or`, and `not` than both.
 //! * `!=`, `not_in` and `not_matches` are exactly what `==`, `in` and `matches` are not. So an instance without an attribute
 //!   satisfies every negative condition on it, and `task:group != a` means that no task of group `a` is there.
+//! * `task:group` is about the tasks that are there; where it constrains a placement, about those that are wanted too.
 //! * An attribute without a value exists, and satisfies no other positive condition.
 //! * `>` and its like compare attributes as numbers if both sides are decimal numbers, else as text.
 //! * An argument with spaces, parentheses or, in a list, commas is put in single or double quotes.

@@ -41,6 +41,9 @@ pub(crate) fn describe(view: &ReadModel, request: &types::DescribeTasksRequest) 
     Ok(Response::DescribeTasks(Box::new(response)))
 }
 
+/// The platform version that FARGATE tasks say they run on: the latest that Linux has.
+pub(crate) const FARGATE_PLATFORM: &str = "1.4.0";
+
 /// The task as Describe, RunTask and StopTask answer it.
 pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_tags: bool) -> types::Task {
     let config = &view.config;
@@ -52,6 +55,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
     let life = &task.life;
     let known = view.definitions.get(&task.definition);
     let task_arn = config.task_arn(&cluster.name, task.key.id);
+    let fargate = task.launch_type == types::LaunchType::Fargate;
     types::Task {
         attachments: Some(network::attachments(config, task)),
         attributes: Some(attribute("ecs.cpu-architecture").map(architecture).into_iter().collect()),
@@ -72,6 +76,8 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         launch_type: Some(task.launch_type),
         memory: Some(task.memory.to_string()),
         overrides: Some(overrides(task, known)),
+        platform_family: fargate.then(|| "Linux".to_owned()),
+        platform_version: fargate.then(|| FARGATE_PLATFORM.to_owned()),
         pull_started_at: life.pull_started_at,
         pull_stopped_at: life.pull_stopped_at,
         started_at: life.started_at,
@@ -152,10 +158,18 @@ fn containers(
                 network_bindings: Some(detail.network_bindings.clone()),
                 network_interfaces: Some(network::interfaces(task)),
                 health_status: Some(types::HealthStatus::Unknown),
+                gpu_ids: gpus(task, index),
                 ..sized(resolved.get(index), changes.unwrap_or_default())
             }
         })
         .collect()
+}
+
+/// The GPUs that a container has for itself, if it has any.
+fn gpus(task: &Task, container: usize) -> Option<Vec<String>> {
+    let own = task.gpus.iter().filter(|gpu| gpu.container == container);
+    let ids: Vec<String> = own.map(|gpu| gpu.id.to_string()).collect();
+    (!ids.is_empty()).then_some(ids)
 }
 
 /// A container with its CPU and memory, overrides applied, as text.

@@ -6,17 +6,16 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer, TaskGpu};
 use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
-use crate::network::{self, NetworkRequest};
-use crate::placement::{Need, Refusal};
+use crate::network::{self, AddressBook, NetworkRequest};
+use crate::placement::{Need, Placement, Refusal, Strategy};
 use crate::read::{KnownDefinition, ReadModel};
-use crate::tables::Tables;
 use crate::tags;
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::task_definition::{self, EffectiveTask, RequiredAttribute};
+use crate::task_definition::{self, EffectiveTask, GpuDemand, RequiredAttribute, gpu};
 
 /// The capability by which instances offer the launch type EXTERNAL.
 const EXTERNAL: &str = "ecs.capability.external";
@@ -32,6 +31,8 @@ pub(super) struct Launch<'a> {
     pub(super) propagate_tags: Option<PropagateTags>,
     pub(super) managed_tags: bool,
     pub(super) network: Option<&'a types::NetworkConfiguration>,
+    pub(super) constraints: &'a [types::PlacementConstraint],
+    pub(super) strategy: &'a [types::PlacementStrategy],
 }
 
 impl Launch<'_> {
@@ -59,8 +60,11 @@ impl Launch<'_> {
 
     /// What every copy has in common; there is room for `count` of them.
     pub(super) fn prepare(&self, turn: &mut Turn<'_>, cluster: &Cluster, count: usize) -> Result<Copy, ApiError> {
-        let mode = turn.tables.view().runnable(self.task_definition)?.resolved.network_mode;
-        let network = network::requested(turn, mode, self.network)?;
+        let strategy = Strategy::read(self.strategy)?;
+        let resolved = turn.tables.view().runnable(self.task_definition)?.resolved.clone();
+        let constraints = turn.tables.constraints(&resolved.member_of, self.constraints)?;
+        let mode = resolved.network_mode;
+        let network = network::requested(turn, mode, self.launch_type, self.network)?;
         let view = turn.tables.view();
         let known = view.runnable(self.task_definition)?;
         let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
@@ -70,15 +74,18 @@ impl Launch<'_> {
         }
         let launch_type = self.launch_type.unwrap_or(LaunchType::Ec2);
         let requires = requires(known, &effective, launch_type)?;
-        let group = match self.group {
-            None | Some("") => format!("family:{}", known.record.key.family),
-            Some(group) => group.to_owned(),
+        let group: Arc<str> = match self.group {
+            None | Some("") => format!("family:{}", known.record.key.family).into(),
+            Some(group) => group.into(),
         };
+        let gpus = effective.gpus();
+        let needs = (requires.as_slice(), known.resolved.host_ports.as_slice(), least(&gpus));
+        let placement = Placement::new(needs, network.as_ref(), constraints, strategy, group.clone());
         let template = Task {
             key: TaskKey { cluster: cluster.id, id: TaskId(0) },
             instance: InstanceId(0),
             definition: known.record.key.clone(),
-            group: group.into(),
+            group: group.clone(),
             started_by: self.started_by.filter(|mark| !mark.is_empty()).map(Arc::from),
             launch_type,
             overrides: self.overrides.cloned().map(Arc::new),
@@ -86,6 +93,7 @@ impl Launch<'_> {
             memory: effective.memory,
             host_ports: known.resolved.host_ports.clone(),
             network: None,
+            gpus: Vec::new(),
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
             containers: vec![TaskContainer::default(); known.resolved.containers.len()],
@@ -96,7 +104,7 @@ impl Launch<'_> {
             stop: None,
             version: 1,
         };
-        Ok(Copy { template, requires, network })
+        Ok(Copy { template, gpus, requires, network, placement })
     }
 
     /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
@@ -131,32 +139,59 @@ fn requires(
     launch_type: LaunchType,
 ) -> Result<Vec<RequiredAttribute>, ApiError> {
     let mut requires = effective.requires.clone();
+    let compatible = match launch_type {
+        LaunchType::External => known.resolved.external,
+        LaunchType::Fargate => known.resolved.fargate,
+        LaunchType::Ec2 | LaunchType::ManagedInstances => true,
+    };
+    if !compatible {
+        let message = format!("Task definition does not support launch_type {launch_type}.");
+        return Err(ApiError::invalid_parameter(message));
+    }
     if launch_type == LaunchType::External {
-        if !known.resolved.external {
-            return Err(ApiError::invalid_parameter("Task definition does not support launch_type EXTERNAL."));
-        }
         requires.push(RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
     }
+    // A size that the definition has is one of the table; overrides can make it another.
+    let (cpu, memory) = (effective.task_cpu.unwrap_or_default(), effective.task_memory.unwrap_or_default());
+    if launch_type == LaunchType::Fargate && !task_definition::is_fargate_size(cpu, memory) {
+        return Err(ApiError::invalid_parameter(task_definition::no_fargate_size(cpu, memory)));
+    }
     Ok(requires)
+}
+
+/// How many GPUs an instance must have free.
+fn least(gpus: &[GpuDemand]) -> u32 {
+    gpus.iter().map(|demand| demand.least()).fold(0, u32::saturating_add)
 }
 
 /// What every copy has in common, made once.
 pub(super) struct Copy {
     template: Task,
+    gpus: Vec<GpuDemand>,
     requires: Vec<RequiredAttribute>,
     network: Option<NetworkRequest>,
+    placement: Placement,
 }
 
 impl Copy {
     /// What one copy needs of an instance.
-    pub(super) fn need<'a>(&'a self, tables: &'a Tables) -> Need<'a> {
+    pub(super) fn need<'a>(&'a self, addresses: &'a AddressBook) -> Need<'a> {
         Need {
             cpu: self.template.cpu,
             memory: self.template.memory,
             host_ports: &self.template.host_ports,
+            gpus: least(&self.gpus),
             requires: &self.requires,
-            network: self.network.as_ref().map(|request| (tables.addresses(), request)),
+            network: self.network.as_ref().map(|request| (addresses, request)),
+            placement: &self.placement,
         }
+    }
+
+    /// The instance that the next copy goes to, if one can take it.
+    pub(super) fn choose(&self, turn: &mut Turn<'_>) -> Option<InstanceId> {
+        let (pool, addresses) = turn.tables.scheduler();
+        let chosen = pool.choose(self.template.key.cluster, self.need(addresses), &mut turn.entropy)?;
+        Some(chosen.instance.key.id)
     }
 
     /// Puts one copy on an instance, and orders it to run once that is durable.
@@ -167,11 +202,21 @@ impl Copy {
         let cluster = self.template.key.cluster;
         let home = InstanceKey { cluster, id: instance };
         let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
+        let gpus = self.deal(turn, home);
         let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
-        let task = Arc::new(Task { key, instance, network, ..self.template.clone() });
+        let task = Arc::new(Task { key, instance, network, gpus, ..self.template.clone() });
         turn.tables.put(Entity::Task(task.clone()));
         turn.send_start(&task);
         Ok(task)
+    }
+
+    /// The GPUs that one copy gets on an instance.
+    fn deal(&self, turn: &Turn<'_>, instance: InstanceKey) -> Vec<TaskGpu> {
+        let pool = turn.tables.pool();
+        match pool.slot(instance).filter(|_| !self.gpus.is_empty()) {
+            Some(slot) => gpu::deal(&self.gpus, &pool.gpus_free(slot).cloned().collect::<Vec<_>>()),
+            None => Vec::new(),
+        }
     }
 }
 

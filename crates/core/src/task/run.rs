@@ -1,4 +1,4 @@
-//! RunTask: places copies of a definition at random on instances that fit.
+//! RunTask: places copies of a definition on instances that fit, by its strategy.
 
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
@@ -12,7 +12,7 @@ use crate::ids::TaskKey;
 use crate::limits;
 use crate::placement::Refusal;
 use crate::read::ReadModel;
-use crate::task::describe::document;
+use crate::task::describe::{FARGATE_PLATFORM, document};
 use crate::task::launch::{Copy, Launch, failure};
 use crate::unsupported::{filled, refuse};
 
@@ -51,8 +51,7 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
-        let drawn = turn.tables.pool().draw(cluster.id, copy.need(turn.tables), &mut turn.entropy);
-        let Some(instance) = drawn.map(|slot| slot.instance.key.id) else {
+        let Some(instance) = copy.choose(turn) else {
             failures = refusals(turn, cluster, copy);
             if tasks.is_empty() && failures.is_empty() {
                 return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
@@ -74,7 +73,7 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
     let pool = turn.tables.pool();
     pool.members(cluster.id)
-        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need(turn.tables)).err()?)))
+        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need(turn.tables.addresses())).err()?)))
         .filter(|(_, refusal)| *refusal != Refusal::Inactive)
         .take(limits::RUN_TASK_FAILURES)
         .map(|(slot, refusal)| failure(turn, cluster, slot.instance.key.id, &refusal))
@@ -118,6 +117,8 @@ fn launch(request: &types::RunTaskRequest) -> Launch<'_> {
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
         network: request.network_configuration.as_ref(),
+        constraints: request.placement_constraints.as_deref().unwrap_or_default(),
+        strategy: request.placement_strategy.as_deref().unwrap_or_default(),
     }
 }
 
@@ -138,25 +139,42 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
             "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
         ));
     }
+    if fargate {
+        check_fargate(request)?;
+    }
     if platform && !fargate && !strategy {
         return Err(ApiError::invalid_parameter(
             "The platform version must be null when specifying an EC2 launch type.",
         ));
     }
-    let drawn = |strategy: &types::PlacementStrategy| strategy.r#type == Some(types::PlacementStrategyType::Random);
-    let ordered = !request.placement_strategy.iter().flatten().all(drawn);
     refuse(
         "RunTask",
         &[
             ("capacityProviderStrategy", strategy),
             ("enableExecuteCommand", request.enable_execute_command == Some(true)),
-            ("placementConstraints", filled(&request.placement_constraints)),
-            ("placementStrategy other than random", ordered),
             ("referenceId", request.reference_id.as_ref().is_some_and(|id| !id.is_empty())),
             ("volumeConfigurations", filled(&request.volume_configurations)),
-            ("launchType FARGATE", fargate),
             ("launchType MANAGED_INSTANCES", request.launch_type == Some(types::LaunchType::ManagedInstances)),
         ],
     )?;
     Ok(count)
+}
+
+/// What does not go with the launch type FARGATE, under which nobody chooses instances.
+fn check_fargate(request: &types::RunTaskRequest) -> Result<(), ApiError> {
+    for (what, given) in
+        [("constraints", filled(&request.placement_constraints)), ("strategies", filled(&request.placement_strategy))]
+    {
+        if given {
+            let message = format!("Placement {what} are not supported with FARGATE launch type.");
+            return Err(ApiError::invalid_parameter(message));
+        }
+    }
+    match request.platform_version.as_deref() {
+        None | Some("" | "LATEST" | FARGATE_PLATFORM) => Ok(()),
+        Some(version) => Err(ApiError::new(
+            error::PLATFORM_UNKNOWN_EXCEPTION,
+            format!("The platform version {version} does not exist: use LATEST or {FARGATE_PLATFORM}."),
+        )),
+    }
 }

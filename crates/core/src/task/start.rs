@@ -56,7 +56,7 @@ fn place(
     let id = instance.key.id;
     let pool = turn.tables.pool();
     let verdict = match pool.slot(instance.key) {
-        Some(slot) => pool.fits(slot, copy.need(turn.tables)),
+        Some(slot) => pool.fits(slot, copy.need(turn.tables.addresses())),
         // It was deregistered, and is still described.
         None => Err(Refusal::Inactive),
     };
@@ -76,6 +76,8 @@ fn launch(request: &types::StartTaskRequest) -> Launch<'_> {
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
         network: request.network_configuration.as_ref(),
+        constraints: &[],
+        strategy: &[],
     }
 }
 

@@ -160,7 +160,18 @@ fn run_task_refuses_bad_requests_before_what_is_missing() {
             "both a launch type and capacity provider strategy",
         ),
         (json!({"capacityProviderStrategy": strategy}), "UnsupportedFeatureException", "capacityProviderStrategy"),
-        (json!({"launchType": "FARGATE"}), "UnsupportedFeatureException", "launchType FARGATE"),
+        (json!({"launchType": "FARGATE"}), "InvalidParameterException", "does not support launch_type FARGATE"),
+        (json!({"launchType": "FARGATE", "platformVersion": "9.9"}), "PlatformUnknownException", "9.9"),
+        (
+            json!({"launchType": "FARGATE", "placementStrategy": [{"type": "random"}]}),
+            "InvalidParameterException",
+            "Placement strategies are not supported with FARGATE launch type.",
+        ),
+        (
+            json!({"launchType": "FARGATE", "placementConstraints": [{"type": "distinctInstance"}]}),
+            "InvalidParameterException",
+            "Placement constraints are not supported with FARGATE launch type.",
+        ),
         (json!({"enableExecuteCommand": true, "group": "service:x"}), "InvalidParameterException", "group"),
         (json!({"referenceId": "r"}), "UnsupportedFeatureException", "referenceId"),
     ] {

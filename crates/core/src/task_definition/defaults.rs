@@ -39,7 +39,7 @@ pub(super) fn fill(request: &RegisterTaskDefinitionRequest, identity: Registrati
         task_role_arn: request.task_role_arn.clone(),
         trusted_execution_configuration: request.trusted_execution_configuration.clone(),
         volumes: Some(request.volumes.iter().flatten().map(fill_volume).collect()),
-        compatibilities: Some(requires::compatibilities(request.network_mode, request.enable_fault_injection)),
+        compatibilities: Some(requires::compatibilities(request)),
         requires_attributes: None,
     };
     let required = requires::attributes(&document).into_iter();

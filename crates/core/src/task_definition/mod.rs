@@ -11,6 +11,7 @@
 pub mod coverage;
 mod defaults;
 pub(crate) mod deletion;
+pub(crate) mod gpu;
 mod image;
 mod limits;
 pub(crate) mod operations;
@@ -28,6 +29,7 @@ use longshore_api::ecs::types::{RegisterTaskDefinitionRequest, TaskDefinition};
 use longshore_api::{ApiError, Timestamp};
 
 pub(crate) use deletion::Deletions;
+pub use gpu::GpuDemand;
 pub(crate) use image::ImageReference;
 pub(crate) use limits::DEFAULT_RESTART_PERIOD_S;
 pub use overrides::{EffectiveContainer, EffectiveTask, merge};
@@ -35,6 +37,7 @@ pub use requires::RequiredAttribute;
 pub(crate) use resolve::network_mode;
 pub use resolve::{Resolved, ResolvedContainer, resolve};
 pub(crate) use secret::SecretSource;
+pub(crate) use validate::{is_fargate_size, no_fargate_size};
 
 /// What the cell gives a definition at registration.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -5,15 +5,18 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_api::ApiError;
 use longshore_api::ecs::error::UNSUPPORTED_FEATURE_EXCEPTION;
 use longshore_api::ecs::types::{
-    ContainerDefinition, ContainerOverride, EnvironmentFile, KeyValuePair, TaskDefinition, TaskOverride,
+    ContainerDefinition, ContainerOverride, EnvironmentFile, KeyValuePair, ResourceRequirement, ResourceType,
+    TaskDefinition, TaskOverride,
 };
 
 use super::requires::{
     ENVIRONMENT_FILES, EXECUTION_ROLE_ECR_PULL, INCREASED_TASK_CPU, RequiredAttribute, TASK_LIMITS, is_ecr,
 };
 use super::resolve::reserved;
-use super::validate::{SHARED_SECRET_NAME, check_environment_files, check_variable, is_role};
-use super::{Resolved, ResolvedContainer, limits, size};
+use super::validate::{
+    SHARED_SECRET_NAME, check_environment_files, check_one_for_all, check_requirements, check_variable, is_role,
+};
+use super::{GpuDemand, Resolved, ResolvedContainer, limits, size};
 use crate::resources::{CpuUnits, MemoryMib};
 
 /// A definition with the overrides of one task laid over it.
@@ -35,6 +38,17 @@ pub struct EffectiveTask {
     pub containers: Vec<EffectiveContainer>,
 }
 
+impl EffectiveTask {
+    /// What its containers want of an instance's GPUs, in their order; nothing if none of them wants any.
+    pub fn gpus(&self) -> Vec<GpuDemand> {
+        let demands = self.containers.iter().map(|container| container.gpus);
+        match self.containers.iter().all(|container| container.gpus == GpuDemand::None) {
+            true => Vec::new(),
+            false => demands.collect(),
+        }
+    }
+}
+
 /// A container with its override laid over it.
 #[derive(Clone, PartialEq)]
 pub struct EffectiveContainer {
@@ -52,6 +66,8 @@ pub struct EffectiveContainer {
     pub memory: Option<MemoryMib>,
     /// Memory it reserves, when that is not the limit.
     pub memory_reservation: Option<MemoryMib>,
+    /// GPUs that it has for itself.
+    pub gpus: GpuDemand,
 }
 
 /// The environment may hold secrets, so only its names are shown.
@@ -65,6 +81,7 @@ impl std::fmt::Debug for EffectiveContainer {
             .field("cpu", &self.cpu)
             .field("memory", &self.memory)
             .field("memory_reservation", &self.memory_reservation)
+            .field("gpus", &self.gpus)
             .finish()
     }
 }
@@ -97,6 +114,7 @@ pub fn merge(
     }
     if overrides.is_some() {
         check_cpu(&containers, task_cpu)?;
+        check_one_for_all(containers.iter().map(|container| container.gpus)).map_err(ApiError::invalid_parameter)?;
     }
     let (cpu, memory) = reserved(
         (task_cpu, task_memory),
@@ -126,16 +144,13 @@ fn check_supported(overrides: &TaskOverride) -> Result<(), ApiError> {
         }
     }
     for change in overrides.container_overrides.as_deref().unwrap_or_default() {
-        for (field, used) in
-            [("resourceRequirements", change.resource_requirements.as_ref().is_some_and(|list| !list.is_empty()))]
-        {
-            if used {
-                let name = change.name.as_deref().unwrap_or_default();
-                let message = format!(
-                    "Invalid '{field}' setting in the override for container '{name}'. Longshore does not support it yet."
-                );
-                return Err(ApiError::new(UNSUPPORTED_FEATURE_EXCEPTION, message));
-            }
+        let wanted = change.resource_requirements.as_deref().unwrap_or_default();
+        if wanted.iter().any(|wanted| wanted.r#type != ResourceType::Gpu || wanted.sharing_strategy.is_some()) {
+            let name = change.name.as_deref().unwrap_or_default();
+            let message = format!(
+                "Invalid 'resourceRequirements' setting in the override for container '{name}'. Longshore does not support it yet."
+            );
+            return Err(ApiError::new(UNSUPPORTED_FEATURE_EXCEPTION, message));
         }
     }
     Ok(())
@@ -223,6 +238,7 @@ fn merge_container(
         cpu,
         memory,
         memory_reservation,
+        gpus: GpuDemand::of(definition.resource_requirements.as_deref()),
     };
     if let Some(change) = change {
         for pair in change.environment.as_deref().map_or(&[][..], Vec::as_slice) {
@@ -258,6 +274,18 @@ fn merge_container(
                 ))
             })?;
             merged.environment_files = files.clone();
+        }
+        // Others than GPUs are refused by name, last of all.
+        let only_gpus = |wanted: &&Vec<ResourceRequirement>| wanted.iter().all(|one| one.r#type == ResourceType::Gpu);
+        let wanted = change.resource_requirements.as_ref().filter(|wanted| !wanted.is_empty()).filter(only_gpus);
+        if let Some(wanted) = wanted {
+            check_requirements(wanted, &BTreeSet::new()).map_err(|why| {
+                ApiError::invalid_parameter(format!(
+                    "Invalid 'resourceRequirements' setting in the override for container '{}'. {why}",
+                    container.name
+                ))
+            })?;
+            merged.gpus = GpuDemand::of(Some(wanted));
         }
         check_mib(container, "memory", change.memory)?;
         check_mib(container, "memoryReservation", change.memory_reservation)?;

@@ -5,13 +5,14 @@
 use std::collections::BTreeMap;
 
 use longshore_api::ecs::types::{
-    CPUArchitecture, Compatibility, ContainerDefinition, EFSTransitEncryption, LogDriver, NetworkMode, TaskDefinition,
-    Volume,
+    CPUArchitecture, Compatibility, ContainerDefinition, EFSTransitEncryption, LogDriver, NetworkMode,
+    RegisterTaskDefinitionRequest, TaskDefinition, Volume,
 };
 
 use super::image::ImageReference;
 use super::secret::SecretSource;
-use super::{limits, size};
+use super::{limits, size, validate};
+use crate::entity::Instance;
 use crate::network::TASK_ENI;
 use crate::resources::MemoryMib;
 
@@ -22,6 +23,17 @@ pub struct RequiredAttribute {
     pub name: String,
     /// Its value, where that matters.
     pub value: Option<String>,
+}
+
+impl RequiredAttribute {
+    /// Whether an instance has it.
+    pub(crate) fn is_met_by(&self, instance: &Instance) -> bool {
+        match (instance.attributes.get(self.name.as_str()), &self.value) {
+            (None, _) => false,
+            (Some(_), None) => true,
+            (Some(value), Some(wanted)) => value.as_deref() == Some(wanted.as_str()),
+        }
+    }
 }
 
 /// Limits for a task as a whole.
@@ -192,10 +204,12 @@ fn of_volume(volume: &Volume, found: &mut Attributes) {
     }
 }
 
-/// The launch types that a definition can run as: what only Fargate has is refused at registration. External instances have no
-/// interfaces for tasks, and faults can only be injected by agents that are not External.
-pub(super) fn compatibilities(mode: Option<NetworkMode>, enable_fault_injection: Option<bool>) -> Vec<Compatibility> {
-    if enable_fault_injection == Some(true) || mode == Some(NetworkMode::Awsvpc) {
+/// The launch types that a definition can run as. External instances have no interfaces for tasks, and faults can only be injected
+/// by agents that are not External.
+pub(super) fn compatibilities(request: &RegisterTaskDefinitionRequest) -> Vec<Compatibility> {
+    if validate::is_for_fargate(request) {
+        vec![Compatibility::Ec2, Compatibility::Fargate]
+    } else if request.enable_fault_injection == Some(true) || request.network_mode == Some(NetworkMode::Awsvpc) {
         vec![Compatibility::Ec2]
     } else {
         vec![Compatibility::External, Compatibility::Ec2]

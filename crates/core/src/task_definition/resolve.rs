@@ -1,9 +1,12 @@
 //! What the cell computes on, read from a document once.
 
+use std::sync::Arc;
+
 use longshore_api::ecs::types::{self, Compatibility, PortMapping, TaskDefinition, TransportProtocol};
 
 use super::requires::{self, RequiredAttribute};
 use super::size;
+use crate::placement::MemberOf;
 use crate::resources::{CpuUnits, HostPort, MemoryMib, NetworkMode, Protocol};
 
 /// What a definition amounts to. Derived from the document, never persisted.
@@ -25,8 +28,12 @@ pub struct Resolved {
     pub host_ports: Vec<HostPort>,
     /// What a task needs of an instance, sorted by name.
     pub requires: Vec<RequiredAttribute>,
+    /// Its placement constraints, all of type `memberOf`.
+    pub member_of: Vec<Arc<MemberOf>>,
     /// Whether it may run with launch type EXTERNAL.
     pub external: bool,
+    /// Whether it may run with launch type FARGATE.
+    pub fargate: bool,
 }
 
 /// What a container amounts to.
@@ -84,6 +91,8 @@ pub fn resolve(document: &TaskDefinition) -> Resolved {
         .collect();
     host_ports.sort_unstable();
     host_ports.dedup();
+    let constraints = document.placement_constraints.iter().flatten();
+    let member_of = constraints.map(|constraint| constraint.expression.as_deref().unwrap_or_default());
     let compatibilities = document.compatibilities.as_deref().unwrap_or_default();
     Resolved {
         network_mode,
@@ -94,7 +103,9 @@ pub fn resolve(document: &TaskDefinition) -> Resolved {
         task_memory,
         host_ports,
         requires: requires::attributes(document),
+        member_of: member_of.map(|expression| Arc::new(MemberOf::stored(expression))).collect(),
         external: compatibilities.contains(&Compatibility::External),
+        fargate: compatibilities.contains(&Compatibility::Fargate),
     }
 }
 

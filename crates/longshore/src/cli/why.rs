@@ -18,6 +18,15 @@ pub(crate) struct WhyArgs {
     /// A subnet that RunTask would name, for a definition with network mode awsvpc; all of them without it. May be repeated
     #[arg(long = "subnet", value_name = "ID")]
     pub(crate) subnets: Vec<String>,
+    /// An expression of the cluster query language that the instance must satisfy, besides those of the definition
+    #[arg(long, value_name = "EXPRESSION")]
+    pub(crate) member_of: Vec<String>,
+    /// Not where a task of the same group is
+    #[arg(long)]
+    pub(crate) distinct_instance: bool,
+    /// The group of the tasks [default: family:FAMILY]
+    #[arg(long, value_name = "NAME")]
+    pub(crate) group: Option<String>,
     #[command(flatten)]
     pub(crate) reach: ReachArgs,
     #[command(flatten)]

@@ -1,4 +1,5 @@
 use longshore_api::ecs::Operation;
+use longshore_api::ecs::types::{PlacementConstraint, PlacementConstraintType};
 use serde_json::{Value, json};
 
 use super::*;
@@ -126,6 +127,52 @@ fn a_value_that_differs_is_shown() {
     let refusal = &answer.instances[0].refusals[0];
     assert_eq!(refusal.actual_value.as_deref(), Some("x86_64"));
     assert!(answer.advice[0].contains("ecs.cpu-architecture = arm64"), "{:?}", answer.advice);
+}
+
+#[test]
+fn constraints_of_the_definition_and_of_the_call_are_explained() {
+    let mut lab = Lab::new();
+    for (key, rack) in [(1, "a"), (2, "b"), (3, "b")] {
+        let mut offer = offer(&format!("h{key}"), 1000, 1000);
+        offer["attributes"].as_array_mut().expect("a list").push(json!({"name": "rack", "value": rack}));
+        let arn = lab.register(key, &offer);
+        lab.connect(key, &arn);
+    }
+    let mut document = definition("web", 1, 6, &[]);
+    document["placementConstraints"] = json!([{"type": "memberOf", "expression": "attribute:rack == b"}]);
+    register(&mut lab, &document);
+    let home = lab.run("web");
+    let home = lab.describe(&home)["containerInstanceArn"].clone();
+    let constraint = |kind, expression: Option<&str>| PlacementConstraint {
+        r#type: Some(kind),
+        expression: expression.map(str::to_owned),
+    };
+    let request = ExplainPlacementRequest {
+        task_definition: "web".to_owned(),
+        count: Some(3),
+        placement_constraints: Some(vec![
+            constraint(PlacementConstraintType::DistinctInstance, None),
+            constraint(PlacementConstraintType::MemberOf, Some("agentConnected == true")),
+        ]),
+        ..ExplainPlacementRequest::default()
+    };
+    let answer = explain(&lab.cell.snapshot(), &request).expect("an explanation");
+    assert_eq!(answer.placeable, 1);
+    for verdict in &answer.instances {
+        let expected: &[&str] = match () {
+            () if home == verdict.container_instance_arn => &["DistinctInstance placement constraint unsatisfied."],
+            () if verdict.copies == 1 => &[],
+            () => &["MemberOf placement constraint unsatisfied."],
+        };
+        assert_eq!(reasons(verdict), expected);
+    }
+    assert_eq!(answer.needs.member_of, ["attribute:rack == b", "agentConnected == true"]);
+    assert!(answer.advice.iter().any(|advice| advice.contains("attribute:rack == b")), "{:?}", answer.advice);
+    assert!(answer.advice.iter().any(|advice| advice.contains("family:web")), "{:?}", answer.advice);
+    let wrong = vec![constraint(PlacementConstraintType::MemberOf, Some("rack == b"))];
+    let request = ExplainPlacementRequest { placement_constraints: Some(wrong), ..request };
+    let error = explain(&lab.cell.snapshot(), &request).expect_err("refused");
+    assert!(error.message.contains("placementConstraints[0]"), "{}", error.message);
 }
 
 /// What placement does is the oracle: its first reason is the first one here, and what it takes has none.

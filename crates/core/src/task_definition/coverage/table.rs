@@ -7,9 +7,9 @@ const NOT_YET_OF_TASK: &str = "Invalid '…' setting for task. Longshore does no
 const NOT_YET_OF_CONTAINER: &str = "Invalid '…' setting for container '…'. Longshore does not support it yet.";
 const NOT_YET_OVERRIDE: &str = "Invalid '…' setting in task overrides. Longshore does not support it yet.";
 
+const NOT_YET_CONTAINER_OVERRIDE: &str =
+    "Invalid 'resourceRequirements' setting in the override for container '…'. Longshore does not support it yet.";
 const FAULTS: &str = "Invalid 'enableFaultInjection' setting for task. It needs networkMode host…";
-const FARGATE_STORAGE: &str =
-    "Invalid 'ephemeralStorage' setting for task. Longshore does not support it: only Fargate has it.";
 const ACCELERATORS: &str = "Invalid 'inferenceAccelerators' setting for task. Longshore does not support it: Elastic Inference has been shut down.";
 const MESH: &str =
     "Invalid 'proxyConfiguration' setting for task. Longshore does not support it: there is no App Mesh.";
@@ -17,8 +17,7 @@ const ENCLAVES: &str =
     "Invalid 'trustedExecutionConfiguration' setting for task. Longshore does not support it: there are no enclaves.";
 const MANAGED_ACCOUNTS: &str =
     "Invalid '…' setting for container '…'. Longshore does not support it: there are no hosts of a Windows domain.";
-const NOT_YET_CONTAINER_OVERRIDE: &str =
-    "Invalid '…' setting in the override for container '…'. Longshore does not support it yet.";
+const NEURON: &str = "Invalid 'resourceRequirements' setting for container '…'. Longshore does not support Neuron devices: only managed instances have them.";
 const LINUX_ONLY: &str = "Invalid '…' setting for task. Longshore does not support it: it runs Linux containers only.";
 
 const fn shape(shape: &'static str, members: &'static [MemberCoverage]) -> ShapeCoverage {
@@ -64,7 +63,7 @@ pub const TABLE: &[ShapeCoverage] = &[
                 "Needs `ecs.capability.fault-injection`, which agents other than ours have.",
                 &[value("true, without `networkMode` host", FAULTS)],
             ),
-            refused("ephemeralStorage", FARGATE_STORAGE, ""),
+            refused("ephemeralStorage", NOT_YET_OF_TASK, ""),
             works(
                 "executionRoleArn",
                 "Agents fetch secrets and logins with its credentials; any role is as good as another.",
@@ -78,24 +77,18 @@ pub const TABLE: &[ShapeCoverage] = &[
                 "`awsvpc` needs `ecs.capability.task-eni`; its subnets and security groups: [network.md](network.md).",
             ),
             works("pidMode", "Needs `ecs.capability.pid-ipc-namespace-sharing`."),
-            refused("placementConstraints", NOT_YET_OF_TASK, ""),
+            works("placementConstraints", ""),
             refused("proxyConfiguration", MESH, ""),
             works("registeredAt", "Filled in."),
             works("registeredBy", "Filled in."),
             works("requiresAttributes", "Filled in; placement refuses instances that lack one."),
             partly(
                 "requiresCompatibilities",
-                "",
-                &[
-                    value(
-                        "`FARGATE`",
-                        "Invalid 'requiresCompatibilities' setting for task. FARGATE: Longshore does not support it yet.",
-                    ),
-                    value(
-                        "`MANAGED_INSTANCES`",
-                        "Invalid 'requiresCompatibilities' setting for task. MANAGED_INSTANCES: Longshore does not support it yet.",
-                    ),
-                ],
+                "`FARGATE`: the rules and sizes of Fargate; the tasks run on the cluster's own instances.",
+                &[value(
+                    "`MANAGED_INSTANCES`",
+                    "Invalid 'requiresCompatibilities' setting for task. MANAGED_INSTANCES: Longshore does not support it yet.",
+                )],
             ),
             works("revision", "Filled in."),
             works("runtimePlatform", ""),
@@ -143,7 +136,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("pseudoTerminal", ""),
             works("readonlyRootFilesystem", ""),
             works("repositoryCredentials", ""),
-            refused("resourceRequirements", NOT_YET_OF_CONTAINER, ""),
+            not_run("resourceRequirements", ""),
             works("restartPolicy", ""),
             works("secrets", "Needs `executionRoleArn`, as in ECS."),
             works("startTimeout", ""),
@@ -221,15 +214,28 @@ pub const TABLE: &[ShapeCoverage] = &[
     shape(
         "ResourceRequirement",
         &[
-            within("sharingStrategy", "resourceRequirements"),
-            within("type", "resourceRequirements"),
-            within("value", "resourceRequirements"),
+            refused("sharingStrategy", NOT_YET_OF_CONTAINER, ""),
+            partly(
+                "type",
+                "`GPU`.",
+                &[
+                    value("`NeuronDevice`", NEURON),
+                    value(
+                        "`InferenceAccelerator`",
+                        "Invalid 'resourceRequirements' setting for container '…'. '…' is not the deviceName of an inference accelerator of the task.",
+                    ),
+                ],
+            ),
+            not_run(
+                "value",
+                "GPUs are placed by their ids, each to one container, on instances whose agent registers them: ours does not yet.",
+            ),
         ],
     ),
-    shape("SharingStrategy", &[within("nvidiaMps", "resourceRequirements")]),
+    shape("SharingStrategy", &[within("nvidiaMps", "sharingStrategy")]),
     shape(
         "NvidiaMpsAllocation",
-        &[within("maxComputePercent", "resourceRequirements"), within("memory", "resourceRequirements")],
+        &[within("maxComputePercent", "sharingStrategy"), within("memory", "sharingStrategy")],
     ),
     shape(
         "ContainerRestartPolicy",
@@ -245,7 +251,7 @@ pub const TABLE: &[ShapeCoverage] = &[
     ),
     shape(
         "TaskDefinitionPlacementConstraint",
-        &[within("expression", "placementConstraints"), within("type", "placementConstraints")],
+        &[works("expression", "Compiled once; patterns are tried in linear time."), works("type", "")],
     ),
     shape(
         "ProxyConfiguration",
@@ -364,7 +370,14 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("memory", ""),
             works("memoryReservation", ""),
             works("name", ""),
-            refused("resourceRequirements", NOT_YET_CONTAINER_OVERRIDE, ""),
+            MemberCoverage {
+                support: BuiltNotRun,
+                ..partly(
+                    "resourceRequirements",
+                    "They take the place of those of the definition.",
+                    &[value("what the definition is refused for", NOT_YET_CONTAINER_OVERRIDE)],
+                )
+            },
         ],
     ),
     shape(

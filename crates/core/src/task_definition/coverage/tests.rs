@@ -29,6 +29,7 @@ fn refusals() -> BTreeMap<(&'static str, &'static str, &'static str), &'static s
 fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
     let task = |member: Value| definition(member, json!({}));
     let container = |member: Value| definition(json!({}), member);
+    let gpu = |requirement: Value| container(json!({"resourceRequirements": [requirement]}));
     let volume = |member: &str, value: Value| task(json!({"volumes": [{"name": "v", member: value}]}));
     let mut routed = container(json!({"firelensConfiguration": {"type": "fluentbit"}}));
     routed["containerDefinitions"][0]["logConfiguration"] = json!({"logDriver": "awsfirelens"});
@@ -37,8 +38,6 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         {"name": "app", "image": "busybox", "memory": 64, "logConfiguration": {"logDriver": "awsfirelens"}},
         {"name": "router", "image": "busybox", "memory": 64, "firelensConfiguration": {"type": "fluentbit"}},
     ]);
-    let fargate =
-        json!({"requiresCompatibilities": ["FARGATE"], "networkMode": "awsvpc", "cpu": "256", "memory": "512"});
     let mut proxied = task(json!({"networkMode": "awsvpc", "proxyConfiguration": {"containerName": "app"}}));
     proxied["proxyConfiguration"]["properties"] = json!([
         {"name": "IgnoredUID", "value": "1"}, {"name": "AppPorts", "value": "80"},
@@ -54,12 +53,7 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
             ("TaskDefinition", "inferenceAccelerators", ""),
             task(json!({"inferenceAccelerators": [{"deviceName": "a", "deviceType": "b"}]})),
         ),
-        (
-            ("TaskDefinition", "placementConstraints", ""),
-            task(json!({"placementConstraints": [{"type": "memberOf", "expression": "attribute:rack exists"}]})),
-        ),
         (("TaskDefinition", "proxyConfiguration", ""), proxied),
-        (("TaskDefinition", "requiresCompatibilities", "`FARGATE`"), task(fargate)),
         (
             ("TaskDefinition", "requiresCompatibilities", "`MANAGED_INSTANCES`"),
             task(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]})),
@@ -80,8 +74,13 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         (("ContainerDefinition", "firelensConfiguration", ""), routed),
         (("LogConfiguration", "logDriver", "`awsfirelens`"), sent),
         (
-            ("ContainerDefinition", "resourceRequirements", ""),
-            container(json!({"resourceRequirements": [{"type": "GPU", "value": "1"}]})),
+            ("ResourceRequirement", "sharingStrategy", ""),
+            gpu(json!({"type": "GPU", "sharingStrategy": {"nvidiaMps": {"memory": 1024}}})),
+        ),
+        (("ResourceRequirement", "type", "`NeuronDevice`"), gpu(json!({"type": "NeuronDevice", "value": "ALL"}))),
+        (
+            ("ResourceRequirement", "type", "`InferenceAccelerator`"),
+            gpu(json!({"type": "InferenceAccelerator", "value": "a"})),
         ),
         (
             ("RuntimePlatform", "operatingSystemFamily", "any other"),
@@ -103,8 +102,8 @@ fn examples() -> Vec<((&'static str, &'static str, &'static str), Value)> {
         (("TaskOverride", "inferenceAcceleratorOverrides", ""), json!({"inferenceAcceleratorOverrides": [{}]})),
         (("TaskOverride", "taskRoleArn", ""), json!({"taskRoleArn": "r"})),
         (
-            ("ContainerOverride", "resourceRequirements", ""),
-            json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "GPU", "value": "1"}]}]}),
+            ("ContainerOverride", "resourceRequirements", "what the definition is refused for"),
+            json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "NeuronDevice", "value": "ALL"}]}]}),
         ),
     ]
 }

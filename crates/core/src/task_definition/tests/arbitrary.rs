@@ -297,6 +297,7 @@ fn check(document: &TaskDefinition, overrides: &TaskOverride) -> Result<(), Test
             definition: document,
             effective: &effective,
             container_arns: &[],
+            gpus: &[],
             group: None,
             launch_type: LaunchType::Ec2,
             log_driver_mode: "non-blocking",

@@ -2,8 +2,8 @@
 
 use serde_json::{Value, json};
 
-use super::definition;
 use super::rules::{accepted, container_rules, pair, refused, task_rules};
+use super::{definition, registered};
 
 #[test]
 fn linux_parameters() {
@@ -159,7 +159,14 @@ fn compatibilities() {
     refused(&fargate(json!({})), &["Fargate requires that 'cpu' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256"})), &["Fargate requires that 'memory' be defined at the task level."]);
     refused(&fargate(json!({"cpu": "256", "memory": "4096"})), &["No Fargate configuration exists for given values."]);
-    refused(&fargate(json!({"cpu": "256", "memory": "512"})), &["FARGATE: Longshore does not support it yet."]);
+    for (whole, expected) in [
+        (fargate(json!({"cpu": "256", "memory": "512"})), json!(["EC2", "FARGATE"])),
+        // One that says nothing is for Fargate too if it follows the rules.
+        (fargate(json!({"cpu": "256", "memory": "512", "requiresCompatibilities": []})), json!(["EC2", "FARGATE"])),
+        (fargate(json!({"cpu": "256", "memory": "513", "requiresCompatibilities": []})), json!(["EC2"])),
+    ] {
+        assert_eq!(json!(registered(&whole).compatibilities), expected, "{whole}");
+    }
     refused(&definition(json!({"requiresCompatibilities": ["MANAGED_INSTANCES"]}), json!({})), &["MANAGED_INSTANCES"]);
     refused(&definition(json!({"enableFaultInjection": true}), json!({})), &["Invalid 'enableFaultInjection' setting"]);
     let external =

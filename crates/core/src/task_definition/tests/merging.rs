@@ -146,7 +146,7 @@ fn overrides_that_are_not_supported_are_refused_by_name() {
         ("inferenceAcceleratorOverrides", json!({"inferenceAcceleratorOverrides": [{}]})),
         (
             "resourceRequirements",
-            json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "GPU", "value": "1"}]}]}),
+            json!({"containerOverrides": [{"name": "app", "resourceRequirements": [{"type": "GPU", "sharingStrategy": {"nvidiaMps": {"memory": 1024}}}]}]}),
         ),
     ] {
         let error = merged(&base(), overrides).expect_err("refused");

@@ -4,10 +4,9 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 
 use longshore_api::ApiError;
-use longshore_api::ecs::types::{
-    ContainerDefinition, EnvironmentFile, HealthCheck, KeyValuePair, NetworkMode, ResourceType, Secret,
-};
+use longshore_api::ecs::types::{ContainerDefinition, EnvironmentFile, HealthCheck, KeyValuePair, NetworkMode, Secret};
 
+use super::devices::check_requirements;
 use super::{Task, invalid, name};
 use crate::resources::MemoryMib;
 use crate::task_definition::image::ImageReference;
@@ -23,7 +22,7 @@ pub(super) fn check(container: &ContainerDefinition, task: &Task) -> Result<(), 
     check_timeouts(container)?;
     check_restart_policy(container)?;
     check_secrets(container, task)?;
-    check_requirements(container, task)?;
+    check_others(container, task)?;
     match &container.health_check {
         Some(health) => check_health(container, health),
         None => Ok(()),
@@ -261,34 +260,9 @@ pub(super) fn check_role_for_secrets(
 }
 
 /// Devices that the container asks for, and where its secrets of other kinds are.
-fn check_requirements(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
-    let mut gpus = 0;
-    for requirement in container.resource_requirements.as_deref().unwrap_or_default() {
-        let refuse = |why: String| Err(invalid(container, "resourceRequirements", why));
-        let value = requirement.value.as_deref().unwrap_or_default();
-        let shared = requirement.sharing_strategy.is_some();
-        let count = value.parse::<u32>().is_ok_and(|count| count > 0);
-        gpus += usize::from(requirement.r#type == ResourceType::Gpu);
-        match requirement.r#type {
-            ResourceType::Gpu if gpus > 1 => return refuse("GPU is there twice.".to_owned()),
-            ResourceType::Gpu if shared != value.is_empty() => {
-                return refuse("GPU needs either a value or a sharingStrategy.".to_owned());
-            }
-            ResourceType::Gpu if !shared && !count && value != "ALL" => {
-                return refuse(format!("The value of GPU must be a number of at least 1, or ALL, not '{value}'."));
-            }
-            ResourceType::NeuronDevice if value != "ALL" => {
-                return refuse(format!("The value of NeuronDevice must be ALL, not '{value}'."));
-            }
-            ResourceType::InferenceAccelerator if !task.accelerators.contains(value) => {
-                return refuse(format!("'{value}' is not the deviceName of an inference accelerator of the task."));
-            }
-            _ if shared && requirement.r#type != ResourceType::Gpu => {
-                return refuse("A sharingStrategy is for GPU only.".to_owned());
-            }
-            ResourceType::Gpu | ResourceType::NeuronDevice | ResourceType::InferenceAccelerator => {}
-        }
-    }
+fn check_others(container: &ContainerDefinition, task: &Task) -> Result<(), ApiError> {
+    let wanted = container.resource_requirements.as_deref().unwrap_or_default();
+    check_requirements(wanted, &task.accelerators).map_err(|why| invalid(container, "resourceRequirements", why))?;
     let credentials = container.repository_credentials.as_ref();
     if let Some(parameter) = credentials.map(|credentials| credentials.credentials_parameter.as_str())
         && !is_secret_name(parameter)

@@ -11,11 +11,17 @@ use crate::resources::{CpuUnits, MemoryMib};
 use crate::task_definition::image::ImageReference;
 use crate::task_definition::limits;
 
+/// The rules, for a definition that says that it is for Fargate.
 pub(super) fn check(request: &RegisterTaskDefinitionRequest, task: &Task) -> Result<(), ApiError> {
     let wanted = request.requires_compatibilities.as_deref().unwrap_or_default();
-    if !wanted.contains(&Compatibility::Fargate) {
-        return Ok(());
+    match wanted.contains(&Compatibility::Fargate) {
+        true => rules(request, task),
+        false => Ok(()),
     }
+}
+
+/// What Fargate wants of a definition, whether that says it is for Fargate or not.
+pub(super) fn rules(request: &RegisterTaskDefinitionRequest, task: &Task) -> Result<(), ApiError> {
     if task.mode != NetworkMode::Awsvpc {
         return Err(ApiError::client(
             "Fargate only supports network mode ‘awsvpc’. Correct 'networkMode' or 'requiresCompatibilities'.",
@@ -28,9 +34,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest, task: &Task) -> Res
         return Err(ApiError::client("Fargate requires that 'memory' be defined at the task level."));
     };
     if !is_size(cpu, memory) {
-        return Err(ApiError::client(format!(
-            "No Fargate configuration exists for given values. 'cpu' {cpu} does not go with 'memory' {memory}."
-        )));
+        return Err(ApiError::client(no_size(cpu, memory)));
     }
     check_host(request)?;
     let role = request.execution_role_arn.as_deref().is_some_and(|role| !role.is_empty());
@@ -125,8 +129,13 @@ fn check_logging(container: &ContainerDefinition, role: bool) -> Result<(), ApiE
     }
 }
 
+/// The refusal of a size.
+pub(crate) fn no_size(cpu: CpuUnits, memory: MemoryMib) -> String {
+    format!("No Fargate configuration exists for given values. 'cpu' {cpu} does not go with 'memory' {memory}.")
+}
+
 /// The documented table of task sizes.
-fn is_size(cpu: CpuUnits, memory: MemoryMib) -> bool {
+pub(crate) fn is_size(cpu: CpuUnits, memory: MemoryMib) -> bool {
     const GB: u32 = 1024;
     let (low, high, step) = match cpu.0 {
         256 => return [512, GB, 2 * GB].contains(&memory.0),

@@ -6,6 +6,7 @@
 
 mod container;
 mod dependencies;
+mod devices;
 mod fargate;
 mod linux;
 mod logging;
@@ -21,6 +22,8 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{ContainerDefinition, NetworkMode, RegisterTaskDefinitionRequest};
 
 pub(super) use container::{SHARED_SECRET_NAME, check_environment_files, check_variable};
+pub(super) use devices::{check_one_for_all, check_requirements};
+pub(crate) use fargate::{is_size as is_fargate_size, no_size as no_fargate_size};
 pub(super) use task::is_role;
 
 use super::{limits, size};
@@ -37,18 +40,29 @@ struct Task {
     accelerators: BTreeSet<String>,
 }
 
+impl Task {
+    fn read(request: &RegisterTaskDefinitionRequest) -> Result<Self, ApiError> {
+        Ok(Self {
+            mode: request.network_mode.unwrap_or(NetworkMode::Bridge),
+            cpu: task_cpu(request)?,
+            memory: task_memory(request)?,
+            execution_role: request.execution_role_arn.as_ref().is_some_and(|role| !role.is_empty()),
+            accelerators: request.inference_accelerators.iter().flatten().map(|one| one.device_name.clone()).collect(),
+        })
+    }
+}
+
+/// Whether the tasks of a definition that is good otherwise could run on Fargate.
+pub(super) fn is_for_fargate(request: &RegisterTaskDefinitionRequest) -> bool {
+    Task::read(request).and_then(|task| fargate::rules(request, &task)).is_ok()
+}
+
 /// All rules, in a fixed order; the first one broken is the answer.
 pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
     check_family(&request.family)?;
     let containers = request.container_definitions.as_slice();
     check_names(containers)?;
-    let task = Task {
-        mode: request.network_mode.unwrap_or(NetworkMode::Bridge),
-        cpu: task_cpu(request)?,
-        memory: task_memory(request)?,
-        execution_role: request.execution_role_arn.as_ref().is_some_and(|role| !role.is_empty()),
-        accelerators: request.inference_accelerators.iter().flatten().map(|one| one.device_name.clone()).collect(),
-    };
+    let task = Task::read(request)?;
     task::check(request, &task)?;
     fargate::check(request, &task)?;
     for container in containers {
@@ -58,6 +72,7 @@ pub(super) fn check(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiEr
         ports::check(container, &task)?;
     }
     check_sums(containers, &task)?;
+    devices::check_together(containers)?;
     ports::check_together(containers, &task)?;
     volumes::check(request)?;
     dependencies::check(containers, &task)?;

@@ -55,7 +55,6 @@ fn unsupported(container: &ContainerDefinition) -> Option<(&'static str, &'stati
             requires(|wanted| wanted.r#type == ResourceType::NeuronDevice),
         ),
         ("resourceRequirements.sharingStrategy", NOT_YET, requires(|wanted| wanted.sharing_strategy.is_some())),
-        ("resourceRequirements", NOT_YET, requires(|wanted| wanted.r#type == ResourceType::Gpu)),
     ]
     .into_iter()
     .find_map(|(field, why, used)| used.then_some((field, why)))
@@ -72,17 +71,12 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
             "Longshore does not support it: there is no App Mesh.",
             request.proxy_configuration.is_some(),
         ),
-        (
-            "ephemeralStorage",
-            "Longshore does not support it: only Fargate has it.",
-            request.ephemeral_storage.is_some(),
-        ),
+        ("ephemeralStorage", NOT_YET, request.ephemeral_storage.is_some()),
         (
             "inferenceAccelerators",
             "Longshore does not support it: Elastic Inference has been shut down.",
             filled(&request.inference_accelerators),
         ),
-        ("placementConstraints", NOT_YET, filled(&request.placement_constraints)),
         ("runtimePlatform.operatingSystemFamily", LINUX_ONLY, not_linux),
         ("taskRoleArn", NOT_YET, request.task_role_arn.is_some()),
         (
@@ -104,10 +98,10 @@ fn unsupported_of_task(request: &RegisterTaskDefinitionRequest) -> Option<(&'sta
 
 /// What the caller requires must be among what the definition is compatible with.
 fn check_compatibilities(request: &RegisterTaskDefinitionRequest) -> Result<(), ApiError> {
-    let compatible = requires::compatibilities(request.network_mode, request.enable_fault_injection);
+    let compatible = requires::compatibilities(request);
     for wanted in request.requires_compatibilities.as_deref().unwrap_or_default() {
         match wanted {
-            Compatibility::Fargate | Compatibility::ManagedInstances => {
+            Compatibility::ManagedInstances => {
                 return Err(invalid_task("requiresCompatibilities", format!("{wanted}: {NOT_YET}")));
             }
             _ if compatible.contains(wanted) => {}
