@@ -484,7 +484,11 @@ impl World {
             Action::MakeResource { task_arn, key, spec } => {
                 let result = match self.makes.pop_front() {
                     Some(Err(error)) => Err(error),
-                    told => self.make(&task_arn, &spec).and_then(|made| told.unwrap_or(Ok(made))),
+                    Some(Ok(made)) => {
+                        self.host.make(&spec);
+                        Ok(made)
+                    }
+                    None => self.make(&task_arn, &spec),
                 };
                 self.news.push_back(Input::ResourceMade { task_arn, key, result });
             }
