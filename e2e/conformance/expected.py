@@ -25,6 +25,8 @@ ANSWERING_CLIENT_EXCEPTION = {
 # Members whose good values ECS refuses in a world like ours, or on their own: they name what only
 # AWS has, need a setting elsewhere, or do not go with EC2. By the beginning of the place.
 MAY_BE_REFUSED: dict[str, tuple[str, ...]] = {
+    # Devices have ids, and a machine has few of them.
+    "RegisterContainerInstance": ("platformDevices",),
     # No service and no daemon is there.
     "ListTasks": ("serviceName", "daemonName"),
     # What is deleted is named without its value.
@@ -55,6 +57,7 @@ MAY_BE_REFUSED: dict[str, tuple[str, ...]] = {
             "enableExecuteCommand",
             "overrides.containerOverrides[].environmentFiles",
             "overrides.containerOverrides[].resourceRequirements[].sharingStrategy",
+            "overrides.containerOverrides[].resourceRequirements[].value",
         )
         for operation in ("RunTask", "StartTask")
     },

@@ -5,7 +5,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use longshore_api::ApiError;
 use longshore_api::ecs::error::UNSUPPORTED_FEATURE_EXCEPTION;
 use longshore_api::ecs::types::{
-    ContainerDefinition, ContainerOverride, EnvironmentFile, KeyValuePair, ResourceType, TaskDefinition, TaskOverride,
+    ContainerDefinition, ContainerOverride, EnvironmentFile, KeyValuePair, ResourceRequirement, ResourceType,
+    TaskDefinition, TaskOverride,
 };
 
 use super::requires::{
@@ -274,7 +275,10 @@ fn merge_container(
             })?;
             merged.environment_files = files.clone();
         }
-        if let Some(wanted) = change.resource_requirements.as_ref().filter(|wanted| !wanted.is_empty()) {
+        // Others than GPUs are refused by name, last of all.
+        let only_gpus = |wanted: &&Vec<ResourceRequirement>| wanted.iter().all(|one| one.r#type == ResourceType::Gpu);
+        let wanted = change.resource_requirements.as_ref().filter(|wanted| !wanted.is_empty()).filter(only_gpus);
+        if let Some(wanted) = wanted {
             check_requirements(wanted, &BTreeSet::new()).map_err(|why| {
                 ApiError::invalid_parameter(format!(
                     "Invalid 'resourceRequirements' setting in the override for container '{}'. {why}",
