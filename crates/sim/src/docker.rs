@@ -407,23 +407,23 @@ impl World {
         container.before = Some((std::mem::replace(&mut container.state, State::Running), container.started_at));
         container.starts += 1;
         container.started_at = Some(at);
-        let (id, behaviour) = (container.id.clone(), container.behaviour);
+        let (id, behaviour, starts) = (container.id.clone(), container.behaviour, container.starts);
         let clock_set_at = self.hosts[index].clock_set_at;
         let instance_arn = self.agents[agent].disk.instance_arn.clone().unwrap_or_default();
         self.oracle.started(key, &instance_arn, behaviour.restart_policy(), clock_set_at, self.now)?;
-        self.live(index, id, behaviour);
+        self.live(index, id, behaviour, starts);
         Ok(Ok(()))
     }
 
-    /// Plans what a started process will do.
-    fn live(&mut self, host: usize, id: String, behaviour: Behaviour) {
+    /// Plans what a process will do that was started, not for the first time perhaps.
+    fn live(&mut self, host: usize, id: String, behaviour: Behaviour, starts: u32) {
         let random = &mut self.hosts[host].random;
         if behaviour.checks_health() {
             let healthy_in = random.between(500, 8_000);
             self.after(healthy_in, Event::ContainerHealthy { host, id: id.clone() });
         }
         let random = &mut self.hosts[host].random;
-        if let Some((exit_code, out_of_memory, lasts)) = behaviour.end(random) {
+        if let Some((exit_code, out_of_memory, lasts)) = behaviour.end(random, starts) {
             self.after(lasts, Event::ContainerEnds { host, id, exit_code, out_of_memory });
         }
     }
