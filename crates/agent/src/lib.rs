@@ -383,6 +383,7 @@ fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, s
         task_cleanup_wait_ms: millis(config.task_cleanup_wait),
         task_cleanup_jitter_ms: millis(config.task_cleanup_jitter),
         image_pull_behavior: config.image_pull_behavior,
+        manifest_pull_timeout_ms: millis(config.manifest_pull_timeout),
         image_pull_timeout_ms: millis(config.image_pull_timeout),
         pull_dependents_upfront: config.pull_dependents_upfront,
         dynamic_host_port_range: config.dynamic_host_port_range,

@@ -273,6 +273,7 @@ impl<D: Docker> Performer<D> {
         let only_looks = matches!(
             action,
             Action::InspectImage { .. }
+                | Action::ResolveDigest { .. }
                 | Action::PullImage { .. }
                 | Action::Inspect { .. }
                 | Action::FindContainers { .. }
@@ -291,8 +292,12 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             let result = noticing(shared, shared.images.find(docker, &image).await);
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
-        Action::PullImage { container, image, login: _ } => {
-            let pull = shared.images.pull(docker, &image, shared.pull_limits);
+        Action::ResolveDigest { container, image, login: _, timeout_ms } => {
+            let result = docker.digest(&image, millis(timeout_ms)).await;
+            Input::DigestResolved { container, result: noticing(shared, result).map_err(convert::error) }
+        }
+        Action::PullImage { container, image, digest, login: _ } => {
+            let pull = shared.images.pull(docker, &image, digest.as_deref(), shared.pull_limits);
             let result = match shared.disk.guarding(pull).await {
                 Ok(result) => noticing(shared, result).map_err(convert::pull_error),
                 // Clean-up makes room, perhaps before the last attempt.

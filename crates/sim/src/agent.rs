@@ -522,6 +522,7 @@ fn engine_config(cluster: &str, arn: String, task_cleanup_wait_ms: i64, offer: O
         start_timeout_ms: 60_000,
         task_cleanup_wait_ms,
         task_cleanup_jitter_ms: 0,
+        manifest_pull_timeout_ms: 60_000,
         image_pull_timeout_ms: 7_200_000,
         image_pull_behavior: ImagePullBehavior::Default,
         pull_dependents_upfront: false,

@@ -252,6 +252,13 @@ impl World {
                 let found = self.hosts[host].images.contains(&image);
                 Input::ImageInspected { container, result: Ok(found.then(|| info(&image))) }
             }
+            Action::ResolveDigest { container, image, .. } => {
+                let result = match Behaviour::of(&image) {
+                    Behaviour::NoSuchImage => Err(DockerError::NotFound(format!("{image} is in no registry"))),
+                    _ => Ok(digest(&image)),
+                };
+                Input::DigestResolved { container, result }
+            }
             Action::PullImage { container, image, .. } => {
                 let result = self.pull(host, &container, &image);
                 Input::ImagePulled { container, result }
@@ -557,12 +564,17 @@ impl World {
 }
 
 fn info(image: &str) -> ImageInfo {
-    ImageInfo { digest: Some(format!("sha256:{:0>64}", image.len())), pulled: true }
+    ImageInfo { digest: Some(digest(image)), pulled: true }
+}
+
+fn digest(image: &str) -> String {
+    format!("sha256:{:0>64}", image.len())
 }
 
 fn container_of(action: &Action) -> Option<&ContainerKey> {
     match action {
         Action::InspectImage { container, .. }
+        | Action::ResolveDigest { container, .. }
         | Action::PullImage { container, .. }
         | Action::Create { container, .. }
         | Action::Start { container, .. }
@@ -585,6 +597,7 @@ fn container_of(action: &Action) -> Option<&ContainerKey> {
 fn failed(action: &Action, error: DockerError) -> Input {
     match action.clone() {
         Action::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
+        Action::ResolveDigest { container, .. } => Input::DigestResolved { container, result: Err(error) },
         Action::PullImage { container, .. } => {
             let result = Err(match error {
                 DockerError::Unreached(why) | DockerError::Unavailable(why) => PullError::Docker(why),

@@ -19,6 +19,7 @@ pub(crate) mod image;
 pub mod input;
 mod orders;
 mod ports;
+mod record;
 mod report;
 mod resource;
 mod restart;
@@ -38,10 +39,10 @@ pub use input::{
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use ports::PortsToFind;
+pub use record::{Desired, TaskRecord};
 pub use resource::{Facts, Made, Provided, ResourceError, ResourceKey, ResourceRecord, ResourceSpec, ResourceStatus};
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedSecret};
 pub use restart::{Restart, Restarts};
-pub use task::{Desired, TaskRecord};
 
 use admission::{Ledger, MAX_WAITING_TASKS};
 use container::{Step, Work};
@@ -67,6 +68,8 @@ pub struct EngineConfig {
     pub task_cleanup_jitter_ms: i64,
     /// `ECS_IMAGE_PULL_BEHAVIOR`.
     pub image_pull_behavior: ImagePullBehavior,
+    /// `ECS_MANIFEST_PULL_TIMEOUT`.
+    pub manifest_pull_timeout_ms: i64,
     /// `ECS_IMAGE_PULL_TIMEOUT`: for all attempts together.
     pub image_pull_timeout_ms: i64,
     /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`.
@@ -239,6 +242,12 @@ impl Engine {
             Input::ImageInspected { container: key, result } => {
                 if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::InspectImage) {
                     container::image_inspected(container, work, now, config, result);
+                }
+                key.task_arn
+            }
+            Input::DigestResolved { container: key, result } => {
+                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::ResolveDigest) {
+                    container::digest_resolved(container, work, now, result);
                 }
                 key.task_arn
             }

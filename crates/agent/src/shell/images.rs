@@ -65,14 +65,23 @@ impl Images {
         self.take(docker, name, false).await
     }
 
-    /// Pulls the image that a container is about to use.
+    /// Pulls the image that a container is about to use: what its name stands for now, or what it stood for when its registry was
+    /// asked.
     pub(crate) async fn pull(
         &self,
         docker: &impl Docker,
         name: &str,
+        digest: Option<&str>,
         limits: PullLimits,
     ) -> Result<ImageInfo, DockerError> {
-        docker.pull(name, limits).await?;
+        match digest.filter(|_| !name.contains('@')) {
+            None => docker.pull(name, limits).await?,
+            Some(digest) => {
+                let pinned = format!("{}@{digest}", docker::repository(name));
+                docker.pull(&pinned, limits).await?;
+                docker.tag(&pinned, name).await?;
+            }
+        }
         self.take(docker, name, true).await
     }
 

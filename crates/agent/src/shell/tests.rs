@@ -49,6 +49,7 @@ fn config() -> EngineConfig {
         task_cleanup_wait_ms: 3_600_000,
         task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::PreferCached,
+        manifest_pull_timeout_ms: 60_000,
         image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
@@ -418,7 +419,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     // Another instance of this process pulls it.
     world.shared.docker.pulls.0.add_permits(2);
     let limits = world.shared.pull_limits;
-    world.shared.images.pull(&world.shared.docker, "web", limits).await.unwrap();
+    world.shared.images.pull(&world.shared.docker, "web", None, limits).await.unwrap();
     world.order(run_task("a", "web")).await;
     world.change(&task("a"), "RUNNING").await;
     assert_eq!(pulls(&world), 1);
@@ -435,6 +436,22 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     world.order(run_task("b", "web")).await;
     world.change(&task("b"), "RUNNING").await;
     assert_eq!(pulls(&world), 2);
+}
+
+#[tokio::test]
+async fn what_was_resolved_is_pulled_and_gets_the_name() {
+    let world = World::start(FakeDocker::default(), 1).await;
+    let docker = &world.shared.docker;
+    docker.pulls.0.add_permits(2);
+    let limits = world.shared.pull_limits;
+    world.shared.images.pull(docker, "r:5000/web:1", Some("sha256:1"), limits).await.unwrap();
+    let calls = docker.calls();
+    let order = ["pull r:5000/web@sha256:1", "tag r:5000/web@sha256:1 r:5000/web:1", "inspect-image r:5000/web:1"];
+    let positions = order.map(|wanted| calls.iter().position(|call| call == wanted));
+    assert!(positions.iter().all(Option::is_some) && positions.is_sorted(), "{calls:?}");
+    // One that is named by its digest has no other name.
+    world.shared.images.pull(docker, "web@sha256:2", Some("sha256:2"), limits).await.unwrap();
+    assert!(!docker.calls().iter().any(|call| call.starts_with("tag web@sha256:2")));
 }
 
 #[tokio::test]

@@ -208,6 +208,19 @@ impl Docker for FakeDocker {
         Ok(())
     }
 
+    async fn digest(&self, name: &str, _: Duration) -> Result<String, DockerError> {
+        Err(DockerError::NotFound(format!("{name} is in no registry")))
+    }
+
+    async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
+        let mut table = self.call(format!("tag {image} {name}"))?;
+        table.images.iter_mut().for_each(|known| known.tags.retain(|tag| tag != name));
+        let tagged =
+            table.images.iter_mut().find(|known| known.digests.iter().chain(&known.tags).any(|it| it == image));
+        tagged.ok_or_else(|| DockerError::NotFound(format!("No such image: {image}")))?.tags.push(name.to_owned());
+        Ok(())
+    }
+
     async fn create(&self, name: &str, body: &Value, _: Duration) -> Result<String, DockerError> {
         let mut table = self.call(format!("create {name}"))?;
         if table.find(name).is_ok() {

@@ -167,7 +167,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("user", ""),
             works(
                 "versionConsistency",
-                "Kept and described: as in ECS it is services whose images are held to a digest, and there are none yet.",
+                "Kept and described. The digest of what is pulled is found out first and told (`imageDigest`); held to one are, as in ECS, the tasks of services, and there are none yet.",
             ),
             works("volumesFrom", ""),
             works("workingDirectory", ""),
