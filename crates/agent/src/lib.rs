@@ -7,8 +7,8 @@
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
 //! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds
-//! a machine to a server, [`drain`](drain()) takes it out of placement; `notice` does so when the machine is about to go, and
-//! `disk` sees to it that images do not fill it.
+//! a machine to a server, [`drain`](drain()) takes it out of placement; `notice` does so when the machine is about to go,
+//! `disk` sees to it that images do not fill it, and `gpu` finds out which GPUs it has.
 
 mod backoff;
 mod config;
@@ -17,6 +17,7 @@ mod drain;
 pub mod engine;
 mod facts;
 mod files;
+mod gpu;
 mod identity;
 mod join;
 mod logs;
@@ -40,9 +41,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use config::{
-    AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, ImageCleanupConfig,
-    LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance, RegistryAuth, RegistryLogin,
-    SecretEndpoints, Sizes, Unsupported,
+    AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, GpuConfig,
+    ImageCleanupConfig, LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance,
+    RegistryAuth, RegistryLogin, SecretEndpoints, Sizes, Unsupported,
 };
 use disk::DiskGuard;
 use drain::Instances;
@@ -58,6 +59,8 @@ use engine::docker::{Docker, EngineVersion, PullLimits};
 use engine::image::CleanupRules;
 use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
 use facts::AgentFacts;
+pub use gpu::GpuError;
+use gpu::Gpus;
 use register::Host;
 use roles::ExecutionRoles;
 use session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -103,6 +106,9 @@ pub enum AgentError {
         /// Where that is saved.
         state_dir: String,
     },
+    /// GPUs are to be offered, and cannot.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The saved state belongs to another cluster.
     #[error(
         "ECS_CLUSTER is {configured:?}, but this data directory belongs to cluster {saved:?}: set ECS_CLUSTER back, or delete {state_dir}/agent.redb to register as a new instance"
@@ -138,7 +144,7 @@ impl AgentError {
                     1
                 }
             }
-            Self::State(_) | Self::Failed { .. } => 1,
+            Self::State(_) | Self::Gpu(_) | Self::Failed { .. } => 1,
         }
     }
 }
@@ -175,7 +181,8 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     let api = Client::new(config.client())?;
     let docker = HttpDocker::new(&config.docker_host).with_logins(config.engine_auth.clone());
     let engine_version = wait_for_docker(&docker).await;
-    let host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
+    let mut host = Host::read(config.host_id.as_deref(), loaded.host_id.as_deref())?;
+    host.gpus = Gpus::find(&config.gpus).await?;
     let (shares, warning) = host.shares(config)?;
     if let Some(warning) = warning {
         warn!("{warning}");
@@ -389,6 +396,7 @@ fn restored_engine(config: &AgentConfig, resources: &HostResources, arn: &str, s
         dynamic_host_port_range: config.dynamic_host_port_range,
         exclude_ipv6_port_binding: config.exclude_ipv6_port_binding,
         awslogs_as: config.awslogs_as,
+        gpu_access: config.gpus.access.clone(),
         resources: resources.clone(),
         remembered_tasks: REMEMBERED_TASKS,
     });

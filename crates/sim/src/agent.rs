@@ -2,7 +2,9 @@
 
 use std::collections::{BTreeMap, VecDeque};
 
-use longshore_agent::engine::{Action, AwslogsAs, Engine, EngineConfig, HostResources, ImagePullBehavior, TaskRecord};
+use longshore_agent::engine::{
+    Action, AwslogsAs, Engine, EngineConfig, GpuAccess, HostResources, ImagePullBehavior, TaskRecord,
+};
 use longshore_api::ecs::{Operation, Response, error, types};
 use longshore_api::{ApiError, Timestamp, admin, error as common};
 use longshore_core::instance::SessionRefusal;
@@ -529,11 +531,12 @@ fn engine_config(cluster: &str, arn: String, task_cleanup_wait_ms: i64, offer: O
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        gpu_access: GpuAccess::Requests,
         resources: HostResources {
             cpu: offer.cpu,
             memory_mib: offer.memory_mib,
             reserved_ports: vec![22],
-            reserved_ports_udp: Vec::new(),
+            ..HostResources::default()
         },
         remembered_tasks: 1_000,
     }

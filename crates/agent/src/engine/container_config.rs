@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::ContainerSpec;
 use super::awslogs;
+use super::gpu::{self, GpuAccess};
 use super::ports;
 use super::resource::Prepared;
 use super::{EngineConfig, PortBinding};
@@ -77,6 +78,11 @@ pub(crate) fn container_spec(
     {
         force(&mut host_config, "LogConfig", kept_here);
     }
+    let gpus = gpu::of_container(task, &container.name);
+    if !gpus.is_empty() {
+        let settings = gpu::settings(&config.gpu_access, &gpus);
+        settings.into_iter().for_each(|(name, value)| force(&mut host_config, &name, value));
+    }
     // The engine alone decides whether a container comes back or goes away.
     force(&mut host_config, "AutoRemove", json!(false));
     force(&mut host_config, "RestartPolicy", json!({ "Name": "no", "MaximumRetryCount": 0 }));
@@ -127,6 +133,11 @@ fn computed_config(
     // What the definition says itself wins.
     let mut environment = prepared.environment();
     environment.extend(container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let gpus = gpu::of_container(task, &container.name).join(",");
+    if !gpus.is_empty() && matches!(config.gpu_access, GpuAccess::Runtime(_)) {
+        // But for this: it must see no other container's.
+        environment.insert(gpu::VISIBLE, &gpus);
+    }
     let environment: Vec<String> = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     body.insert("Env".to_owned(), json!(environment));
     if let Some(command) = overridden_command(container)?.or_else(|| container.command.clone()) {

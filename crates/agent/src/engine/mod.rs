@@ -15,6 +15,7 @@ mod container;
 mod container_config;
 mod dependency;
 pub(crate) mod docker;
+mod gpu;
 pub(crate) mod image;
 pub mod input;
 mod orders;
@@ -34,6 +35,7 @@ use longshore_api::Timestamp;
 
 pub use action::{Action, ContainerSpec, LogLevel};
 pub use container::{ContainerRecord, Status};
+pub use gpu::GpuAccess;
 pub use input::{
     ContainerKey, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
@@ -80,6 +82,8 @@ pub struct EngineConfig {
     pub exclude_ipv6_port_binding: bool,
     /// `LONGSHORE_AWSLOGS_AS`.
     pub awslogs_as: AwslogsAs,
+    /// `ECS_NVIDIA_RUNTIME`, or what stands for it.
+    pub gpu_access: GpuAccess,
     /// What was registered.
     pub resources: HostResources,
     /// How many cleaned-up tasks are remembered, so that a late payload for one is answered STOPPED instead of run again.
@@ -97,6 +101,8 @@ pub struct HostResources {
     pub reserved_ports: Vec<u16>,
     /// UDP ports that are not for tasks.
     pub reserved_ports_udp: Vec<u16>,
+    /// GPUs, by their ids.
+    pub gpus: Vec<String>,
 }
 
 /// When images are pulled.

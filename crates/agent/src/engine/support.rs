@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use super::EngineConfig;
 use super::container_config::{container_spec, network_mode};
 use super::dependency;
+use super::gpu;
 use super::resource::{self, Prepared};
 
 /// Whether the task can be run as it is wanted; an error names what cannot.
@@ -32,7 +33,6 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
         (task.ipc_mode.as_deref() == Some("task"), "ipcMode task"),
         (task.proxy_configuration.is_some(), "proxyConfiguration"),
         (task.role_credentials.is_some(), "roleCredentials (taskRoleArn)"),
-        (!task.associations.is_empty(), "associations (resourceRequirements)"),
         (!task.attachments.is_empty(), "attachments"),
         (task.enable_fault_injection == Some(true), "enableFaultInjection"),
         (limited && task.containers.len() > 1, "a task-level cpu or memory limit over several containers"),
@@ -62,6 +62,7 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
         container_spec(config, task, container, &Prepared::default())
             .map_err(|why| if why.contains("Error: ") { why } else { unloadable(why) })?;
     }
+    gpu::check(&config.resources, task).map_err(unloadable)?;
     resource::plan(config, task).map_err(unloadable)?;
     dependency::resolve(task).map(|_| ())
 }

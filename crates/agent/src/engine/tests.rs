@@ -2,10 +2,12 @@
 //!
 //! `world` is that model; `life`, `session`, `restart` and `recovery` tell stories in it and compare the trace of actions; `random` lets
 //! anything happen in any order and checks what must always hold, `faults` lets one thing go wrong at each step; `config` and `image`
-//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record.
+//! look at decisions alone, `records` at what earlier releases saved, `secret` at what must be in no record, `gpu` at
+//! who sees which GPU.
 
 mod config;
 mod faults;
+mod gpu;
 mod image;
 mod life;
 mod random;

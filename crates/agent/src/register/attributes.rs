@@ -62,6 +62,9 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
     }
+    if let Some(driver) = &host.gpus.driver {
+        flag(format!("ecs.capability.nvidia-driver-version.{driver}"));
+    }
     if config.external {
         flag("ecs.capability.external".into());
     }
@@ -79,6 +82,8 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     ] {
         names.push((name.into(), Some(value.into())));
     }
+    let driver = host.gpus.driver.iter();
+    names.extend(driver.map(|driver| ("ecs.capability.gpu-driver-version".into(), Some(driver.clone()))));
     names.extend(config.sizes.zone.get(index).map(|zone| ("ecs.availability-zone".into(), Some(zone.clone()))));
     // People are to see that these logs are not where the definition says.
     names.extend(keeps_awslogs.then(|| ("longshore.awslogs-as".into(), Some("json-file".into()))));
@@ -151,6 +156,7 @@ mod tests {
             com.amazonaws.ecs.capability.logging-driver.none
             com.amazonaws.ecs.capability.selinux
             ecs.capability.container-health-check
+            ecs.capability.nvidia-driver-version.535.1
             ecs.capability.external
             ecs.os-type=linux
             ecs.os-family=LINUX
@@ -158,6 +164,7 @@ mod tests {
             longshore.host-id=host
             longshore.agent=VERSION
             longshore.instance-index=1
+            ecs.capability.gpu-driver-version=535.1
             ecs.availability-zone=b
             longshore.up=u";
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { std::env::consts::ARCH };

@@ -7,6 +7,7 @@ use longshore_wire::request_id::RequestId;
 use super::RegisterError;
 use crate::config::AgentConfig;
 use crate::engine::HostResources;
+use crate::gpu::Gpus;
 
 /// What the machine is, read once.
 #[derive(Clone, Debug)]
@@ -19,6 +20,8 @@ pub(crate) struct Host {
     pub(crate) selinux: bool,
     /// AppArmor is on.
     pub(crate) apparmor: bool,
+    /// Those that tasks can have; its instances share them.
+    pub(crate) gpus: Gpus,
 }
 
 impl Host {
@@ -40,6 +43,7 @@ impl Host {
             selinux: Path::new("/sys/fs/selinux/enforce").exists(),
             apparmor: std::fs::read_to_string("/sys/module/apparmor/parameters/enabled")
                 .is_ok_and(|text| text.starts_with('Y')),
+            gpus: Gpus::default(),
         })
     }
 
@@ -70,6 +74,7 @@ impl Host {
             memory_mib: i64::try_from(memory_mib).unwrap_or(i64::MAX),
             reserved_ports: config.reserved_ports.clone(),
             reserved_ports_udp: config.reserved_ports_udp.clone(),
+            gpus: self.gpus.ids.clone(),
         })
     }
 

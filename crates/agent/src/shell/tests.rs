@@ -13,7 +13,7 @@ use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{LABEL_CONTAINER, Phase};
 use crate::engine::image::CleanupRules;
-use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior};
+use crate::engine::{AwslogsAs, EngineConfig, GpuAccess, HostResources, ImagePullBehavior};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -55,6 +55,7 @@ fn config() -> EngineConfig {
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        gpu_access: GpuAccess::Requests,
         resources: HostResources { cpu: 4096, memory_mib: 4096, ..HostResources::default() },
         remembered_tasks: 10,
     }

@@ -211,7 +211,7 @@ fn names_are_the_same_every_time_and_fit_docker() {
 #[test]
 fn refusals_name_what_cannot_be_honoured() {
     type Change = fn(&mut acs::Task);
-    let cases: [(Change, &str); 24] = [
+    let cases: [(Change, &str); 23] = [
         (|t| t.containers.clear(), "containers is empty"),
         (|t| t.network_mode = Some("awsvpc".to_owned()), "networkMode awsvpc is not supported"),
         (|t| t.volumes.push(acs::Volume::default()), "volumes is not supported"),
@@ -220,7 +220,6 @@ fn refusals_name_what_cannot_be_honoured() {
         (|t| t.ipc_mode = Some("task".to_owned()), "ipcMode task"),
         (|t| t.proxy_configuration = Some(acs::ProxyConfiguration::default()), "proxyConfiguration"),
         (|t| t.role_credentials = Some(acs::IamRoleCredentials::default()), "taskRoleArn"),
-        (|t| t.associations.push(acs::Association::default()), "resourceRequirements"),
         (|t| t.attachments.push(acs::Attachment::default()), "attachments"),
         (|t| t.enable_fault_injection = Some(true), "enableFaultInjection"),
         (

@@ -26,11 +26,13 @@ pub(super) fn config() -> EngineConfig {
         dynamic_host_port_range: None,
         exclude_ipv6_port_binding: true,
         awslogs_as: AwslogsAs::Awslogs,
+        gpu_access: GpuAccess::Runtime("nvidia".to_owned()),
         resources: HostResources {
             cpu: 2048,
             memory_mib: 4096,
             reserved_ports: vec![22],
-            reserved_ports_udp: Vec::new(),
+            gpus: vec!["GPU-1".to_owned(), "GPU-2".to_owned()],
+            ..HostResources::default()
         },
         remembered_tasks: 3,
     }

@@ -249,7 +249,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             ),
             not_run(
                 "value",
-                "GPUs are placed by their ids, each to one container, on instances whose agent registers them: ours does not yet.",
+                "GPUs are placed by their ids, each to one container, on instances whose agent has `ECS_ENABLE_GPU_SUPPORT`. Shown with a runtime that stands in for NVIDIA's.",
             ),
         ],
     ),
