@@ -28,8 +28,9 @@ class OwnEngine:
     """`dockerd` with all its state in one folder, on a network of its own that has nothing but a loopback interface: tasks use
     that, as `host`."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, *options: str) -> None:
         self.folder = folder
+        self.options = options
         # Paths of sockets are short, and pytest's folders are not.
         self.run = Path(f"/run/longshore-e2e-{secrets.token_hex(6)}")
         self.socket = self.run / "docker.sock"
@@ -45,7 +46,7 @@ class OwnEngine:
         self.run.mkdir(exist_ok=True)
         options = [f"--data-root={self.folder / 'data'}", f"--exec-root={self.run}"]
         options += [f"--pidfile={self.run / 'docker.pid'}", "--bridge=none"]
-        options += ["--iptables=false", "--ip6tables=false"]
+        options += ["--iptables=false", "--ip6tables=false", *self.options]
         with (self.folder / "dockerd.log").open("ab") as log:
             self.child = subprocess.Popen(
                 ["unshare", "--net", "sh", "-c", START, "dockerd", f"--host={self.url}", *options],

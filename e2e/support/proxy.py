@@ -68,7 +68,7 @@ class DockerProxy:
 
 
 def pump(
-    source: socket.socket, sink: socket.socket, watch: Callable[[bytes], None] | None
+    source: socket.socket, sink: socket.socket, watch: Callable[[bytes], None] | None = None
 ) -> None:
     """Copies until the source ends."""
     try:

@@ -66,8 +66,8 @@ class Registry:
             "config": described(CONFIG, config),
             "layers": [described(LAYER, layer) for layer in layers],
         }
-        self.manifest = json.dumps(manifest).encode()
-        self.digest = digest(self.manifest)
+        self.manifests: dict[str, bytes] = {}
+        self.publish(json.dumps(manifest).encode())
         # So many requests for a layer get the first half of it and then nothing.
         self.stalls = 0
         # What was asked for, in order.
@@ -81,6 +81,15 @@ class Registry:
         self.server.daemon_threads = True
         threading.Thread(target=self.server.serve_forever, daemon=True).start()
         self.name = f"127.0.0.1:{self.server.server_address[1]}/{name}:1"
+
+    def publish(self, manifest: bytes) -> None:
+        """From now on the name stands for this; what it stood for can still be had by its digest."""
+        self.digest = digest(manifest)
+        self.manifests[self.digest] = manifest
+
+    def move(self) -> None:
+        """The name stands for another image, of the same layers."""
+        self.publish(self.manifests[self.digest] + b"\n")
 
     def close(self) -> None:
         """Lets everybody go."""
@@ -112,8 +121,9 @@ class Registry:
                 last = self.path.rsplit("/", 1)[-1]
                 if self.path == "/v2/":
                     kind, data = "application/json", b"{}"
-                elif "/manifests/" in self.path and last in ("1", registry.digest):
-                    kind, data = MANIFEST, registry.manifest
+                elif "/manifests/" in self.path and last in ("1", *registry.manifests):
+                    name = registry.digest if last == "1" else last
+                    kind, data = MANIFEST, registry.manifests[name]
                 elif "/blobs/" in self.path and last in registry.blobs:
                     kind, data = "application/octet-stream", registry.blobs[last]
                 else:

@@ -9,6 +9,7 @@
 pub(crate) mod credential_chain;
 mod credentials;
 pub(crate) mod environment_files;
+mod gpu;
 mod image_cleanup;
 mod location;
 mod log;
@@ -40,6 +41,7 @@ use environment_files::OwnKeys;
 use source::{HOUR, MINUTE, Source};
 
 pub use credentials::Credentials;
+pub use gpu::GpuConfig;
 pub use image_cleanup::ImageCleanupConfig;
 pub use location::{ConfigFiles, ConfigLocation, ConfigObject, ObjectError};
 pub use log::{LogConfig, LogFormat, LogLevel, LogRollover};
@@ -189,6 +191,8 @@ pub struct AgentConfig {
     pub selinux_capable: bool,
     /// Advertise AppArmor, where the host has it.
     pub apparmor_capable: bool,
+    /// What is done about GPUs.
+    pub gpus: GpuConfig,
     /// Custom attributes, for the first registration.
     pub instance_attributes: BTreeMap<String, String>,
     /// Tags of the container instance.
@@ -293,6 +297,7 @@ impl AgentConfig {
         let backend_host = server::backend_host(s, identity)?;
         let region = server::region(s, identity);
         let credentials = Credentials::read(s, identity)?;
+        let external = s.boolean("ECS_EXTERNAL", false)?;
         let mut config = Self {
             cluster,
             cluster_is_set,
@@ -305,7 +310,7 @@ impl AgentConfig {
             checkpoint: s.boolean("ECS_CHECKPOINT", true)?,
             data_dir,
             docker_host: s.docker_host()?,
-            external: s.boolean("ECS_EXTERNAL", false)?,
+            external,
             instances,
             sizes: Sizes::read(s, instances)?,
             host_id: s.text("LONGSHORE_HOST_ID"),
@@ -326,6 +331,7 @@ impl AgentConfig {
             disable_privileged: s.boolean("ECS_DISABLE_PRIVILEGED", false)?,
             selinux_capable: s.boolean("ECS_SELINUX_CAPABLE", false)?,
             apparmor_capable: s.boolean("ECS_APPARMOR_CAPABLE", false)?,
+            gpus: GpuConfig::read(s, external)?,
             instance_attributes: s.json("ECS_INSTANCE_ATTRIBUTES", "a JSON object of strings", BTreeMap::new())?,
             instance_tags: s.json("ECS_CONTAINER_INSTANCE_TAGS", "a JSON object of strings", BTreeMap::new())?,
             task_cleanup_wait: s.duration("ECS_ENGINE_TASK_CLEANUP_WAIT_DURATION", 3 * HOUR, 1)?,

@@ -7,8 +7,8 @@
 //! Begin reading at [`run`], then `shell` (the loop around an instance's engine, and what must be durable before what) and
 //! [`engine`] (the decisions, pure). `engine::docker` drives Docker, `session` holds the two websockets, `register` says what
 //! the machine can do, `logs` reads what containers printed, `state` keeps what survives the process. [`join`](join()) binds
-//! a machine to a server, [`drain`](drain()) takes it out of placement; `notice` does so when the machine is about to go, and
-//! `disk` sees to it that images do not fill it.
+//! a machine to a server, [`drain`](drain()) takes it out of placement; `notice` does so when the machine is about to go,
+//! `disk` sees to it that images do not fill it, and `gpu` finds out which GPUs it has.
 
 mod backoff;
 mod cgroup;
@@ -18,6 +18,7 @@ mod drain;
 pub mod engine;
 mod facts;
 mod files;
+mod gpu;
 mod identity;
 mod join;
 mod logs;
@@ -44,9 +45,9 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 pub use config::{
-    AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, ImageCleanupConfig,
-    LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance, RegistryAuth, RegistryLogin,
-    SecretEndpoints, Sizes, TaskLimitsConfig, Unsupported,
+    AgentConfig, ConfigError, ConfigFiles, ConfigLocation, ConfigObject, Credentials, DiskConfig, GpuConfig,
+    ImageCleanupConfig, LogConfig, LogFormat, LogLevel, LogRollover, NoticeConfig, ObjectError, PerInstance,
+    RegistryAuth, RegistryLogin, SecretEndpoints, Sizes, TaskLimitsConfig, Unsupported,
 };
 use disk::DiskGuard;
 use drain::Instances;
@@ -63,6 +64,8 @@ use engine::docker::{Docker, EngineVersion, PullLimits};
 use engine::image::CleanupRules;
 use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, TaskRecord};
 use facts::AgentFacts;
+pub use gpu::GpuError;
+use gpu::Gpus;
 use network::TaskNetworks;
 use register::{Host, TaskNetworkOffer};
 use session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -111,6 +114,9 @@ pub enum AgentError {
         /// Where that is saved.
         state_dir: String,
     },
+    /// GPUs are to be offered, and cannot.
+    #[error(transparent)]
+    Gpu(#[from] GpuError),
     /// The saved state belongs to another cluster.
     #[error(
         "ECS_CLUSTER is {configured:?}, but this data directory belongs to cluster {saved:?}: set ECS_CLUSTER back, or delete {state_dir}/agent.redb to register as a new instance"
@@ -161,7 +167,7 @@ impl AgentError {
                     1
                 }
             }
-            Self::State(_) | Self::Failed { .. } => 1,
+            Self::State(_) | Self::Gpu(_) | Self::Failed { .. } => 1,
         }
     }
 }
@@ -207,6 +213,7 @@ async fn serve(config: &AgentConfig, state: &State, loaded: Loaded) -> Result<Ex
     });
     let network = TaskNetwork::new(&host.id, &format!("{} {}", host.id, config.data_dir.display()));
     host.task_network = find_task_network(config, &network, &loaded).await;
+    host.gpus = Gpus::find(&config.gpus).await?;
     let (shares, warning) = host.shares(config)?;
     if let Some(warning) = warning {
         warn!("{warning}");
@@ -505,6 +512,7 @@ fn restored_engine(
         task_cleanup_wait_ms: millis(config.task_cleanup_wait),
         task_cleanup_jitter_ms: millis(config.task_cleanup_jitter),
         image_pull_behavior: config.image_pull_behavior,
+        manifest_pull_timeout_ms: millis(config.manifest_pull_timeout),
         image_pull_timeout_ms: millis(config.image_pull_timeout),
         pull_dependents_upfront: config.pull_dependents_upfront,
         dynamic_host_port_range: config.dynamic_host_port_range,
@@ -512,6 +520,7 @@ fn restored_engine(
         awslogs_as: config.awslogs_as,
         limits: TaskLimits { cgroups, pids: config.task_limits.pids },
         volumes: config.volumes.clone(),
+        gpu_access: config.gpus.access.clone(),
         resources: resources.clone(),
         remembered_tasks: REMEMBERED_TASKS,
     });

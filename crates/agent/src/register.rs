@@ -8,7 +8,8 @@ use std::time::Duration;
 
 use longshore_api::ecs::Operation;
 use longshore_api::ecs::types::{
-    Attribute, RegisterContainerInstanceRequest, RegisterContainerInstanceResponse, Resource, Tag, VersionInfo,
+    Attribute, PlatformDevice, PlatformDeviceType, RegisterContainerInstanceRequest, RegisterContainerInstanceResponse,
+    Resource, Tag, VersionInfo,
 };
 use longshore_client::{CallError, Client};
 use longshore_wire::request_id::RequestId;
@@ -20,6 +21,7 @@ use crate::backoff::Backoff;
 use crate::config::AgentConfig;
 use crate::engine::HostResources;
 use crate::engine::docker::EngineVersion;
+use crate::gpu::Gpus;
 use crate::session::{AGENT_HASH, AGENT_VERSION};
 
 pub(crate) use host::{Host, TaskNetworkOffer, host_address};
@@ -245,8 +247,13 @@ fn request(
             agent_version: Some(AGENT_VERSION.into()),
             docker_version: Some(format!("DockerVersion: {}", engine.version)),
         }),
-        platform_devices: None,
+        platform_devices: platform_devices(&host.gpus),
     })
+}
+
+fn platform_devices(gpus: &Gpus) -> Option<Vec<PlatformDevice>> {
+    let device = |id: &String| PlatformDevice { id: id.clone(), r#type: PlatformDeviceType::Gpu };
+    (!gpus.ids.is_empty()).then(|| gpus.ids.iter().map(device).collect())
 }
 
 fn resources(share: &HostResources) -> Vec<Resource> {
@@ -299,6 +306,7 @@ mod tests {
             task_limits: true,
             volume_drivers: vec!["local".into(), "vieux/sshfs:latest".into(), "rexray:1".into()],
             task_network: None,
+            gpus: Gpus { driver: Some("535.1".into()), ids: vec!["GPU-1".into(), "GPU-2".into()] },
         }
     }
 
@@ -314,6 +322,10 @@ mod tests {
         ]);
         let first = request(&config, &host(), &engine(), 4, None, "t1".into()).unwrap();
         assert_eq!(first.tags.unwrap().len(), 1);
+        let devices: Vec<String> = first.platform_devices.unwrap().into_iter().map(|device| device.id).collect();
+        assert_eq!(devices, ["GPU-1", "GPU-2"]);
+        assert_eq!(host().share(&config, 0).unwrap().gpus, devices);
+        assert_eq!(platform_devices(&Gpus::default()), None);
         let total = first.total_resources.unwrap();
         assert_eq!(total[0].integer_value, Some(2048));
         assert_eq!(total[1].integer_value, Some(1000));

@@ -327,6 +327,7 @@ impl<D: Docker> Performer<D> {
         let only_looks = matches!(
             action,
             Action::InspectImage { .. }
+                | Action::ResolveDigest { .. }
                 | Action::PullImage { .. }
                 | Action::Inspect { .. }
                 | Action::FindContainers { .. }
@@ -352,8 +353,13 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
             let result = noticing(shared, shared.images.find(docker, &known_as, &image).await);
             Input::ImageInspected { container, result: convert::image_inspected(result) }
         }
-        Action::PullImage { container, image, login } => {
-            Input::ImagePulled { container, result: pull(shared, &image, login.as_deref()).await }
+        Action::ResolveDigest { container, image, login, timeout_ms } => {
+            let result = resolve(shared, &image, login.as_deref(), millis(timeout_ms)).await;
+            Input::DigestResolved { container, result }
+        }
+        Action::PullImage { container, image, digest, login } => {
+            let result = pull(shared, &image, digest.as_deref(), login.as_deref()).await;
+            Input::ImagePulled { container, result }
         }
         Action::Create { container, spec, timeout_ms } => {
             let mut spec = match with_ports(shared, spec).await {
@@ -409,9 +415,30 @@ async fn docker_action<D: Docker>(shared: &Shared<D>, instance_arn: &str, action
 }
 
 /// Pulls an image from where it is.
+/// What the image's name stands for: in the server's registry, or else in its own.
+async fn resolve<D: Docker>(
+    shared: &Shared<D>,
+    image: &str,
+    login: Option<&RegistryLogin>,
+    limit: Duration,
+) -> Result<String, engine::DockerError> {
+    let source = match &shared.registry {
+        Some(registry) => registry.source_in_time(image, limit).await.map_err(|error| match error {
+            SourceError::Away(why) => engine::DockerError::Unavailable(why),
+            SourceError::Missing(why) => engine::DockerError::NotFound(why),
+        })?,
+        None => None,
+    };
+    match source {
+        Some(source) => Ok(source.digest().to_owned()),
+        None => noticing(shared, shared.docker.digest(image, login, limit).await).map_err(convert::error),
+    }
+}
+
 async fn pull<D: Docker>(
     shared: &Shared<D>,
     image: &str,
+    digest: Option<&str>,
     login: Option<&RegistryLogin>,
 ) -> Result<ImageInfo, PullError> {
     let (docker, limits) = (&shared.docker, shared.pull_limits);
@@ -421,8 +448,8 @@ async fn pull<D: Docker>(
     };
     let pull = async {
         match &source {
-            Some(source) => shared.images.pull_from(docker, source, image, limits).await,
-            None => shared.images.pull(docker, image, login, limits).await,
+            Some(source) => shared.images.pull_from(docker, &source.at(digest), image, limits).await,
+            None => shared.images.pull(docker, image, digest, login, limits).await,
         }
     };
     match shared.disk.guarding(pull).await {

@@ -3,7 +3,8 @@
 use std::collections::{BTreeMap, VecDeque};
 
 use longshore_agent::engine::{
-    Action, AwslogsAs, Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, TaskRecord, VolumeRules,
+    Action, AwslogsAs, Engine, EngineConfig, GpuAccess, HostResources, ImagePullBehavior, TaskLimits, TaskRecord,
+    VolumeRules,
 };
 use longshore_api::ecs::{Operation, Response, error, types};
 use longshore_api::{ApiError, Timestamp, admin, error as common};
@@ -222,7 +223,16 @@ impl World {
         let Some(process) = agent.process.take() else { return };
         let kept = agent.random.below(process.unsaved.len() + 1);
         let lost = process.unsaved.len() - kept;
-        process.unsaved.into_iter().take(kept).for_each(|(_, change)| agent.disk.apply(change));
+        let kept = process.unsaved.into_iter().take(kept).map(|(_, change)| change);
+        for change in kept {
+            if let Change::Put(Record::Ours(record)) = &change
+                && record.containers.iter().any(|container| container.start_intended && !container.started)
+            {
+                // Should Docker be another one by then, nobody will know that it was never asked to start it.
+                self.oracle.excuse(record.arn());
+            }
+            agent.disk.apply(change);
+        }
         let back_ms = 2 * LONGEST_CALL_MS + agent.random.between(0, 10_000);
         self.trace(format_args!("agent {index}: dies, {lost} saves are lost"));
         for id in self.conns_of(index) {
@@ -515,6 +525,7 @@ fn engine_config(cluster: &str, arn: String, task_cleanup_wait_ms: i64, offer: O
         start_timeout_ms: 60_000,
         task_cleanup_wait_ms,
         task_cleanup_jitter_ms: 0,
+        manifest_pull_timeout_ms: 60_000,
         image_pull_timeout_ms: 7_200_000,
         image_pull_behavior: ImagePullBehavior::Default,
         pull_dependents_upfront: false,
@@ -523,11 +534,12 @@ fn engine_config(cluster: &str, arn: String, task_cleanup_wait_ms: i64, offer: O
         awslogs_as: AwslogsAs::Awslogs,
         limits: TaskLimits::default(),
         volumes: VolumeRules::default(),
+        gpu_access: GpuAccess::Requests,
         resources: HostResources {
             cpu: offer.cpu,
             memory_mib: offer.memory_mib,
             reserved_ports: vec![22],
-            reserved_ports_udp: Vec::new(),
+            ..HostResources::default()
         },
         remembered_tasks: 1_000,
     }

@@ -53,12 +53,15 @@ impl Behaviour {
         (self == Self::Restarts).then_some(RESTARTS)
     }
 
-    /// How it ends by itself: exit code, whether memory was the reason, and after how long.
-    pub(crate) fn end(self, random: &mut Random) -> Option<(i32, bool, i64)> {
+    /// How it ends by itself when it was started so often: exit code, whether memory was the reason, and after how long.
+    pub(crate) fn end(self, random: &mut Random, starts: u32) -> Option<(i32, bool, i64)> {
         match self {
             Self::Ends => Some((random.between(0, 3) as i32, false, random.between(1, 60_000))),
             Self::Job => Some((0, false, random.between(1, 5_000))),
-            Self::Restarts => Some((random.between(0, 3) as i32, false, random.between(40_000, 100_000))),
+            Self::Restarts => {
+                let (code, lasts) = (random.between(0, 3) as i32, random.between(40_000, 100_000));
+                Some((if starts < MOST_STARTS { code } else { RESTARTS.ignored }, false, lasts))
+            }
             Self::OutOfMemory => Some((137, true, random.between(100, 20_000))),
             Self::Forever
             | Self::Healthy
@@ -82,6 +85,9 @@ pub(crate) struct RestartPolicy {
 
 /// The policy of all containers that have one; ECS allows no shorter period.
 const RESTARTS: RestartPolicy = RestartPolicy { period_ms: 60_000, ignored: 3 };
+
+/// Then it ends in a way that is not followed by another one: everything must have come to rest some time after the storm.
+const MOST_STARTS: u32 = 5;
 
 /// The clusters in which instances are. Most are in the first.
 pub(crate) const CLUSTERS: [&str; 2] = ["default", "other"];

@@ -252,6 +252,13 @@ impl World {
                 let found = self.hosts[host].images.contains(&image);
                 Input::ImageInspected { container, result: Ok(found.then(|| info(&image))) }
             }
+            Action::ResolveDigest { container, image, .. } => {
+                let result = match Behaviour::of(&image) {
+                    Behaviour::NoSuchImage => Err(DockerError::NotFound(format!("{image} is in no registry"))),
+                    _ => Ok(digest(&image)),
+                };
+                Input::DigestResolved { container, result }
+            }
             Action::PullImage { container, image, .. } => {
                 let result = self.pull(host, &container, &image);
                 Input::ImagePulled { container, result }
@@ -407,23 +414,23 @@ impl World {
         container.before = Some((std::mem::replace(&mut container.state, State::Running), container.started_at));
         container.starts += 1;
         container.started_at = Some(at);
-        let (id, behaviour) = (container.id.clone(), container.behaviour);
+        let (id, behaviour, starts) = (container.id.clone(), container.behaviour, container.starts);
         let clock_set_at = self.hosts[index].clock_set_at;
         let instance_arn = self.agents[agent].disk.instance_arn.clone().unwrap_or_default();
         self.oracle.started(key, &instance_arn, behaviour.restart_policy(), clock_set_at, self.now)?;
-        self.live(index, id, behaviour);
+        self.live(index, id, behaviour, starts);
         Ok(Ok(()))
     }
 
-    /// Plans what a started process will do.
-    fn live(&mut self, host: usize, id: String, behaviour: Behaviour) {
+    /// Plans what a process will do that was started, not for the first time perhaps.
+    fn live(&mut self, host: usize, id: String, behaviour: Behaviour, starts: u32) {
         let random = &mut self.hosts[host].random;
         if behaviour.checks_health() {
             let healthy_in = random.between(500, 8_000);
             self.after(healthy_in, Event::ContainerHealthy { host, id: id.clone() });
         }
         let random = &mut self.hosts[host].random;
-        if let Some((exit_code, out_of_memory, lasts)) = behaviour.end(random) {
+        if let Some((exit_code, out_of_memory, lasts)) = behaviour.end(random, starts) {
             self.after(lasts, Event::ContainerEnds { host, id, exit_code, out_of_memory });
         }
     }
@@ -557,12 +564,17 @@ impl World {
 }
 
 fn info(image: &str) -> ImageInfo {
-    ImageInfo { digest: Some(format!("sha256:{:0>64}", image.len())), pulled: true }
+    ImageInfo { digest: Some(digest(image)), pulled: true }
+}
+
+fn digest(image: &str) -> String {
+    format!("sha256:{:0>64}", image.len())
 }
 
 fn container_of(action: &Action) -> Option<&ContainerKey> {
     match action {
         Action::InspectImage { container, .. }
+        | Action::ResolveDigest { container, .. }
         | Action::PullImage { container, .. }
         | Action::Create { container, .. }
         | Action::Start { container, .. }

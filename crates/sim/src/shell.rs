@@ -206,6 +206,7 @@ impl World {
             }
             Act::Do(
                 action @ (Action::InspectImage { .. }
+                | Action::ResolveDigest { .. }
                 | Action::PullImage { .. }
                 | Action::Inspect { .. }
                 | Action::FindContainers { .. }),
@@ -366,6 +367,7 @@ fn input_name(input: &Input) -> String {
         Input::StopVerificationAck(message) => format!("{} stops verified", message.stop_tasks.len()),
         Input::DockerReady { found, .. } => format!("Docker has {} containers", found.len()),
         Input::ImageInspected { container, result } => short("image", container, result),
+        Input::DigestResolved { container, result } => short("digest", container, result),
         Input::ImagePulled { container, result } => short("pulled", container, result),
         Input::Created { container, result } => short("created", container, result),
         Input::Started { container, result } => short("started", container, result),

@@ -21,7 +21,6 @@ impl fmt::Display for Unsupported {
 
 const NO_EC2: &str = "this agent does not ask EC2 for anything";
 const NO_ENI: &str = "tasks of network mode awsvpc get their networks without EC2 and CNI plugins";
-const NO_GPU: &str = "GPUs are not supported yet";
 const NO_METADATA: &str = "there is no task metadata endpoint yet";
 const NO_MEASURING: &str = "the resource use of tasks is not measured yet";
 const NO_ROLES: &str = "task roles are not supported yet";
@@ -32,6 +31,8 @@ const UNKNOWN: &str = "this agent knows no such variable";
 
 /// Name, the value that asks for nothing and needs no warning, and why there is more to ask for.
 const KNOWN: [(&str, Option<&str>, &str); 30] = [
+    ("AWS_EC2_METADATA_DISABLED", Some("true"), NO_EC2),
+    ("AWS_EC2_METADATA_SERVICE_ENDPOINT", None, NO_EC2),
     ("ECS_AUDIT_LOGFILE", None, NO_ROLES),
     ("ECS_AUDIT_LOGFILE_DISABLED", Some("true"), NO_ROLES),
     ("ECS_AWSVPC_ADDITIONAL_LOCAL_ROUTES", None, NO_ENI),
@@ -41,7 +42,6 @@ const KNOWN: [(&str, Option<&str>, &str); 30] = [
     ("ECS_CONTAINER_INSTANCE_PROPAGATE_TAGS_FROM", Some("none"), NO_EC2),
     ("ECS_ENABLE_AWSLOGS_EXECUTIONROLE_OVERRIDE", Some("false"), NO_ROLES),
     ("ECS_ENABLE_CONTAINER_METADATA", Some("false"), "there are no metadata files yet"),
-    ("ECS_ENABLE_GPU_SUPPORT", Some("false"), NO_GPU),
     ("ECS_ENABLE_HIGH_DENSITY_ENI", Some("false"), NO_ENI),
     (
         "ECS_ENABLE_SPOT_INSTANCE_DRAINING",
@@ -55,7 +55,6 @@ const KNOWN: [(&str, Option<&str>, &str); 30] = [
     ("ECS_INIT_DOCKER_LOG_FILE_SIZE", None, NO_LOG_DRIVER),
     ("ECS_LOG_DRIVER", None, NO_LOG_DRIVER),
     ("ECS_LOG_OPTS", None, NO_LOG_DRIVER),
-    ("ECS_NVIDIA_RUNTIME", None, NO_GPU),
     ("ECS_POLLING_METRICS_WAIT_DURATION", None, NO_MEASURING),
     ("ECS_POLL_METRICS", Some("false"), NO_MEASURING),
     (

@@ -9,8 +9,8 @@ use serde_json::Value;
 
 use super::input::{ContainerKey, DockerError, Input, PullError, SubmitOutcome};
 use super::ports::PortsToFind;
+use super::record::TaskRecord;
 use super::resource::{ResourceKey, ResourceSpec};
-use super::task::TaskRecord;
 use crate::config::RegistryLogin;
 
 /// One thing for the shell to do. Doing one twice is harmless.
@@ -40,12 +40,25 @@ pub enum Action {
         /// The image, as the task definition spells it.
         image: String,
     },
+    /// Ask the image's registry for the digest of what the image's name stands for → [`super::Input::DigestResolved`].
+    ResolveDigest {
+        /// The container that needs it.
+        container: ContainerKey,
+        /// The image, as the task definition spells it.
+        image: String,
+        /// Who asks the registry; none leaves it to what the machine is configured with.
+        login: Option<Arc<RegistryLogin>>,
+        /// How long that may take.
+        timeout_ms: i64,
+    },
     /// Pull the image, once, from its registry → [`super::Input::ImagePulled`].
     PullImage {
         /// The container that needs it.
         container: ContainerKey,
         /// The image, as the task definition spells it.
         image: String,
+        /// What the image's name stood for when the registry was asked: that is pulled, and named so.
+        digest: Option<String>,
         /// Who asks the registry; none leaves it to what the machine is configured with.
         login: Option<Arc<RegistryLogin>>,
     },
@@ -136,6 +149,7 @@ impl Action {
     pub fn failed(&self, error: DockerError) -> Input {
         match self.clone() {
             Self::InspectImage { container, .. } => Input::ImageInspected { container, result: Err(error) },
+            Self::ResolveDigest { container, .. } => Input::DigestResolved { container, result: Err(error) },
             Self::PullImage { container, .. } => {
                 let result = Err(match error {
                     DockerError::Unreached(why) | DockerError::Unavailable(why) => PullError::Docker(why),

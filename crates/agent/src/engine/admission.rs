@@ -9,6 +9,7 @@ use longshore_agent_protocol::acs;
 
 use super::HostResources;
 use super::container_config::{counted_memory_mib, network_mode};
+use super::gpu;
 use super::input::Protocol;
 use super::ports;
 
@@ -22,6 +23,7 @@ pub(crate) struct Demand {
     cpu: i64,
     memory_mib: i64,
     ports: Vec<(Protocol, u16)>,
+    gpus: Vec<String>,
 }
 
 impl Demand {
@@ -48,7 +50,7 @@ impl Demand {
         // Two containers of a host-mode task may name one port: they share the network anyway.
         host_ports.sort_unstable();
         host_ports.dedup();
-        Self { cpu, memory_mib, ports: host_ports }
+        Self { cpu, memory_mib, ports: host_ports, gpus: gpu::of_task(task).map(str::to_owned).collect() }
     }
 }
 
@@ -59,11 +61,12 @@ pub(crate) struct Ledger {
     cpu: i64,
     memory_mib: i64,
     ports: BTreeMap<(Protocol, u16), String>,
+    gpus: BTreeMap<String, String>,
 }
 
 impl Ledger {
     pub(crate) fn new(total: HostResources) -> Self {
-        Self { total, cpu: 0, memory_mib: 0, ports: BTreeMap::new() }
+        Self { total, cpu: 0, memory_mib: 0, ports: BTreeMap::new(), gpus: BTreeMap::new() }
     }
 
     /// Why a task does not fit, if so.
@@ -76,6 +79,7 @@ impl Ledger {
         short("CPU units", demand.cpu, self.cpu, self.total.cpu)
             .or_else(|| short("MiB of memory", demand.memory_mib, self.memory_mib, self.total.memory_mib))
             .or_else(|| demand.ports.iter().find_map(|port| self.port_refusal(*port)))
+            .or_else(|| demand.gpus.iter().find_map(|id| self.gpu_refusal(id)))
     }
 
     fn port_refusal(&self, (protocol, port): (Protocol, u16)) -> Option<String> {
@@ -99,12 +103,17 @@ impl Ledger {
         taken.chain(self.reserved(protocol).iter().copied()).collect()
     }
 
+    fn gpu_refusal(&self, id: &str) -> Option<String> {
+        self.gpus.get(id).map(|task| format!("GPU {id} is taken by task {task}"))
+    }
+
     pub(crate) fn take(&mut self, task_arn: &str, demand: &Demand) {
         self.cpu = self.cpu.saturating_add(demand.cpu);
         self.memory_mib = self.memory_mib.saturating_add(demand.memory_mib);
         for port in &demand.ports {
             self.ports.insert(*port, task_arn.to_owned());
         }
+        self.gpus.extend(demand.gpus.iter().map(|id| (id.clone(), task_arn.to_owned())));
     }
 
     pub(crate) fn release(&mut self, task_arn: &str, demand: &Demand) {
@@ -115,6 +124,7 @@ impl Ledger {
                 self.ports.remove(port);
             }
         }
+        self.gpus.retain(|id, task| task != task_arn || !demand.gpus.contains(id));
     }
 }
 
@@ -146,7 +156,7 @@ mod tests {
             cpu: 1024,
             memory_mib: 100,
             reserved_ports: vec![22],
-            reserved_ports_udp: Vec::new(),
+            ..HostResources::default()
         });
         let first = Demand::of(&task(1000, 60, "bridge", &[(80, 8080)]));
         assert_eq!(ledger.refusal(&first), None);
@@ -167,11 +177,28 @@ mod tests {
     }
 
     #[test]
+    fn a_gpu_is_one_tasks_until_it_is_released() {
+        let with = |id: &str| {
+            let association =
+                acs::Association { association_type: "gpu".into(), name: id.into(), ..acs::Association::default() };
+            Demand::of(&acs::Task { associations: vec![association], ..task(0, 0, "bridge", &[]) })
+        };
+        let mut ledger = Ledger::new(HostResources::default());
+        ledger.take("first", &with("GPU-1"));
+        assert_eq!(ledger.refusal(&with("GPU-2")), None);
+        assert_eq!(ledger.refusal(&with("GPU-1")).as_deref(), Some("GPU GPU-1 is taken by task first"));
+        ledger.release("second", &with("GPU-1"));
+        assert!(ledger.refusal(&with("GPU-1")).is_some());
+        ledger.release("first", &with("GPU-1"));
+        assert_eq!(ledger.refusal(&with("GPU-1")), None);
+    }
+
+    #[test]
     fn a_task_level_limit_and_a_reservation_count_instead() {
         let mut limited = task(4000, 900, "bridge", &[]);
         limited.cpu = Some(0.5);
         limited.memory = Some(64);
-        assert_eq!(Demand::of(&limited), Demand { cpu: 512, memory_mib: 64, ports: Vec::new() });
+        assert_eq!(Demand::of(&limited), Demand { cpu: 512, memory_mib: 64, ..Demand::default() });
         let mut reserved = task(0, 900, "bridge", &[]);
         reserved.containers[0].docker_config = Some(acs::DockerConfig {
             host_config: Some(r#"{"MemoryReservation":33554432}"#.to_owned()),

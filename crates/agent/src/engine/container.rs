@@ -82,7 +82,7 @@ pub struct ContainerRecord {
     pub health: Option<Health>,
     /// Since when its health is what it is.
     pub health_since: Option<Timestamp>,
-    /// The status that the control plane has: None, Running or Stopped.
+    /// The status that the control plane has: None, Running or Stopped; Pulled means that it has the image's digest.
     pub reported: Status,
     /// Whether its Docker container was removed.
     pub removed: bool,
@@ -107,6 +107,7 @@ impl ContainerRecord {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Step {
     InspectImage,
+    ResolveDigest,
     PullImage,
     Create,
     Start,
@@ -154,6 +155,8 @@ pub(crate) struct Work {
     /// It runs although it has ended: it must be stopped before it can be removed.
     pub(crate) stop_first: bool,
     image: Image,
+    /// The registry was asked what the image's name stands for.
+    digest_tried: bool,
     pulls: u32,
     failures: u32,
 }
@@ -186,6 +189,8 @@ pub(crate) struct Surroundings {
     pub(crate) held_before_start: bool,
     pub(crate) pull_dependents_upfront: bool,
     pub(crate) pull_behavior: ImagePullBehavior,
+    /// Its image is named by its digest.
+    pub(crate) pinned: bool,
 }
 
 /// After the third failure in a row a pull is pointless for minutes; five tries ride out a hiccup of a registry.
@@ -219,7 +224,7 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
     }
     let stopping = around.stopping || work.failing.is_some();
     // Nothing that Docker may still do about an image matters to a task that stops.
-    let abandoned = matches!(work.in_flight, None | Some(Step::InspectImage | Step::PullImage));
+    let abandoned = matches!(work.in_flight, None | Some(Step::InspectImage | Step::ResolveDigest | Step::PullImage));
     if stopping && !container.start_intended && abandoned && !work.inspect_wanted {
         return Next::End { reason: work.failing.clone(), exit_code: None };
     }
@@ -245,6 +250,10 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
             // The dependent of a failed condition ends as if it had been told to.
             Next::End { reason: Some(reason.clone()), exit_code: Some(143) }
         }
+        // What an image is depends on no container.
+        (_, Status::None) if !around.held_before_pull && to_resolve(container, work, around) => {
+            Next::Do(Step::ResolveDigest)
+        }
         (Readiness::Waiting(until), _) if !upfront => Next::Wait(*until),
         (_, Status::None) if around.held_before_pull => Next::Wait(None),
         (_, Status::None) => image_step(work, around),
@@ -256,6 +265,18 @@ pub(crate) fn next(container: &ContainerRecord, work: &Work, around: &Surroundin
         (_, Status::Created) if around.held_before_start => Next::Wait(None),
         (_, Status::Created) => Next::Do(Step::Start),
     }
+}
+
+/// Whether its registry is to be asked what its image's name stands for: before the first pull.
+fn to_resolve(container: &ContainerRecord, work: &Work, around: &Surroundings) -> bool {
+    use ImagePullBehavior::{Always, Default};
+    let resolved = around.pinned || work.digest_tried || container.image_digest.is_some();
+    let to_be_pulled = match work.image {
+        Image::Untried => matches!(around.pull_behavior, Default | Always),
+        Image::Absent => true,
+        Image::PullFailed(_) => false,
+    };
+    to_be_pulled && !resolved
 }
 
 fn image_step(work: &Work, around: &Surroundings) -> Next {
@@ -334,6 +355,23 @@ pub(crate) fn image_inspected(
     }
 }
 
+/// The registry said what the image's name stands for, or not: then the pull will tell, and why it cannot be had.
+pub(crate) fn digest_resolved(
+    container: &mut ContainerRecord,
+    work: &mut Work,
+    now: Timestamp,
+    result: Result<String, DockerError>,
+) {
+    match result {
+        Ok(digest) => {
+            work.went_well();
+            container.image_digest = Some(digest);
+        }
+        Err(DockerError::Unreached(_) | DockerError::Unavailable(_)) => work.pause(now),
+        Err(_) => work.digest_tried = true,
+    }
+}
+
 /// The image was pulled, or not.
 pub(crate) fn image_pulled(
     container: &mut ContainerRecord,
@@ -348,7 +386,7 @@ pub(crate) fn image_pulled(
     match result {
         Ok(image) => {
             work.went_well();
-            container.image_digest = image.digest;
+            container.image_digest = container.image_digest.take().or(image.digest);
             container.image_pulled = true;
             container.known = container.known.max(Status::Pulled);
         }

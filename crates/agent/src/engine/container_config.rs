@@ -8,6 +8,7 @@ use serde_json::{Map, Value, json};
 
 use super::action::ContainerSpec;
 use super::awslogs;
+use super::gpu::{self, GpuAccess};
 use super::internal;
 use super::ports;
 use super::resource::{Prepared, network, volume};
@@ -88,6 +89,11 @@ pub(crate) fn container_spec(
         force(&mut host_config, "LogConfig", kept_here);
     }
     network::join(task, container, &mut host_config);
+    let gpus = gpu::of_container(task, &container.name);
+    if !gpus.is_empty() {
+        let settings = gpu::settings(&config.gpu_access, &gpus);
+        settings.into_iter().for_each(|(name, value)| force(&mut host_config, &name, value));
+    }
     // What the agent made for the task is what its containers get.
     for (name, value) in made_host_config(task, container, prepared)? {
         force(&mut host_config, name, value);
@@ -142,6 +148,11 @@ fn computed_config(
     // What the definition says itself wins.
     let mut environment = prepared.environment();
     environment.extend(container.environment.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+    let gpus = gpu::of_container(task, &container.name).join(",");
+    if !gpus.is_empty() && matches!(config.gpu_access, GpuAccess::Runtime(_)) {
+        // But for this: it must see no other container's.
+        environment.insert(gpu::VISIBLE, &gpus);
+    }
     let environment: Vec<String> = environment.into_iter().map(|(name, value)| format!("{name}={value}")).collect();
     body.insert("Env".to_owned(), json!(environment));
     if let Some(command) = overridden_command(container)?.or_else(|| container.command.clone()) {

@@ -309,6 +309,14 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// Removes a volume, unless a container uses it, running or not.
     fn remove_volume(&self, name: &str) -> impl Future<Output = Result<(), DockerError>> + Send;
 
+    /// What its registry says an image is: `sha256:…`.
+    fn digest(
+        &self,
+        name: &str,
+        login: Option<&RegistryLogin>,
+        limit: Duration,
+    ) -> impl Future<Output = Result<String, DockerError>> + Send;
+
     /// Creates a container from a body in the Engine API's vocabulary; the answer is its id.
     fn create(
         &self,
@@ -339,6 +347,11 @@ pub(crate) trait Docker: Send + Sync + 'static {
     /// Events of containers that carry [`LABEL_INSTANCE`], from now on. The channel closes when the stream ends;
     /// whoever listens then subscribes anew and looks at everything, for what happened in between is not told.
     fn events(&self) -> impl Future<Output = Result<mpsc::Receiver<ContainerEvent>, DockerError>> + Send;
+}
+
+/// The part of an image's name that says where it is from: neither tag nor digest.
+pub(crate) fn repository(name: &str) -> &str {
+    http::split_reference(name).0
 }
 
 impl ApiVersion {

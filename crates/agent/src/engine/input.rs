@@ -46,6 +46,13 @@ pub enum Input {
         /// The image; `Ok(None)` means that there is none of that name.
         result: Result<Option<ImageInfo>, DockerError>,
     },
+    /// Result of [`super::Action::ResolveDigest`].
+    DigestResolved {
+        /// The container that needs the image.
+        container: ContainerKey,
+        /// `sha256:…`
+        result: Result<String, DockerError>,
+    },
     /// Result of [`super::Action::PullImage`].
     ImagePulled {
         /// The container that needs the image.

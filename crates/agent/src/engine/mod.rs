@@ -15,11 +15,13 @@ mod container;
 mod container_config;
 mod dependency;
 pub(crate) mod docker;
+mod gpu;
 pub(crate) mod image;
 pub mod input;
 pub(crate) mod internal;
 mod orders;
 mod ports;
+mod record;
 mod report;
 pub(crate) mod resource;
 mod restart;
@@ -34,11 +36,13 @@ use longshore_api::Timestamp;
 
 pub use action::{Action, ContainerSpec, LogLevel};
 pub use container::{ContainerRecord, Status};
+pub use gpu::GpuAccess;
 pub use input::{
     ContainerKey, DockerError, DockerLife, FoundContainer, Health, HealthStatus, ImageInfo, Input, Inspection,
     PortBinding, Protocol, PullError, RunState, SubmitOutcome,
 };
 pub use ports::PortsToFind;
+pub use record::{Desired, TaskRecord};
 pub use resource::cgroup::{CgroupSpec, TaskLimits};
 pub use resource::env_file::EnvironmentFilesSpec;
 pub use resource::network::NetworkSpec;
@@ -49,7 +53,6 @@ pub use resource::{
 };
 pub use resource::{SecretPlace, SecretSource, SecretTarget, WantedLogin, WantedSecret};
 pub use restart::{Restart, Restarts};
-pub use task::{Desired, TaskRecord};
 
 use admission::{Ledger, MAX_WAITING_TASKS};
 use container::{Step, Work};
@@ -75,6 +78,8 @@ pub struct EngineConfig {
     pub task_cleanup_jitter_ms: i64,
     /// `ECS_IMAGE_PULL_BEHAVIOR`.
     pub image_pull_behavior: ImagePullBehavior,
+    /// `ECS_MANIFEST_PULL_TIMEOUT`.
+    pub manifest_pull_timeout_ms: i64,
     /// `ECS_IMAGE_PULL_TIMEOUT`: for all attempts together.
     pub image_pull_timeout_ms: i64,
     /// `ECS_PULL_DEPENDENT_CONTAINERS_UPFRONT`.
@@ -89,6 +94,8 @@ pub struct EngineConfig {
     pub limits: TaskLimits,
     /// What there is to know of volumes.
     pub volumes: VolumeRules,
+    /// `ECS_NVIDIA_RUNTIME`, or what stands for it.
+    pub gpu_access: GpuAccess,
     /// What was registered.
     pub resources: HostResources,
     /// How many cleaned-up tasks are remembered, so that a late payload for one is answered STOPPED instead of run again.
@@ -106,6 +113,8 @@ pub struct HostResources {
     pub reserved_ports: Vec<u16>,
     /// UDP ports that are not for tasks.
     pub reserved_ports_udp: Vec<u16>,
+    /// GPUs, by their ids.
+    pub gpus: Vec<String>,
 }
 
 /// When images are pulled.
@@ -250,6 +259,12 @@ impl Engine {
             Input::ImageInspected { container: key, result } => {
                 if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::InspectImage) {
                     container::image_inspected(container, work, now, config, result);
+                }
+                key.task_arn
+            }
+            Input::DigestResolved { container: key, result } => {
+                if let Some((container, work)) = awaiting(&mut self.tasks, &key, Step::ResolveDigest) {
+                    container::digest_resolved(container, work, now, result);
                 }
                 key.task_arn
             }

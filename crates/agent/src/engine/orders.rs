@@ -4,7 +4,8 @@ use longshore_agent_protocol::acs;
 
 use super::action::{Action, LogLevel};
 use super::container::Status;
-use super::task::{Desired, Task};
+use super::record::Desired;
+use super::task::Task;
 use super::{Engine, Turn, awslogs};
 
 /// What must be remembered of orders.

@@ -10,7 +10,7 @@ use longshore_api::ecs::types::{ContainerStateChange, SubmitTaskStateChangeReque
 use super::EngineConfig;
 use super::container::{ContainerRecord, Status};
 use super::ports::{self, PublishedPort};
-use super::task::TaskRecord;
+use super::record::{Desired, TaskRecord};
 
 /// A container's change that goes with no change of its task waits this long for company.
 pub(crate) const FLUSH_MS: i64 = 10_000;
@@ -59,6 +59,9 @@ pub(crate) fn due(task: &TaskRecord) -> Due {
         let containers = unsent.map(|(position, _)| (position, Status::Stopped)).collect();
         return Due::Now(Report { status: Status::Stopped, containers });
     }
+    if let Some(report) = digests(task) {
+        return Due::Now(report);
+    }
     let changes = changes(task);
     if changes.is_empty() { Due::Nothing } else { Due::Batched(Report { status: task.reported, containers: changes }) }
 }
@@ -66,6 +69,24 @@ pub(crate) fn due(task: &TaskRecord) -> Due {
 /// The containers that the control plane knows, by position.
 fn reported_containers(task: &TaskRecord) -> impl Iterator<Item = (usize, &ContainerRecord)> {
     task.containers.iter().enumerate().filter(|(_, container)| !container.is_internal())
+}
+
+/// What the images of a task are, once that is known of all and one is yet to be pulled: other tasks of the same deployment are to
+/// run the same.
+fn digests(task: &TaskRecord) -> Option<Report> {
+    let known = |container: &ContainerRecord| container.image_digest.is_some() || container.known >= Status::Pulled;
+    let containers: Vec<(usize, &ContainerRecord)> = reported_containers(task).collect();
+    let all_known = containers.iter().all(|(_, container)| known(container));
+    if task.reported != Status::None || task.desired == Desired::Stopped || !all_known {
+        return None;
+    }
+    let news = |container: &ContainerRecord| container.image_digest.is_some() && container.reported == Status::None;
+    if !containers.iter().any(|(_, container)| news(container) && container.known == Status::None) {
+        return None;
+    }
+    let containers = containers.into_iter().filter(|(_, container)| news(container));
+    let containers = containers.map(|(position, _)| (position, Status::Pulled)).collect();
+    Some(Report { status: Status::None, containers })
 }
 
 /// Every change of a container that was not reported.
@@ -94,11 +115,7 @@ pub(crate) fn request(config: &EngineConfig, task: &TaskRecord, report: &Report)
     SubmitTaskStateChangeRequest {
         cluster: Some(config.cluster.clone()),
         task: Some(task.definition.arn.clone()),
-        status: Some(match report.status {
-            Status::Stopped => "STOPPED".to_owned(),
-            Status::Running => "RUNNING".to_owned(),
-            Status::None | Status::Pulled | Status::Created => "PENDING".to_owned(),
-        }),
+        status: Some(word(report.status)),
         reason: Some(if stopped { cut(&task.reason, MAX_REASON) } else { String::new() }),
         containers: Some(containers.collect()),
         pull_started_at: task.pull_started_at,
@@ -108,6 +125,16 @@ pub(crate) fn request(config: &EngineConfig, task: &TaskRecord, report: &Report)
     }
 }
 
+/// A status in the words of the API.
+fn word(status: Status) -> String {
+    let word = match status {
+        Status::Stopped => "STOPPED",
+        Status::Running => "RUNNING",
+        Status::None | Status::Pulled | Status::Created => "PENDING",
+    };
+    word.to_owned()
+}
+
 fn container_change(
     config: &EngineConfig,
     container: &ContainerRecord,
@@ -115,7 +142,8 @@ fn container_change(
     status: Status,
 ) -> ContainerStateChange {
     let stopped = status == Status::Stopped;
-    let bindings = container.bindings.as_deref().unwrap_or_default();
+    let ran = status >= Status::Running;
+    let bindings = container.bindings.as_deref().filter(|_| ran).unwrap_or_default();
     let bindings = ports::network_bindings(published, bindings, config.exclude_ipv6_port_binding);
     ContainerStateChange {
         container_name: Some(container.name.clone()),
@@ -124,7 +152,7 @@ fn container_change(
         exit_code: container.exit_code.filter(|_| stopped),
         network_bindings: (!bindings.is_empty()).then_some(bindings),
         reason: container.reason.as_deref().filter(|_| stopped).map(|reason| cut(reason, MAX_REASON)),
-        status: Some(if stopped { "STOPPED" } else { "RUNNING" }.to_owned()),
+        status: Some(word(status)),
     }
 }
 

@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::container::{self, ContainerRecord};
 use super::input::{DockerLife, HealthStatus};
-use super::task::{Desired, TaskRecord};
+use super::record::{Desired, TaskRecord};
 
 /// A policy that says nothing else asks for so many seconds between two starts.
 const DEFAULT_PERIOD_S: i64 = 60;

@@ -7,6 +7,7 @@ use longshore_agent_protocol::acs;
 use super::EngineConfig;
 use super::container_config::{container_spec, network_mode};
 use super::dependency;
+use super::gpu;
 use super::internal;
 use super::resource::{self, Prepared, cgroup};
 
@@ -29,7 +30,6 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
         (mode != "awsvpc" && !task.elastic_network_interfaces.is_empty(), "elasticNetworkInterfaces"),
         (task.proxy_configuration.is_some(), "proxyConfiguration"),
         (task.role_credentials.is_some(), "roleCredentials (taskRoleArn)"),
-        (!task.associations.is_empty(), "associations (resourceRequirements)"),
         (!task.attachments.is_empty(), "attachments"),
         (task.enable_fault_injection == Some(true), "enableFaultInjection"),
     ] {
@@ -60,6 +60,7 @@ pub(crate) fn check(config: &EngineConfig, task: &acs::Task) -> Result<(), Strin
             .map_err(|why| if why.contains("Error: ") { why } else { unloadable(why) })?;
     }
     cgroup::check(config.limits, task).map_err(unloadable)?;
+    gpu::check(&config.resources, task).map_err(unloadable)?;
     resource::plan(config, task).map_err(unloadable)?;
     dependency::resolve(task).map(|_| ())
 }

@@ -5,7 +5,6 @@ use std::collections::BTreeMap;
 use aws_lc_rs::digest;
 use longshore_agent_protocol::acs;
 use longshore_api::Timestamp;
-use serde::{Deserialize, Serialize};
 
 use super::EngineConfig;
 use super::action::{Action, LogLevel};
@@ -15,78 +14,11 @@ use super::container_config::{container_spec, docker_name, known_bindings};
 use super::dependency::{self, Dependency};
 use super::input::{ContainerKey, DockerError, DockerLife, FoundContainer};
 use super::internal;
+use super::record::{Desired, TaskRecord};
 use super::report::{self, Due, Report};
 use super::resource::{self, Before, Planned, Prepared, ResourceKey, ResourceRecord, ResourceStatus};
 use super::restart;
 use super::support;
-
-/// What is wanted of a task. Only ever turns from Running to Stopped.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub enum Desired {
-    /// It is to run.
-    Running,
-    /// It is to stop.
-    Stopped,
-}
-
-/// All that the agent keeps of a task. Durable.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
-pub struct TaskRecord {
-    /// The payload's task, without credentials; after clean-up only what names it.
-    pub definition: acs::Task,
-    /// Sequence number of the payload that brought it.
-    pub seq_num: i64,
-    /// When that was.
-    pub received_at: Timestamp,
-    /// What is wanted. Written by orders, and by the end of an essential container.
-    pub desired: Desired,
-    /// How far it has come: as far as its containers.
-    pub known: Status,
-    /// Whether its share of the host is taken. A task that was not admitted waits for its share.
-    pub admitted: bool,
-    /// Whether all its containers ever ran at once, or had ended after running.
-    pub reached_running: bool,
-    /// The containers, in the order of the definition.
-    pub containers: Vec<ContainerRecord>,
-    /// Why it stopped, if the agent has something to say about that.
-    pub reason: String,
-    /// When its first image pull began.
-    pub pull_started_at: Option<Timestamp>,
-    /// When its last image pull ended.
-    pub pull_stopped_at: Option<Timestamp>,
-    /// When its first essential container ended.
-    pub execution_stopped_at: Option<Timestamp>,
-    /// When it stopped.
-    pub stopped_at: Option<Timestamp>,
-    /// The status that the control plane has: None, Running or Stopped. Written from its answers.
-    pub reported: Status,
-    /// Whether its containers were removed; it is only remembered then.
-    pub cleaned: bool,
-    /// Whether Docker is yet to be asked which containers it has: an order to stop came for a task that was not known.
-    #[serde(default)]
-    pub to_find: bool,
-    /// What it needs beside containers.
-    #[serde(default, skip_serializing_if = "Vec::is_empty")]
-    pub resources: Vec<ResourceRecord>,
-}
-
-impl TaskRecord {
-    /// The task's ARN.
-    pub fn arn(&self) -> &str {
-        &self.definition.arn
-    }
-
-    /// The record as it is kept.
-    pub fn to_json(&self) -> Vec<u8> {
-        // Maps with string keys and plain values: writing them to memory cannot fail.
-        serde_json::to_vec(self).unwrap_or_default()
-    }
-
-    /// Reads a record that was kept.
-    pub fn from_json(bytes: &[u8]) -> Result<Self, serde_json::Error> {
-        serde_json::from_slice(bytes)
-    }
-}
 
 /// How urgently a task's record must be saved.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
@@ -501,6 +433,7 @@ impl Task {
             held_before_start: self.is_held(&container.name, Before::Start),
             pull_dependents_upfront: context.config.pull_dependents_upfront,
             pull_behavior: context.config.image_pull_behavior,
+            pinned: self.record.definition.containers.get(position).is_some_and(is_pinned),
         };
         container::next(container, work, &around)
     }
@@ -619,11 +552,17 @@ impl Task {
         let container = ContainerKey { task_arn: self.record.definition.arn.clone(), name: record.name.clone() };
         let action = match step {
             Step::InspectImage => Action::InspectImage { container, image: definition.image.clone() },
+            Step::ResolveDigest => {
+                let timeout_ms = context.config.manifest_pull_timeout_ms;
+                let login = prepared(&self.resources, &self.record.resources, &definition.name).login();
+                Action::ResolveDigest { container, image: definition.image.clone(), login, timeout_ms }
+            }
             Step::PullImage => {
                 self.record.pull_started_at.get_or_insert(context.now);
                 work.pull_began.get_or_insert(context.now);
                 let login = prepared(&self.resources, &self.record.resources, &definition.name).login();
-                Action::PullImage { container, image: definition.image.clone(), login }
+                let digest = record.image_digest.clone();
+                Action::PullImage { container, image: definition.image.clone(), digest, login }
             }
             Step::Create => {
                 let prepared = prepared(&self.resources, &self.record.resources, &definition.name);
@@ -787,6 +726,11 @@ impl Task {
             (have, at) => have.or(at),
         };
     }
+}
+
+/// What its image is needs no registry to say.
+fn is_pinned(container: &acs::Container) -> bool {
+    internal::is_internal(&container.name) || container.image.contains('@')
 }
 
 /// What the resources that were made have for a container.

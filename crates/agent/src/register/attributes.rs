@@ -84,6 +84,9 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     if !config.disable_docker_health_check && engine.max_api >= ApiVersion::new(1, 24) {
         flag("ecs.capability.container-health-check".into());
     }
+    if let Some(driver) = &host.gpus.driver {
+        flag(format!("ecs.capability.nvidia-driver-version.{driver}"));
+    }
     if config.external {
         flag("ecs.capability.external".into());
     }
@@ -103,6 +106,8 @@ pub(super) fn of(config: &AgentConfig, host: &Host, engine: &EngineVersion, inde
     }
     let address = host.task_network.and_then(|network| network.address);
     names.extend(address.map(|address| (acs::HOST_ADDRESS.into(), Some(address.to_string()))));
+    let driver = host.gpus.driver.iter();
+    names.extend(driver.map(|driver| ("ecs.capability.gpu-driver-version".into(), Some(driver.clone()))));
     names.extend(config.sizes.zone.get(index).map(|zone| ("ecs.availability-zone".into(), Some(zone.clone()))));
     // People are to see that these logs are not where the definition says.
     names.extend(keeps_awslogs.then(|| ("longshore.awslogs-as".into(), Some("json-file".into()))));
@@ -195,6 +200,7 @@ mod tests {
             com.amazonaws.ecs.capability.ecr-auth
             com.amazonaws.ecs.capability.execution-role-ecr-pull
             ecs.capability.container-health-check
+            ecs.capability.nvidia-driver-version.535.1
             ecs.capability.external
             ecs.os-type=linux
             ecs.os-family=LINUX
@@ -203,6 +209,7 @@ mod tests {
             longshore.agent=VERSION
             longshore.instance-index=1
             longshore.host-address=192.0.2.7
+            ecs.capability.gpu-driver-version=535.1
             ecs.availability-zone=b
             longshore.up=u";
         let architecture = if cfg!(target_arch = "aarch64") { "arm64" } else { std::env::consts::ARCH };

@@ -8,6 +8,7 @@ use longshore_wire::request_id::RequestId;
 use super::RegisterError;
 use crate::config::AgentConfig;
 use crate::engine::HostResources;
+use crate::gpu::Gpus;
 
 /// What the machine is, read once.
 #[derive(Clone, Debug)]
@@ -26,6 +27,8 @@ pub(crate) struct Host {
     pub(crate) volume_drivers: Vec<String>,
     /// It can give tasks networks of their own; other hosts reach it at this address, if they do.
     pub(crate) task_network: Option<TaskNetworkOffer>,
+    /// Those that tasks can have; its instances share them.
+    pub(crate) gpus: Gpus,
 }
 
 /// What a host with a task network says of it.
@@ -57,6 +60,7 @@ impl Host {
             task_limits: false,
             volume_drivers: Vec::new(),
             task_network: None,
+            gpus: Gpus::default(),
         })
     }
 
@@ -87,6 +91,7 @@ impl Host {
             memory_mib: i64::try_from(memory_mib).unwrap_or(i64::MAX),
             reserved_ports: config.reserved_ports.clone(),
             reserved_ports_udp: config.reserved_ports_udp.clone(),
+            gpus: self.gpus.ids.clone(),
         })
     }
 

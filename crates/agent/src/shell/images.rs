@@ -73,24 +73,30 @@ impl Images {
         self.take(docker, known_as, name, false).await
     }
 
-    /// Pulls the image that a container is about to use.
+    /// Pulls the image that a container is about to use: what its name stands for now, or what it stood for when its registry was
+    /// asked.
     pub(crate) async fn pull(
         &self,
         docker: &impl Docker,
         name: &str,
+        digest: Option<&str>,
         login: Option<&RegistryLogin>,
         limits: PullLimits,
     ) -> Result<ImageInfo, DockerError> {
-        if name == pause::image() {
+        match digest.filter(|_| !name.contains('@')) {
             // Nobody has it but us; and one that is there is the one, by its name.
-            match docker.inspect_image(name).await {
+            None if name == pause::image() => match docker.inspect_image(name).await {
                 Err(DockerError::NotFound(_)) => {
                     docker.import(pause::archive(), name, pause::IMPORT_CHANGE).await?;
                 }
                 other => drop(other?),
+            },
+            None => docker.pull(name, login, limits).await?,
+            Some(digest) => {
+                let pinned = format!("{}@{digest}", docker::repository(name));
+                docker.pull(&pinned, login, limits).await?;
+                docker.tag(&pinned, name).await?;
             }
-        } else {
-            docker.pull(name, login, limits).await?;
         }
         self.take(docker, name, name, true).await
     }

@@ -42,6 +42,20 @@ pub(crate) struct Source {
     pub(crate) login: RegistryLogin,
 }
 
+impl Source {
+    /// What the image's name stands for in the registry.
+    pub(crate) fn digest(&self) -> &str {
+        self.reference.rsplit_once('@').map_or("", |(_, digest)| digest)
+    }
+
+    /// The same image as it was when its name stood for that.
+    pub(crate) fn at(&self, digest: Option<&str>) -> Self {
+        let repository = self.reference.rsplit_once('@').map_or(self.reference.as_str(), |(repository, _)| repository);
+        let digest = digest.unwrap_or_else(|| self.digest());
+        Self { reference: format!("{repository}@{digest}"), login: self.login.clone() }
+    }
+}
+
 /// Why it is not known where an image is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum SourceError {

@@ -13,7 +13,7 @@ use crate::disk::DiskGuard;
 use crate::engine::docker::fake::FakeDocker;
 use crate::engine::docker::{LABEL_CONTAINER, Phase};
 use crate::engine::image::CleanupRules;
-use crate::engine::{AwslogsAs, EngineConfig, HostResources, ImagePullBehavior, TaskLimits, VolumeRules};
+use crate::engine::{AwslogsAs, EngineConfig, GpuAccess, HostResources, ImagePullBehavior, TaskLimits, VolumeRules};
 use crate::session::acs::{CurrentSession, Event};
 use crate::session::fake_server::FakeServer;
 use crate::session::tcs::{RuntimeHealth, RuntimeStatus};
@@ -51,6 +51,7 @@ fn config() -> EngineConfig {
         task_cleanup_wait_ms: 3_600_000,
         task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::PreferCached,
+        manifest_pull_timeout_ms: 60_000,
         image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
@@ -58,6 +59,7 @@ fn config() -> EngineConfig {
         awslogs_as: AwslogsAs::Awslogs,
         limits: TaskLimits::default(),
         volumes: VolumeRules::default(),
+        gpu_access: GpuAccess::Requests,
         resources: HostResources { cpu: 4096, memory_mib: 4096, ..HostResources::default() },
         remembered_tasks: 10,
     }
@@ -443,7 +445,7 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     // Another instance of this process pulls it.
     world.shared.docker.pulls.0.add_permits(2);
     let limits = world.shared.pull_limits;
-    world.shared.images.pull(&world.shared.docker, "web", None, limits).await.unwrap();
+    world.shared.images.pull(&world.shared.docker, "web", None, None, limits).await.unwrap();
     world.order(run_task("a", "web")).await;
     world.change(&task("a"), "RUNNING").await;
     assert_eq!(pulls(&world), 1);
@@ -460,6 +462,22 @@ async fn once_means_once_for_all_instances_and_again_after_the_clean_up() {
     world.order(run_task("b", "web")).await;
     world.change(&task("b"), "RUNNING").await;
     assert_eq!(pulls(&world), 2);
+}
+
+#[tokio::test]
+async fn what_was_resolved_is_pulled_and_gets_the_name() {
+    let world = World::start(FakeDocker::default(), 1).await;
+    let docker = &world.shared.docker;
+    docker.pulls.0.add_permits(2);
+    let limits = world.shared.pull_limits;
+    world.shared.images.pull(docker, "r:5000/web:1", Some("sha256:1"), None, limits).await.unwrap();
+    let calls = docker.calls();
+    let order = ["pull r:5000/web@sha256:1", "tag r:5000/web@sha256:1 r:5000/web:1", "inspect-image r:5000/web:1"];
+    let positions = order.map(|wanted| calls.iter().position(|call| call == wanted));
+    assert!(positions.iter().all(Option::is_some) && positions.is_sorted(), "{calls:?}");
+    // One that is named by its digest has no other name.
+    world.shared.images.pull(docker, "web@sha256:2", Some("sha256:2"), None, limits).await.unwrap();
+    assert!(!docker.calls().iter().any(|call| call.starts_with("tag web@sha256:2")));
 }
 
 #[tokio::test]

@@ -139,7 +139,11 @@ fn apply_container(turn: &Turn<'_>, task: &mut Task, change: &types::ContainerSt
     first(&mut detail.exit_code, change.exit_code);
     first(&mut detail.reason, short(change.reason.as_deref()));
     first(&mut detail.runtime_id, short(change.runtime_id.as_deref()));
-    first(&mut detail.image_digest, short(change.image_digest.as_deref()));
+    let digest = short(change.image_digest.as_deref());
+    // What the image's name stands for is told before the pull. What runs may be another one, which was there already.
+    if digest.is_some() || change.status.as_deref() == Some("RUNNING") {
+        detail.image_digest = digest;
+    }
     if let Some(bindings) = change.network_bindings.as_deref().filter(|bindings| !bindings.is_empty()) {
         detail.network_bindings = bindings.iter().take(limits::BINDINGS).cloned().collect();
     }

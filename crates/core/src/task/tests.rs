@@ -386,6 +386,30 @@ fn a_described_task_has_every_field_that_ecs_fills_in() {
 }
 
 #[test]
+fn a_digest_is_told_before_the_pull_and_is_that_of_what_runs() {
+    let mut lab = Lab::new();
+    lab.instance(1, 1_000, 1_000);
+    lab.ok(0, RegisterTaskDefinition, &definition("web", 0, 64, &[]));
+    let task = lab.run("web");
+    let name = lab.describe(&task)["containers"][0]["name"].clone();
+    // What runs may be an image that was there already, and one that no registry knows has no digest.
+    for (status, told, shown) in [
+        ("PENDING", json!("sha256:1"), json!("sha256:1")),
+        ("RUNNING", json!("sha256:2"), json!("sha256:2")),
+        ("RUNNING", json!(null), json!(null)),
+        ("RUNNING", json!("sha256:2"), json!("sha256:2")),
+        ("STOPPED", json!(null), json!("sha256:2")),
+    ] {
+        let container = json!({"containerName": name, "status": status, "imageDigest": told});
+        let report = json!({"cluster": "default", "task": task, "status": status, "containers": [container]});
+        lab.ok(1, SubmitTaskStateChange, &report);
+        let described = lab.describe(&task);
+        assert_eq!(described["lastStatus"], status);
+        assert_eq!(described["containers"][0]["imageDigest"], shown);
+    }
+}
+
+#[test]
 fn reports_name_their_own_cluster_and_nothing_that_a_task_has_not() {
     let mut lab = Lab::new();
     lab.instance(1, 1_000, 1_000);

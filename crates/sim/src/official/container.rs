@@ -167,7 +167,7 @@ pub(super) fn next(
         return None;
     }
     match (container.known, readiness) {
-        (Status::None, Ready::Yes) => Some(Action::PullImage { container: key, image, login: None }),
+        (Status::None, Ready::Yes) => Some(Action::PullImage { container: key, image, digest: None, login: None }),
         (Status::Pulled, Ready::Yes) => {
             let spec = Box::new(spec(config, &task.record, index));
             Some(Action::Create { container: key, spec, timeout_ms: 60_000 })

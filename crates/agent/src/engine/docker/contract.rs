@@ -126,10 +126,9 @@ async fn an_image_loses_one_name_at_a_time_and_stays_while_a_container_needs_it(
     let Some(docker) = engine() else { return };
     let tag = format!("lsagent-test-rm-{}:1", std::process::id());
     // Another image than the others' tests use, and never one of a registry.
-    let make = format!(
-        "tar -cT /dev/null | docker import -c 'CMD [\"x\"]' -m {tag} - {tag} >/dev/null && docker tag {tag} {tag}b"
-    );
+    let make = format!("tar -cT /dev/null | docker import -c 'CMD [\"x\"]' -m {tag} - {tag} >/dev/null");
     assert!(Command::new("sh").args(["-ec", &make]).status().unwrap().success());
+    docker.tag(&tag, &format!("{tag}b")).await.unwrap();
     let of_tag = |images: Vec<ListedImage>| images.into_iter().find(|image| image.tags.contains(&tag));
     let image = of_tag(docker.images().await.unwrap()).unwrap();
     assert_eq!((image.tags.len(), image.digests.len()), (2, 0));
@@ -157,6 +156,8 @@ async fn a_pull_without_a_registry_fails_with_a_reason() {
     let error = docker.pull("127.0.0.1:9/lsagent-test:1", None, limits).await.unwrap_err();
     let slow = matches!(error, DockerError::Timeout { call: PULL_PROGRESS, .. });
     assert!(slow || error.to_string().contains("127.0.0.1:9"), "{error:?}");
+    let error = docker.digest("127.0.0.1:9/lsagent-test:1", None, LIMIT).await.unwrap_err();
+    assert!(error.to_string().contains("127.0.0.1:9"), "{error:?}");
     let impatient = PullLimits { total: Duration::ZERO, inactivity: LIMIT };
     let error = docker.pull("lsagent-test:x", None, impatient).await.unwrap_err();
     assert!(matches!(error, DockerError::Timeout { call: PULL, .. }));

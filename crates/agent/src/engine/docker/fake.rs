@@ -261,6 +261,10 @@ impl Docker for FakeDocker {
         removed.map(drop).ok_or_else(|| DockerError::NotFound(format!("get {name}: no such volume")))
     }
 
+    async fn digest(&self, name: &str, _: Option<&RegistryLogin>, _: Duration) -> Result<String, DockerError> {
+        Err(DockerError::NotFound(format!("{name} is in no registry")))
+    }
+
     async fn create(&self, name: &str, body: &Value, _: Duration) -> Result<String, DockerError> {
         let mut table = self.call(format!("create {name}"))?;
         if table.find(name).is_ok() {

@@ -368,6 +368,14 @@ impl Docker for HttpDocker {
         timeout(limits.total, work).await.unwrap_or(Err(DockerError::Timeout { call: PULL, limit: limits.total }))
     }
 
+    async fn digest(&self, name: &str, login: Option<&RegistryLogin>, limit: Duration) -> Result<String, DockerError> {
+        let login = login.or_else(|| self.logins.for_image(name));
+        let login = login.map_or(Payload::Nothing, |login| Payload::Login(login.to_header()));
+        let path = format!("/distribution/{}/json", encode(name));
+        let found = self.fetch::<wire::Distribution>("ask a registry", Method::GET, &path, login, limit).await?;
+        Ok(found.descriptor.digest)
+    }
+
     async fn tag(&self, image: &str, name: &str) -> Result<(), DockerError> {
         let (repository, tag) = split_reference(name);
         let path = format!("/images/{}/tag?repo={}&tag={}", encode(image), encode(repository), encode(tag));
@@ -540,7 +548,7 @@ fn refusal(status: StatusCode, body: Bytes) -> DockerError {
 }
 
 /// `repo[:tag]` or `repo@digest` as the Engine's pull wants it: without a tag it would fetch every tag there is.
-fn split_reference(name: &str) -> (&str, &str) {
+pub(super) fn split_reference(name: &str) -> (&str, &str) {
     if let Some((image, digest)) = name.split_once('@') {
         return (image, digest);
     }

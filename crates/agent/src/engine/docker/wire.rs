@@ -150,6 +150,19 @@ impl From<CgroupInfo> for super::CgroupSetup {
     }
 }
 
+/// What a registry says of an image.
+#[derive(Deserialize)]
+#[serde(rename_all = "PascalCase")]
+pub(super) struct Distribution {
+    pub(super) descriptor: Descriptor,
+}
+
+/// What an image is in its registry; only its name matters.
+#[derive(Deserialize)]
+pub(super) struct Descriptor {
+    pub(super) digest: String,
+}
+
 /// One line of a pull's progress; only the error matters.
 #[derive(Deserialize)]
 pub(super) struct PullProgress {

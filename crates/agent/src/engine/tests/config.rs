@@ -210,14 +210,13 @@ fn names_are_the_same_every_time_and_fit_docker() {
 #[test]
 fn refusals_name_what_cannot_be_honoured() {
     type Change = fn(&mut acs::Task);
-    let cases: [(Change, &str); 22] = [
+    let cases: [(Change, &str); 21] = [
         (|t| t.containers.clear(), "containers is empty"),
         (|t| t.network_mode = Some("nat".to_owned()), "networkMode nat is not supported"),
         (|t| t.network_mode = Some("awsvpc".to_owned()), "elasticNetworkInterfaces is empty"),
         (|t| t.elastic_network_interfaces.push(acs::ElasticNetworkInterface::default()), "elasticNetworkInterfaces"),
         (|t| t.proxy_configuration = Some(acs::ProxyConfiguration::default()), "proxyConfiguration"),
         (|t| t.role_credentials = Some(acs::IamRoleCredentials::default()), "taskRoleArn"),
-        (|t| t.associations.push(acs::Association::default()), "resourceRequirements"),
         (|t| t.attachments.push(acs::Attachment::default()), "attachments"),
         (|t| t.enable_fault_injection = Some(true), "enableFaultInjection"),
         (|t| t.containers.push(container("main")), "\"main\" is empty or not unique"),

@@ -226,7 +226,7 @@ fn once_means_once() {
     world.trace.clear();
     world.payload(vec![task("c", vec![container("main")])]);
     world.settle();
-    assert_eq!(world.trace[1..4], ["look for img", "ack m3", "pull img"]);
+    assert_eq!(world.trace[1..5], ["look for img", "ack m3", "digest of img", "pull img"]);
 }
 
 #[test]
@@ -576,4 +576,73 @@ fn a_task_that_does_not_fit_waits_alone() {
     world.payload(vec![stop("fourth")]);
     world.settle();
     assert_eq!(world.control_plane["fourth"].status, "STOPPED");
+}
+
+#[test]
+fn what_is_to_be_pulled_is_resolved_first_and_told_while_it_is_pulled() {
+    let config = EngineConfig { image_pull_behavior: ImagePullBehavior::Default, ..config() };
+    let mut world = World::new(config.clone());
+    let there = |digest: &str| Ok(ImageInfo { digest: Some(digest.to_owned()), pulled: false });
+    world.docker.registry.insert("big".to_owned(), there("sha256:big"));
+    world.docker.registry.insert("x@sha256:0".to_owned(), there("sha256:0"));
+    let of = |name: &str, image: &str| acs::Container { image: image.to_owned(), ..container(name) };
+    // The one waits for the other to run; what its image is does not.
+    world.payload(vec![task("t", vec![after(of("main", "big"), "first", "START"), of("first", "big")])]);
+    world.expect(&[
+        "save",
+        "digest of big",
+        "digest of big",
+        "ack m1",
+        "pull big",
+        "submit PENDING main=PENDING first=PENDING",
+        "create first",
+        "save",
+        "start first",
+        "pull big",
+        "create main",
+        "save",
+        "start main",
+        "submit RUNNING main=RUNNING first=RUNNING",
+    ]);
+    let told = world.last_submit.clone().unwrap().containers.unwrap();
+    assert!(told.iter().all(|container| container.image_digest.as_deref() == Some("sha256:big")), "{told:?}");
+    // An image that is named by its digest needs no question, and one that no registry has is pulled all the same: the pull says
+    // why it cannot be.
+    world.payload(vec![task("u", vec![of("main", "x@sha256:0")]), task("v", vec![of("main", "missing")])]);
+    world.settle();
+    assert!(!world.trace.contains(&"digest of x@sha256:0".to_owned()));
+    let reason = world.control_plane["v"].containers["main"].2.clone().unwrap_or_default();
+    assert!(reason.starts_with("CannotPullContainerError: pull access denied"), "{reason}");
+}
+
+#[test]
+fn a_pull_takes_what_was_resolved_however_often_it_is_tried() {
+    let mut world = World::new(EngineConfig { image_pull_behavior: ImagePullBehavior::Always, ..config() });
+    world
+        .docker
+        .registry
+        .insert("big".to_owned(), Ok(ImageInfo { digest: Some("sha256:1".to_owned()), pulled: false }));
+    world.payload(vec![task("t", vec![acs::Container { image: "big".to_owned(), ..container("main") }])]);
+    let mut pulls = Vec::new();
+    for _ in 0..100 {
+        if let Some(action) = world.todo.pop_front() {
+            if let Action::PullImage { container, digest, .. } = &action {
+                pulls.push(digest.clone());
+                // The name stands for something else meanwhile, and the registry fails a few times.
+                let result = Err(PullError::Registry("unexpected EOF".to_owned()));
+                if pulls.len() < 3 {
+                    world.news.push_back(Input::ImagePulled { container: container.clone(), result });
+                    continue;
+                }
+            }
+            world.perform(action);
+        } else if let Some(news) = world.news.pop_front() {
+            world.feed(news);
+        } else if let Some(at) = world.engine.next_deadline() {
+            world.now = world.now.max(at);
+            world.feed(Input::Tick);
+        }
+    }
+    assert_eq!(pulls, vec![Some("sha256:1".to_owned()); 3]);
+    assert_eq!(world.control_plane["t"].status, "RUNNING");
 }

@@ -23,6 +23,7 @@ pub(super) fn config() -> EngineConfig {
         task_cleanup_wait_ms: 3_600_000,
         task_cleanup_jitter_ms: 0,
         image_pull_behavior: ImagePullBehavior::PreferCached,
+        manifest_pull_timeout_ms: 60_000,
         image_pull_timeout_ms: 7_200_000,
         pull_dependents_upfront: false,
         dynamic_host_port_range: None,
@@ -30,11 +31,13 @@ pub(super) fn config() -> EngineConfig {
         awslogs_as: AwslogsAs::Awslogs,
         limits: TaskLimits { cgroups: true, pids: None },
         volumes: VolumeRules { region: "eu-west-1".to_owned(), ..VolumeRules::default() },
+        gpu_access: GpuAccess::Runtime("nvidia".to_owned()),
         resources: HostResources {
             cpu: 2048,
             memory_mib: 4096,
             reserved_ports: vec![22],
-            reserved_ports_udp: Vec::new(),
+            gpus: vec!["GPU-1".to_owned(), "GPU-2".to_owned()],
+            ..HostResources::default()
         },
         remembered_tasks: 3,
     }
@@ -446,7 +449,16 @@ impl World {
                 };
                 self.news.push_back(Input::ImageInspected { container, result });
             }
-            Action::PullImage { container, image, login } => {
+            Action::ResolveDigest { container, image, .. } => {
+                let absent = || DockerError::NotFound(format!("{image} is in no registry"));
+                let found = self.docker.registry.get(&image).cloned().and_then(Result::ok).and_then(|info| info.digest);
+                let result = match self.docker.refused("digest", &container.name) {
+                    Some(error) => Err(error),
+                    None => found.ok_or_else(absent),
+                };
+                self.news.push_back(Input::DigestResolved { container, result });
+            }
+            Action::PullImage { container, image, login, .. } => {
                 self.docker.pulls.push((image.clone(), login));
                 let unknown = Err(PullError::Refused(format!("pull access denied for {image}")));
                 let result = self.docker.registry.get(&image).cloned().unwrap_or(unknown);
@@ -659,6 +671,7 @@ fn line(action: &Action) -> Option<String> {
         }
         Action::Reply(other) => format!("reply {}", other.type_name()),
         Action::InspectImage { image, .. } => format!("look for {image}"),
+        Action::ResolveDigest { image, .. } => format!("digest of {image}"),
         Action::PullImage { image, .. } => format!("pull {image}"),
         Action::Create { container, .. } => format!("create {}", container.name),
         Action::Start { container, .. } => format!("start {}", container.name),

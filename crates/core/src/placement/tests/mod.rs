@@ -203,9 +203,10 @@ impl World {
             r#type: Some(PlacementConstraintType::MemberOf),
             expression: Some(EXPRESSIONS[at].0.to_owned()),
         });
-        let distinct = wish
-            .distinct
-            .then(|| PlacementConstraint { r#type: Some(PlacementConstraintType::DistinctInstance), expression: None });
+        let distinct = wish.distinct.then_some(PlacementConstraint {
+            r#type: Some(PlacementConstraintType::DistinctInstance),
+            expression: None,
+        });
         let given: Vec<PlacementConstraint> = member_of.chain(distinct).collect();
         let constraints = Constraints::read(&mut self.expressions, &[], &given).expect("good constraints");
         let strategy: Vec<PlacementStrategy> = wish

@@ -146,7 +146,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             works("user", ""),
             works(
                 "versionConsistency",
-                "Kept and described: as in ECS it is services whose images are held to a digest, and there are none yet.",
+                "Kept and described. The digest of what is pulled is found out first and told (`imageDigest`); held to one are, as in ECS, the tasks of services, and there are none yet.",
             ),
             works("volumesFrom", ""),
             works("workingDirectory", ""),
@@ -228,7 +228,7 @@ pub const TABLE: &[ShapeCoverage] = &[
             ),
             not_run(
                 "value",
-                "GPUs are placed by their ids, each to one container, on instances whose agent registers them: ours does not yet.",
+                "GPUs are placed by their ids, each to one container, on instances whose agent has `ECS_ENABLE_GPU_SUPPORT`. Shown with a runtime that stands in for NVIDIA's.",
             ),
         ],
     ),
