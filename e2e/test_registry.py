@@ -410,12 +410,22 @@ def arrived(folder: Path) -> int:
     return sum(file.stat().st_size for file in files if file.exists())
 
 
-def test_a_disk_that_fills_up_in_mid_upload(small_disk: Path, account: str, large: str) -> None:
-    """The push says why it fails, and leaves the disk as it was."""
-    remount = ["mount", "-o", "remount,size=528m", str(small_disk)]
-    subprocess.run(remount, check=True)
+@pytest.fixture
+def cramped(small_disk: Path, account: str) -> Iterator[Server]:
+    """A server on a small disk."""
     server = Server(small_disk / "server", own_account(account))
     server.start()
+    yield server
+    server.kill()
+
+
+def test_a_disk_that_fills_up_in_mid_upload(
+    cramped: Server, small_disk: Path, large: str
+) -> None:
+    """The push says why it fails, and leaves the disk as it was."""
+    server = cramped
+    remount = ["mount", "-o", "remount,size=528m", str(small_disk)]
+    subprocess.run(remount, check=True)
     before = shutil.disk_usage(small_disk).free
     refused = people.run(server.data, "image", "push", large, code=1).stderr.decode()
     assert "the disk of the server's data directory is full" in refused, refused
@@ -427,7 +437,6 @@ def test_a_disk_that_fills_up_in_mid_upload(small_disk: Path, account: str, larg
     assert arrived(server.data / "registry") == 0
     assert shutil.disk_usage(small_disk).free > before - (1 << 20)
     server.client().create_cluster(clusterName="works")
-    server.kill()
 
 
 def test_no_name_leads_out_of_the_registry(stage: Stage) -> None:
@@ -455,10 +464,9 @@ def test_no_name_leads_out_of_the_registry(stage: Stage) -> None:
     assert {path.name for path in after - before} <= {"registry", "blobs", "uploads", "repositories"}
 
 
-def test_images_leave_room_for_the_store(small_disk: Path, account: str) -> None:
+def test_images_leave_room_for_the_store(cramped: Server) -> None:
     """On a disk that is nearly full nothing of an image is kept, and the API works on."""
-    server = Server(small_disk / "server", own_account(account))
-    server.start()
+    server = cramped
     wire = Wire(registry_of(server), "AWS", password(server))
     location = wire("POST", "/v2/a/blobs/uploads/").headers["location"]
     answer = wire("PATCH", location, b"x" * 1000)
@@ -470,7 +478,6 @@ def test_images_leave_room_for_the_store(small_disk: Path, account: str) -> None
     assert wire("PUT", "/v2/a/manifests/1", nothing, content_type=index).status == 403
     assert list((server.data / "registry" / "uploads").iterdir()) == []
     server.client().create_cluster(clusterName="works")
-    server.kill()
 
 
 # --- three machines without any registry

@@ -50,6 +50,7 @@ impl Storage {
             if !directory.is_dir() {
                 fs::create_dir_all(&directory)?;
                 sync(&self.root)?;
+                self.root.parent().map_or(Ok(()), sync)?;
             }
         }
         Ok(())
@@ -171,7 +172,9 @@ impl Storage {
             self.untag(repository, tag)?;
             write(&self.tag_path(repository, tag), digest.as_str().as_bytes())?;
         }
-        sync(&self.repositories())?;
+        for directory in [self.repositories().join(repository.file_name()), self.repositories()] {
+            sync(&directory)?;
+        }
         Ok(digest)
     }
 
