@@ -108,8 +108,9 @@ def test_a_failed_dependency_fails_its_dependent(tasks: Tasks) -> None:
 
 
 def test_what_our_agent_cannot_do_is_not_placed_on_it(tasks: Tasks) -> None:
-    """It advertises only what it obeys; limits of a whole task are not among that yet."""
-    answer = tasks.request(tasks.define(container(), cpu="256", memory="128"))
+    """It advertises only what its machine has: here, no plugin for such volumes."""
+    volume = {"name": "data", "dockerVolumeConfiguration": {"driver": "rexray/ebs", "scope": "task"}}
+    answer = tasks.request(tasks.define(container(), volumes=[volume]))
     assert answer["tasks"] == []
     assert [one["reason"] for one in answer["failures"]] == ["ATTRIBUTE"]
 
