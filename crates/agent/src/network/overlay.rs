@@ -14,7 +14,7 @@ use super::rules::OVERLAY_PORT;
 use super::{NetworkError, Topology};
 
 /// The overlay's number, the same on all hosts. Who runs two control planes on the same hosts separates them by machines.
-const VNI: u32 = 0x4c_53;
+pub(super) const VNI: u32 = 0x4c_53;
 /// What VXLAN over IPv4 adds to a packet: Ethernet, IP, UDP and its own header.
 const OVERHEAD: u32 = 50;
 /// Where nothing better is known.

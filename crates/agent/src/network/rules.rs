@@ -218,12 +218,17 @@ fn into(group: &GroupId) -> String {
 }
 
 /// The overlay is for hosts that the control plane named, and each speaks for its own tasks.
+///
+/// A container may give its packets whatever source it likes: a host is believed only on the device that leads to it. Nor may
+/// a container write to another host's overlay, where it would be taken for this host, whose address it leaves with.
 fn overlay_checks(table: &mut Table<'_>, scope: &Scope, filter: &Filter, from: &str) {
     let (hosts, inner) = (table.chain("HOSTS"), table.chain("INNER"));
-    table.rule(from, &format!("-p udp -m udp --dport {OVERLAY_PORT} -m addrtype --dst-type LOCAL -j {hosts}"));
+    let overlay = format!("-p udp -m udp --dport {OVERLAY_PORT}");
+    table.rule(from, &format!("{overlay} -m addrtype --dst-type LOCAL -j {hosts}"));
     table.rule(from, &format!("-i {} -j {inner}", scope.overlay()));
     for (address, blocks) in &filter.peers {
-        table.rule(&hosts, &format!("-s {address}/32 -j ACCEPT"));
+        table.rule(from, &format!("-d {address}/32 {overlay} -j {hosts}"));
+        table.rule(&hosts, &format!("-s {address}/32 -m rpfilter -j ACCEPT"));
         for block in blocks {
             table.rule(&inner, &format!("-s {block} -j ACCEPT"));
         }

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::address::Scope;
+use super::overlay::VNI;
+use super::rules::OVERLAY_PORT;
 use super::{
     Group, GroupId, HostNetwork, Interface, Mac, NetworkError, Place, Protocol, Range, Rule, TaskNetworks, Topology,
 };
@@ -188,6 +191,14 @@ impl Host {
 
     fn detach(&self, task: &Task) {
         self.space.wait(|| self.network.detach(&task.interface.task_arn)).unwrap();
+    }
+
+    /// How many packets the overlay has taken in.
+    fn taken_in(&self) -> u64 {
+        let overlay = Scope::of(&self.id).overlay();
+        let devices = self.space.within(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let line = devices.lines().find_map(|line| line.trim().strip_prefix(&format!("{overlay}:")));
+        line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// Everything that the task network has on this host.
@@ -368,6 +379,60 @@ fn security_groups_block_and_allow() {
     other.space.exec("ip address add 10.212.3.5/32 dev eth0");
     other.space.exec("ip route replace default via 10.212.0.1 dev eth0 onlink src 10.212.3.5");
     assert_eq!(other.space.reach(db.address(), PORT), None);
+}
+
+/// A container sends as whom it likes: it is no host of the overlay, and does not become one on the way out either.
+#[test]
+fn only_a_host_speaks_for_its_tasks() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&one, &two]);
+    let rules = [("open", open())];
+    one.tell(topology(&one, "10.212.1.0/24", &[(&two, "10.212.2.0/24")], &rules));
+    two.tell(topology(&two, "10.212.2.0/24", &[(&one, "10.212.1.0/24")], &rules));
+    let task = one.task("10.212.1.5", &["open"]);
+    let container = Space::new();
+    one.space.exec(&format!("ip link add docker9 type veth peer name eth0 netns {}", container.name));
+    one.space.exec("ip address add 172.30.0.1/24 dev docker9");
+    one.space.exec("ip link set docker9 up");
+    one.space.exec("iptables -I FORWARD -i docker9 -j ACCEPT");
+    one.space.exec("iptables -t nat -A POSTROUTING -s 172.30.0.0/24 -o wan -j MASQUERADE");
+    container.exec("ip address add 172.30.0.2/24 dev eth0");
+    container.exec("ip link set eth0 up");
+    container.exec("ip route add default via 172.30.0.1");
+    let neither_filters = "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0";
+    one.space.exec(neither_filters);
+    for device in ["docker9", &Scope::of(&one.id).device(&task.interface.task_arn)] {
+        one.space.exec(&format!("sysctl -qw net.ipv4.conf.{device}.rp_filter=0"));
+    }
+    let sends = |space: &Space, from: Ipv4Addr, to: &Host| {
+        let before = to.taken_in();
+        space.within(|| {
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            for _ in 0..TRIES {
+                socket.send_to(&of_the_overlay(), (to.underlay, OVERLAY_PORT)).unwrap();
+                thread::sleep(TRY);
+            }
+        });
+        to.taken_in() > before
+    };
+    assert!(sends(&two.space, two.underlay, &one), "the other host itself");
+    for space in [&container, &task.space] {
+        assert!(!sends(space, Ipv4Addr::UNSPECIFIED, &one), "as itself");
+        assert!(!sends(space, Ipv4Addr::UNSPECIFIED, &two), "as its host");
+        space.exec("ip address add 192.0.2.2/32 dev lo");
+        assert!(!sends(space, two.underlay, &one), "as the other host");
+    }
+}
+
+/// What the overlay takes for a frame to everybody.
+fn of_the_overlay() -> Vec<u8> {
+    let [_, a, b, c] = VNI.to_be_bytes();
+    let header = [8, 0, 0, 0, a, b, c, 0];
+    let ethernet = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0];
+    [&header[..], &ethernet, &[0; 46]].concat()
 }
 
 #[test]
