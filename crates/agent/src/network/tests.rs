@@ -167,7 +167,9 @@ impl Host {
         let underlay = Ipv4Addr::new(192, 0, 2, number);
         space.exec(&format!("ip address add {underlay}/32 dev lo"));
         let id = format!("host-{number}");
-        Self { space, network: HostNetwork::new(&id, &id), id, underlay }
+        let network = HostNetwork::new(&id, &id);
+        space.wait(|| network.restore(Vec::new())).unwrap();
+        Self { space, network, id, underlay }
     }
 
     fn place(&self, block: &str) -> Place {
@@ -473,6 +475,81 @@ fn a_new_agent_finds_what_the_one_before_left() {
     let last = HostNetwork::new(&host.id, &host.id);
     host.space.wait(|| last.restore(Vec::new())).unwrap();
     assert_eq!(host.traces(), Vec::<String>::new());
+}
+
+/// The rules of tasks that run go with them alone, whatever goes wrong as the agent starts.
+#[test]
+fn a_start_that_fails_takes_nobodys_rules_away() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new(1);
+    host.tell(topology(&host, "10.212.3.0/24", &[], &[("open", open()), ("closed", Group::default())]));
+    let [a, b, gone] = ["10.212.3.5", "10.212.3.6", "10.212.3.7"].map(|address| host.task(address, &["open"]));
+    let closed = host.task("10.212.3.8", &["closed"]);
+    let _listening = [b.space.listen(PORT), closed.space.listen(PORT)];
+    let as_before = || {
+        assert!(a.space.reach(b.address(), PORT).is_some());
+        assert_eq!(a.space.reach(closed.address(), PORT), None);
+    };
+    // One that never came so far as to look.
+    let unknowing = HostNetwork::new(&host.id, &host.id);
+    host.space.wait(|| unknowing.detach("arn:aws:ecs:us-east-1:000000000000:task/default/another")).unwrap();
+    as_before();
+    host.space.wait(|| unknowing.set_topology(Topology::default())).unwrap();
+    as_before();
+    // One that failed: the kernel does not give up this device.
+    host.space.exec("ip link set lo down");
+    host.space.exec(&format!("ip link set lo name {}lo", Scope::of(&host.id).device_prefix()));
+    let failed = HostNetwork::new(&host.id, &host.id);
+    let interfaces = [&a, &b, &gone, &closed].map(|task| task.interface.clone()).to_vec();
+    host.space.wait(|| failed.restore(interfaces)).unwrap_err();
+    host.space.wait(|| failed.detach(&gone.interface.task_arn)).unwrap();
+    as_before();
+}
+
+/// A host whose packet rules somebody else is changing.
+#[derive(Default)]
+struct Busy {
+    fails: AtomicU32,
+    restored: AtomicU32,
+}
+
+impl TaskNetworks for Busy {
+    async fn self_test(&self) -> Result<(), NetworkError> {
+        assert!(self.restored.load(Ordering::SeqCst) > 0, "what is there comes first");
+        match self.fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |fails| fails.checked_sub(1)) {
+            Ok(_) => Err(NetworkError::Failed("locked".to_owned())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn restore(&self, interfaces: Vec<Interface>) -> Result<(), NetworkError> {
+        assert_eq!(interfaces.len(), 1);
+        self.restored.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn attach(&self, _: Interface, _: u32) -> Result<(), NetworkError> {
+        unreachable!("nothing is attached")
+    }
+
+    async fn detach(&self, _: &str) -> Result<(), NetworkError> {
+        unreachable!("nothing is detached")
+    }
+
+    async fn set_topology(&self, _: Topology) -> Result<(), NetworkError> {
+        unreachable!("nothing was told")
+    }
+}
+
+#[tokio::test]
+async fn taking_over_is_tried_again_and_comes_before_the_test() {
+    let existing = || vec![interface("10.212.3.5", &[])];
+    for (fails, offered, works) in [(0, true, true), (1, true, true), (3, true, false), (9, false, true)] {
+        let host = Busy { fails: fails.into(), ..Busy::default() };
+        assert_eq!(super::take_over(&host, existing(), offered).await.is_ok(), works, "{fails} {offered}");
+    }
 }
 
 #[test]
