@@ -127,6 +127,7 @@ impl HostNetwork {
             }
         };
         netlink.alias(index, &alias).await?;
+        netlink::without_ipv6(&device)?;
         netlink.up(index).await?;
         let (address, gateway) = (interface.address, interface.gateway);
         let gateway_mac = Mac::of_cable(interface.mac);
@@ -225,13 +226,12 @@ impl TaskNetworks for HostNetwork {
         self.wanted().tasks = Some(tasks);
         let netlink = Netlink::new()?;
         let prefix = self.scope.device_prefix();
-        for Link { index, .. } in netlink
-            .links()
-            .await?
-            .into_iter()
-            .filter(|link| link.name.starts_with(&prefix) && !devices.contains(&link.name))
-        {
-            netlink.remove(index).await?;
+        for Link { index, name, .. } in netlink.links().await?.into_iter().filter(|link| link.name.starts_with(&prefix)) {
+            if devices.contains(&name) {
+                netlink::without_ipv6(&name)?;
+            } else {
+                netlink.remove(index).await?;
+            }
         }
         if devices.is_empty() {
             overlay::reconcile(&netlink, &self.scope, &self.host_id, None).await?;

@@ -121,6 +121,7 @@ pub(super) async fn reconcile(
         }
     };
     netlink.alias(index, &alias).await?;
+    netlink::without_ipv6(&name)?;
     netlink.up(index).await?;
     own_address(netlink, index, plan.own).await?;
     hosts(netlink, index, plan).await?;
