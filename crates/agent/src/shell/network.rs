@@ -155,13 +155,27 @@ fn read_rule(rule: &acs::SecurityGroupRule) -> Option<Rule> {
         None | Some(-1) => Some(otherwise),
         Some(port) => u16::try_from(port).ok(),
     };
-    let ports = || Some((port(rule.from_port, 0)?, port(rule.to_port, u16::MAX)?));
-    let byte = |number: Option<i64>| number.and_then(|number| u8::try_from(number).ok());
+    let ports = || {
+        let (first, last) = (port(rule.from_port, 0)?, port(rule.to_port, u16::MAX)?);
+        // One range the wrong way round would have the host's other rules refused with it.
+        (first <= last).then_some((first, last))
+    };
+    // Any, or one; no other number is any.
+    let byte = |number: Option<i64>| match number {
+        None | Some(-1) => Some(None),
+        Some(number) => u8::try_from(number).ok().map(Some),
+    };
+    let icmp = || match (byte(rule.from_port)?, byte(rule.to_port)?) {
+        (Some(kind), code) => Some(Some((kind, code))),
+        (None, None) => Some(None),
+        // One code of all types is nothing that ICMP has.
+        (None, Some(_)) => None,
+    };
     let protocol = match rule.protocol.as_str() {
         "-1" => Protocol::All,
         "tcp" | "6" => Protocol::Tcp(ports()?),
         "udp" | "17" => Protocol::Udp(ports()?),
-        "icmp" | "1" => Protocol::Icmp(byte(rule.from_port).map(|kind| (kind, byte(rule.to_port)))),
+        "icmp" | "1" => Protocol::Icmp(icmp()?),
         number => Protocol::Number(read(number)?),
     };
     let (ranges, groups) = match (&rule.range, &rule.group_id) {
@@ -253,6 +267,7 @@ mod tests {
             ("udp", None, None, Protocol::Udp((0, u16::MAX))),
             ("icmp", Some(-1), Some(-1), Protocol::Icmp(None)),
             ("icmp", Some(8), Some(0), Protocol::Icmp(Some((8, Some(0))))),
+            ("icmp", Some(3), Some(-1), Protocol::Icmp(Some((3, None)))),
             ("50", None, None, Protocol::Number(50)),
         ] {
             assert_eq!(
@@ -262,6 +277,11 @@ mod tests {
             );
         }
         assert_eq!(rule("tcp", None, None, None, Some("sg-2")).unwrap().groups.len(), 1);
+        for (protocol, from, to) in
+            [("icmp", 300, -1), ("icmp", 8, 300), ("icmp", -1, 3), ("icmp", -2, -1), ("tcp", 90, 80), ("udp", 1, 0)]
+        {
+            assert_eq!(rule(protocol, Some(from), Some(to), everywhere, None), None, "{protocol} {from} {to}");
+        }
         for (protocol, port, range, group) in [
             ("esp", None, everywhere, None),
             ("tcp", Some(70_000), everywhere, None),
