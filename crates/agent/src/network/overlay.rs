@@ -17,7 +17,7 @@ use super::{NetworkError, Topology};
 pub(super) const VNI: u32 = 0x4c_53;
 /// What VXLAN over IPv4 adds to a packet: Ethernet, IP, UDP and its own header.
 const OVERHEAD: u32 = 50;
-/// Where nothing better is known.
+/// What every machine's network carries. One that carries more may have peers that do not.
 const USUAL_MTU: u32 = 1500;
 
 /// What this host's end of the overlay looks like.
@@ -72,8 +72,8 @@ impl Plan {
     }
 }
 
-/// How large the packets of tasks may be, so that they fit into the overlay's: the same on every host, whether a task needs the
-/// overlay or not.
+/// How large the packets of tasks may be, so that they fit into the overlay's, whether a task needs it or not: the same on every
+/// host whose network carries what is usual, since what one sends another must be able to take.
 pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> Result<u32, NetworkError> {
     let by_address = match underlay {
         None => None,
@@ -87,7 +87,7 @@ pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> R
     };
     let links = netlink.links().await?;
     let outer = links.iter().find(|link| Some(link.index) == index).map_or(USUAL_MTU, |link| link.mtu);
-    Ok(outer.saturating_sub(OVERHEAD))
+    Ok(outer.min(USUAL_MTU).saturating_sub(OVERHEAD))
 }
 
 /// Makes the kernel's overlay what the plan says.

@@ -383,6 +383,28 @@ fn security_groups_block_and_allow() {
     assert_eq!(other.space.reach(db.address(), PORT), None);
 }
 
+/// Hosts of one network differ in what theirs carries: what a task may send, every host can take.
+#[test]
+fn jumbo_frames_of_one_host_are_not_for_tasks() {
+    if !is_root() {
+        return;
+    }
+    let (large, small) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&large, &small]);
+    large.space.exec("ip link set wan mtu 9001");
+    small.space.exec("ip link set wan mtu 1400");
+    for (host, other, mtu) in [(&large, &small, 1450), (&small, &large, 1350)] {
+        host.tell(topology(host, "10.212.1.0/24", &[(other, "10.212.2.0/24")], &[("open", open())]));
+        let task = host.task("10.212.1.5", &["open"]);
+        for shown in [
+            task.space.exec("ip -o link show eth0"),
+            host.space.exec(&format!("ip -o link show {}", Scope::of(&host.id).overlay())),
+        ] {
+            assert!(shown.contains(&format!(" mtu {mtu} ")), "{shown}");
+        }
+    }
+}
+
 /// A container sends as whom it likes: it is no host of the overlay, and does not become one on the way out either.
 #[test]
 fn only_a_host_speaks_for_its_tasks() {
