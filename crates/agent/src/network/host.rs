@@ -74,6 +74,10 @@ impl HostNetwork {
                 None => return Ok(()),
             }
         };
+        if filter.peers.is_empty() {
+            // Its guard goes with the rules: the overlay goes before, whoever made it.
+            overlay::remove(&Netlink::new()?, &self.scope).await?;
+        }
         let present = Present::read(&self.scope, &packet_filter::save().await?);
         let rules = rules::render(&self.scope, &filter, &present);
         if !rules.is_empty() {
@@ -233,9 +237,6 @@ impl TaskNetworks for HostNetwork {
                 netlink.remove(index).await?;
             }
         }
-        if devices.is_empty() {
-            overlay::reconcile(&netlink, &self.scope, &self.host_id, None).await?;
-        }
         self.change(|_| ()).await
     }
 
@@ -272,7 +273,10 @@ impl TaskNetworks for HostNetwork {
     async fn set_topology(&self, topology: Topology) -> Result<(), NetworkError> {
         let plan = overlay::Plan::of(&topology);
         self.change(|wanted| wanted.topology = Some(topology)).await?;
-        overlay::reconcile(&Netlink::new()?, &self.scope, &self.host_id, plan.as_ref()).await
+        match plan {
+            Some(plan) => overlay::reconcile(&Netlink::new()?, &self.scope, &self.host_id, &plan).await,
+            None => Ok(()),
+        }
     }
 }
 

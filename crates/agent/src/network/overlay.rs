@@ -90,21 +90,23 @@ pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> R
     Ok(outer.min(USUAL_MTU).saturating_sub(OVERHEAD))
 }
 
+/// Removes the kernel's overlay, if there is one.
+pub(super) async fn remove(netlink: &Netlink, scope: &Scope) -> Result<(), NetworkError> {
+    match netlink.link(&scope.overlay()).await? {
+        Some(link) => netlink.remove(link.index).await,
+        None => Ok(()),
+    }
+}
+
 /// Makes the kernel's overlay what the plan says.
 pub(super) async fn reconcile(
     netlink: &Netlink,
     scope: &Scope,
     host_id: &str,
-    plan: Option<&Plan>,
+    plan: &Plan,
 ) -> Result<(), NetworkError> {
     let name = scope.overlay();
     let found = netlink.link(&name).await?;
-    let Some(plan) = plan else {
-        return match found {
-            Some(link) => netlink.remove(link.index).await,
-            None => Ok(()),
-        };
-    };
     let mtu = task_mtu(netlink, Some(plan.local)).await?;
     let mac = Mac::of_host(host_id);
     let alias = format!("longshore overlay {VNI} from {} port {OVERLAY_PORT}", plan.local);

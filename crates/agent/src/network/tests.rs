@@ -546,6 +546,24 @@ fn a_new_agent_finds_what_the_one_before_left() {
     assert_eq!(host.traces(), Vec::<String>::new());
 }
 
+/// Without its guard anybody could write to the overlay of an earlier agent.
+#[test]
+fn the_overlay_goes_before_its_guard() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&one, &two]);
+    one.tell(topology(&one, "10.212.1.0/24", &[(&two, "10.212.2.0/24")], &[("open", open())]));
+    let task = one.task("10.212.1.5", &["open"]);
+    // The last task of an agent that has heard nothing yet.
+    let next = HostNetwork::new(&one.id, &one.id);
+    one.space.wait(|| next.restore(vec![task.interface.clone()])).unwrap();
+    assert!(one.traces().iter().any(|line| line.contains("HOSTS")), "left as it was");
+    one.space.wait(|| next.detach(&task.interface.task_arn)).unwrap();
+    assert_eq!(one.traces(), Vec::<String>::new());
+}
+
 /// The rules of tasks that run go with them alone, whatever goes wrong as the agent starts.
 #[test]
 fn a_start_that_fails_takes_nobodys_rules_away() {
