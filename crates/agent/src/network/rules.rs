@@ -15,8 +15,9 @@ use std::net::Ipv4Addr;
 use super::address::{Range, Scope, short};
 use super::{Group, GroupId, Protocol, Rule};
 
-/// UDP port of the overlay: not 4789, which Docker's own overlay listens on.
-pub(crate) const OVERLAY_PORT: u16 = 51_682;
+/// UDP port of the overlay: not 4789, which Docker's own overlay listens on, and beyond those that the kernel and the agent
+/// choose from for whoever wants any (32768 to 60999): who got it would keep the overlay from coming up, or hear nothing.
+pub(crate) const OVERLAY_PORT: u16 = 61_682;
 
 /// All that the rules depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -371,6 +372,12 @@ mod tests {
             .replace(&scope.chain_prefix(), "LS1a2b-")
             .replace(&scope.device_prefix(), "ls1a2b-")
             .replace(&scope.overlay(), "lsvx1a2b")
+    }
+
+    #[test]
+    fn nobody_is_given_the_port_of_the_overlay() {
+        let chosen_from = 32_768..=60_999;
+        assert!(!chosen_from.contains(&OVERLAY_PORT) && OVERLAY_PORT >= 1024);
     }
 
     #[test]
