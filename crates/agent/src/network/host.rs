@@ -274,6 +274,8 @@ impl TaskNetworks for HostNetwork {
         let plan = overlay::Plan::of(&topology);
         self.change(|wanted| wanted.topology = Some(topology)).await?;
         match plan {
+            // Rules are made only of what is known.
+            Some(_) if self.wanted().tasks.is_none() => Ok(()),
             Some(plan) => overlay::reconcile(&Netlink::new()?, &self.scope, &self.host_id, &plan).await,
             None => Ok(()),
         }

@@ -585,6 +585,10 @@ fn a_start_that_fails_takes_nobodys_rules_away() {
     as_before();
     host.space.wait(|| unknowing.set_topology(Topology::default())).unwrap();
     as_before();
+    let other = Host::new(2);
+    host.space.wait(|| unknowing.set_topology(topology(&host, "10.212.3.0/24", &[(&other, "10.212.4.0/24")], &[]))).unwrap();
+    assert!(!host.traces().iter().any(|line| line.contains("lsvx")), "no overlay without its guard");
+    as_before();
     // One that failed: the kernel does not give up this device.
     host.space.exec("ip link set lo down");
     host.space.exec(&format!("ip link set lo name {}lo", Scope::of(&host.id).device_prefix()));
