@@ -230,7 +230,8 @@ impl TaskNetworks for HostNetwork {
         self.wanted().tasks = Some(tasks);
         let netlink = Netlink::new()?;
         let prefix = self.scope.device_prefix();
-        for Link { index, name, .. } in netlink.links().await?.into_iter().filter(|link| link.name.starts_with(&prefix)) {
+        for Link { index, name, .. } in netlink.links().await?.into_iter().filter(|link| link.name.starts_with(&prefix))
+        {
             if devices.contains(&name) {
                 netlink::without_ipv6(&name)?;
             } else {
@@ -283,6 +284,23 @@ impl TaskNetworks for HostNetwork {
 }
 
 impl HostNetwork {
+    /// Whether the kernel still has the rules that it was given: whoever loads a firewall anew throws them away.
+    pub(crate) async fn rules_stand(&self) -> Result<bool, NetworkError> {
+        let in_force = self.in_force.lock().await;
+        let filter = {
+            let wanted = self.wanted();
+            // What is not in force yet is about to be.
+            wanted.filter().filter(|_| wanted.revision == *in_force)
+        };
+        match filter {
+            Some(filter) if filter != Filter::default() => {
+                let present = Present::read(&self.scope, &packet_filter::save().await?);
+                Ok(rules::stand(&self.scope, &filter, &present))
+            }
+            _ => Ok(true),
+        }
+    }
+
     /// What the control plane has said that the task needs: all ranges, and this host's address outside of them.
     fn told_about(&self, interface: &Interface) -> Result<(BTreeSet<Range>, Option<Ipv4Addr>), NetworkError> {
         let wanted = self.wanted();

@@ -139,9 +139,9 @@ impl<'a> Table<'a> {
         for chain in self.chains.union(&had_chains) {
             let _ = writeln!(out, ":{chain} - [0:0]");
         }
-        for (place, chain) in &self.hooks {
-            let from = place.split(' ').nth(1).unwrap_or_default();
-            if !had_hooks.remove(&format!("{from} -j {chain}")) {
+        for hook in &self.hooks {
+            if !had_hooks.remove(&hooked(hook)) {
+                let (place, chain) = hook;
                 let _ = writeln!(out, "{place} -j {chain}");
             }
         }
@@ -163,6 +163,20 @@ pub(crate) fn render(scope: &Scope, filter: &Filter, present: &Present) -> Strin
         table.render(present, &mut out);
     }
     out
+}
+
+/// Whether the kernel still comes by all of our chains. Others throw away all rules of a table at once, not one of ours.
+pub(crate) fn stand(scope: &Scope, filter: &Filter, present: &Present) -> bool {
+    [checks(scope, filter), passage(scope, filter), way_out(scope, filter)].iter().all(|table| {
+        let hooks = present.hooks.get(table.name);
+        table.hooks.iter().all(|hook| hooks.is_some_and(|hooks| hooks.contains(&hooked(hook))))
+    })
+}
+
+/// A hook as it is saved.
+fn hooked((place, chain): &(&'static str, String)) -> String {
+    let from = place.split(' ').nth(1).unwrap_or_default();
+    format!("{from} -j {chain}")
 }
 
 /// What tasks may send and be sent.
@@ -401,6 +415,12 @@ mod tests {
             assert!(first.contains(hook) && !again.contains(hook), "{hook} in {again}");
         }
         assert!(!again.contains("-X ") && !again.contains("-D "), "{again}");
+
+        assert!(stand(&scope, &filter(), &present) && stand(&scope, &Filter::default(), &Present::default()));
+        for gone in ["PREROUTING -j LS", "FORWARD -j LS", "POSTROUTING -j LS"] {
+            let flushed: Vec<&str> = saved.lines().filter(|line| !line.contains(gone)).collect();
+            assert!(!stand(&scope, &filter(), &Present::read(&scope, &flushed.join("\n"))), "{gone}");
+        }
 
         let mut one_task = filter();
         one_task.tasks.pop_last();

@@ -533,7 +533,15 @@ fn a_new_agent_finds_what_the_one_before_left() {
     for task in [&a, &gone] {
         assert_eq!(task.space.reach(b.address(), PORT), Some(task.address()));
     }
-    // Somebody threw all rules away.
+    // Somebody threw all rules away, of one table or of all.
+    let stand = || host.space.wait(|| next.rules_stand()).unwrap();
+    assert!(stand());
+    for table in ["filter", "nat", "mangle"] {
+        host.space.exec(&format!("iptables -t {table} -F"));
+        assert!(!stand());
+        host.space.wait(|| next.set_topology(told())).unwrap();
+        assert!(stand(), "{table}");
+    }
     for table in ["filter", "nat", "mangle"] {
         host.space.exec(&format!("iptables -t {table} -F"));
     }
@@ -586,7 +594,9 @@ fn a_start_that_fails_takes_nobodys_rules_away() {
     host.space.wait(|| unknowing.set_topology(Topology::default())).unwrap();
     as_before();
     let other = Host::new(2);
-    host.space.wait(|| unknowing.set_topology(topology(&host, "10.212.3.0/24", &[(&other, "10.212.4.0/24")], &[]))).unwrap();
+    host.space
+        .wait(|| unknowing.set_topology(topology(&host, "10.212.3.0/24", &[(&other, "10.212.4.0/24")], &[])))
+        .unwrap();
     assert!(!host.traces().iter().any(|line| line.contains("lsvx")), "no overlay without its guard");
     as_before();
     // One that failed: the kernel does not give up this device.

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use longshore_agent_protocol::acs;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::network::{Group, GroupId, HostNetwork, Place, Protocol, Range, Rule, TaskNetworks, Topology};
 
 /// How often rules, routes and hosts are put right although nothing was heard: others change a host's rules, too.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often to look whether rules are still there: without them tasks are open to everybody.
+const RULES_EVERY: Duration = Duration::from_secs(5);
 /// After a failure.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -80,8 +82,26 @@ impl TaskNetwork {
                     }
                 }
             }
-            // The sender is ours: only time or news end this.
-            let _ = timeout(pause, topology.changed()).await;
+            // The sender is ours: only time, news or missing rules end this.
+            let _ = timeout(pause, async {
+                tokio::select! {
+                    _ = topology.changed() => {}
+                    () = self.rules_missing() => {}
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until somebody has thrown the rules away.
+    async fn rules_missing(&self) {
+        loop {
+            sleep(RULES_EVERY).await;
+            // That they cannot be read is told when they are put right.
+            if let Ok(false) = self.host.rules_stand().await {
+                warn!("somebody removed the packet rules of awsvpc tasks; they are put into force again");
+                return;
+            }
         }
     }
 }
