@@ -66,7 +66,6 @@ use engine::{Engine, EngineConfig, HostResources, ImagePullBehavior, TaskLimits,
 use facts::AgentFacts;
 pub use gpu::GpuError;
 use gpu::Gpus;
-use network::TaskNetworks;
 use register::{Host, TaskNetworkOffer};
 use session::tcs::{RuntimeHealth, RuntimeStatus};
 use session::{Endpoints, Identity, acs, tcs};
@@ -402,13 +401,14 @@ async fn find_task_network(config: &AgentConfig, network: &TaskNetwork, loaded: 
     if !config.task_network && existing.is_empty() {
         return None;
     }
-    let ready = async {
-        network.host.self_test().await?;
-        network.host.restore(existing).await
-    };
-    match ready.await {
+    let has_tasks = !existing.is_empty();
+    match network::take_over(&network.host, existing, config.task_network).await {
         Ok(()) if config.task_network => Some(TaskNetworkOffer { address: register::host_address(config).await }),
         Ok(()) => None,
+        Err(error) if has_tasks => {
+            warn!(why = %error, "the network of the awsvpc tasks of this machine cannot be looked after; no more are placed here");
+            None
+        }
         Err(error) => {
             info!(why = %error, "tasks of network mode awsvpc cannot run here; they are not placed on this machine");
             None

@@ -32,8 +32,8 @@ pub(crate) struct HostNetwork {
 struct Wanted {
     /// Grows with every change.
     revision: u64,
-    /// By device.
-    tasks: BTreeMap<String, Interface>,
+    /// By device. None before it is known which tasks an earlier agent left: then rules stay as it left them, too.
+    tasks: Option<BTreeMap<String, Interface>>,
     /// None before the control plane has said anything: then rules stay as an earlier agent left them.
     topology: Option<Topology>,
 }
@@ -74,6 +74,10 @@ impl HostNetwork {
                 None => return Ok(()),
             }
         };
+        if filter.peers.is_empty() {
+            // Its guard goes with the rules: the overlay goes before, whoever made it.
+            overlay::remove(&Netlink::new()?, &self.scope).await?;
+        }
         let present = Present::read(&self.scope, &packet_filter::save().await?);
         let rules = rules::render(&self.scope, &filter, &present);
         if !rules.is_empty() {
@@ -127,6 +131,7 @@ impl HostNetwork {
             }
         };
         netlink.alias(index, &alias).await?;
+        netlink::without_ipv6(&device)?;
         netlink.up(index).await?;
         let (address, gateway) = (interface.address, interface.gateway);
         let gateway_mac = Mac::of_cable(interface.mac);
@@ -167,14 +172,15 @@ impl HostNetwork {
 impl Wanted {
     /// What the rules depend on; none where nothing is known that rules could be made of.
     fn filter(&self) -> Option<Filter> {
+        let tasks = self.tasks.as_ref()?;
         let Some(topology) = &self.topology else {
             // Without tasks nothing has to be known: an earlier agent's rules go.
-            return self.tasks.is_empty().then(Filter::default);
+            return tasks.is_empty().then(Filter::default);
         };
         let task =
             |interface: &Interface| FilteredTask { address: interface.address, groups: interface.groups.clone() };
         Some(Filter {
-            tasks: self.tasks.iter().map(|(device, interface)| (device.clone(), task(interface))).collect(),
+            tasks: tasks.iter().map(|(device, interface)| (device.clone(), task(interface))).collect(),
             groups: topology.groups.clone(),
             ranges: topology.ranges.clone(),
             peers: overlay::Plan::of(topology).map(|plan| plan.peers()).unwrap_or_default(),
@@ -219,20 +225,20 @@ impl TaskNetworks for HostNetwork {
     async fn restore(&self, interfaces: Vec<Interface>) -> Result<(), NetworkError> {
         let tasks: BTreeMap<String, Interface> =
             interfaces.into_iter().map(|interface| (self.scope.device(&interface.task_arn), interface)).collect();
+        let devices: BTreeSet<String> = tasks.keys().cloned().collect();
+        // Before anything that may fail: their rules go only with them.
+        self.wanted().tasks = Some(tasks);
         let netlink = Netlink::new()?;
         let prefix = self.scope.device_prefix();
-        for Link { index, .. } in netlink
-            .links()
-            .await?
-            .into_iter()
-            .filter(|link| link.name.starts_with(&prefix) && !tasks.contains_key(&link.name))
+        for Link { index, name, .. } in netlink.links().await?.into_iter().filter(|link| link.name.starts_with(&prefix))
         {
-            netlink.remove(index).await?;
+            if devices.contains(&name) {
+                netlink::without_ipv6(&name)?;
+            } else {
+                netlink.remove(index).await?;
+            }
         }
-        if tasks.is_empty() {
-            overlay::reconcile(&netlink, &self.scope, &self.host_id, None).await?;
-        }
-        self.change(|wanted| wanted.tasks = tasks).await
+        self.change(|_| ()).await
     }
 
     async fn attach(&self, interface: Interface, pid: u32) -> Result<(), NetworkError> {
@@ -245,27 +251,62 @@ impl TaskNetworks for HostNetwork {
         let device = self.scope.device(&interface.task_arn);
         // The rules first: there is no moment without them.
         let task = interface.clone();
-        self.change(move |wanted| drop(wanted.tasks.insert(device, task))).await?;
+        self.change(move |wanted| {
+            if let Some(tasks) = &mut wanted.tasks {
+                tasks.insert(device, task);
+            }
+        })
+        .await?;
         self.connect(&interface, namespace, mtu).await
     }
 
     async fn detach(&self, task_arn: &str) -> Result<(), NetworkError> {
         let device = self.scope.device(task_arn);
         Self::remove_cable(&Netlink::new()?, &device, task_arn).await?;
-        self.change(|wanted| drop(wanted.tasks.remove(&device))).await
+        self.change(|wanted| {
+            if let Some(tasks) = &mut wanted.tasks {
+                tasks.remove(&device);
+            }
+        })
+        .await
     }
 
     async fn set_topology(&self, topology: Topology) -> Result<(), NetworkError> {
         let plan = overlay::Plan::of(&topology);
         self.change(|wanted| wanted.topology = Some(topology)).await?;
-        overlay::reconcile(&Netlink::new()?, &self.scope, &self.host_id, plan.as_ref()).await
+        match plan {
+            // Rules are made only of what is known.
+            Some(_) if self.wanted().tasks.is_none() => Ok(()),
+            Some(plan) => overlay::reconcile(&Netlink::new()?, &self.scope, &self.host_id, &plan).await,
+            None => Ok(()),
+        }
     }
 }
 
 impl HostNetwork {
+    /// Whether the kernel still has the rules that it was given: whoever loads a firewall anew throws them away.
+    pub(crate) async fn rules_stand(&self) -> Result<bool, NetworkError> {
+        let in_force = self.in_force.lock().await;
+        let filter = {
+            let wanted = self.wanted();
+            // What is not in force yet is about to be.
+            wanted.filter().filter(|_| wanted.revision == *in_force)
+        };
+        match filter {
+            Some(filter) if filter != Filter::default() => {
+                let present = Present::read(&self.scope, &packet_filter::save().await?);
+                Ok(rules::stand(&self.scope, &filter, &present))
+            }
+            _ => Ok(true),
+        }
+    }
+
     /// What the control plane has said that the task needs: all ranges, and this host's address outside of them.
     fn told_about(&self, interface: &Interface) -> Result<(BTreeSet<Range>, Option<Ipv4Addr>), NetworkError> {
         let wanted = self.wanted();
+        if wanted.tasks.is_none() {
+            return Err(NetworkError::Failed("this agent does not do the network of awsvpc tasks".to_owned()));
+        }
         let silent = || NetworkError::NotYet("the control plane has not described the task network yet".to_owned());
         let topology = wanted.topology.as_ref().ok_or_else(silent)?;
         let unknown = |group: &&GroupId| !topology.groups.contains_key(*group);

@@ -24,11 +24,16 @@ mod tests;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::Ipv4Addr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use tokio::time::sleep;
 
 pub(crate) use address::{Mac, Range, host_in_range};
 pub(crate) use host::HostNetwork;
+
+/// Before the second try to take over, and the third: whoever else changes packet rules as a machine starts may be done by then.
+const TAKE_OVER_PAUSES: [Duration; 2] = [Duration::from_secs(1), Duration::from_secs(2)];
 
 /// The id of a security group.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -127,7 +132,8 @@ pub(crate) trait TaskNetworks: Send + Sync + 'static {
     /// Whether this host has what it takes: the rights, the programs, the kernel. Leaves nothing behind.
     fn self_test(&self) -> impl Future<Output = Result<(), NetworkError>> + Send;
 
-    /// These tasks have interfaces already; whatever else an earlier agent left behind goes.
+    /// These tasks have interfaces already; whatever else an earlier agent left behind goes. Comes first: until then no task
+    /// is connected, and the rules of none taken away. A failure leaves nothing forgotten.
     fn restore(&self, interfaces: Vec<Interface>) -> impl Future<Output = Result<(), NetworkError>> + Send;
 
     /// Gives the network namespace of process `pid` its interface.
@@ -138,4 +144,23 @@ pub(crate) trait TaskNetworks: Send + Sync + 'static {
 
     /// The task network is this now. Said again, it puts right what others may have changed.
     fn set_topology(&self, topology: Topology) -> impl Future<Output = Result<(), NetworkError>> + Send;
+}
+
+/// Takes over the networks of an earlier agent's tasks, and tries whether there can be more if that is `offered`.
+pub(crate) async fn take_over(
+    networks: &impl TaskNetworks,
+    existing: Vec<Interface>,
+    offered: bool,
+) -> Result<(), NetworkError> {
+    let mut pauses = TAKE_OVER_PAUSES.iter();
+    loop {
+        let outcome = match networks.restore(existing.clone()).await {
+            Ok(()) if offered => networks.self_test().await,
+            restored => restored,
+        };
+        match (outcome, pauses.next()) {
+            (Err(NetworkError::Failed(_)), Some(pause)) => sleep(*pause).await,
+            (outcome, _) => return outcome,
+        }
+    }
 }

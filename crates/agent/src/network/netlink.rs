@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::pin::pin;
 use std::thread;
 use std::time::Duration;
+use std::{fs, io};
 
 use futures_util::{Stream, TryStreamExt};
 use rtnetlink::packet_route::AddressFamily;
@@ -279,6 +280,19 @@ impl Netlink {
             .await
             .map_err(|error| Trouble::from("forgetting a neighbour", error))
             .or_else(|error| error.absent(()))
+    }
+}
+
+/// Lets a device of this host carry no IPv6, neither for the host nor through it: there are no rules for that.
+pub(super) fn without_ipv6(device: &str) -> Result<(), NetworkError> {
+    let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+    let failed = |error| NetworkError::Failed(format!("{path}: {error}"));
+    match fs::read_to_string(&path) {
+        Ok(disabled) if disabled.trim() == "1" => Ok(()),
+        Ok(_) => fs::write(&path, "1").map_err(failed),
+        // A kernel without IPv6.
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        Err(error) => Err(failed(error)),
     }
 }
 

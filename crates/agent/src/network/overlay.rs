@@ -14,10 +14,10 @@ use super::rules::OVERLAY_PORT;
 use super::{NetworkError, Topology};
 
 /// The overlay's number, the same on all hosts. Who runs two control planes on the same hosts separates them by machines.
-const VNI: u32 = 0x4c_53;
+pub(super) const VNI: u32 = 0x4c_53;
 /// What VXLAN over IPv4 adds to a packet: Ethernet, IP, UDP and its own header.
 const OVERHEAD: u32 = 50;
-/// Where nothing better is known.
+/// What every machine's network carries. One that carries more may have peers that do not.
 const USUAL_MTU: u32 = 1500;
 
 /// What this host's end of the overlay looks like.
@@ -72,8 +72,8 @@ impl Plan {
     }
 }
 
-/// How large the packets of tasks may be, so that they fit into the overlay's: the same on every host, whether a task needs the
-/// overlay or not.
+/// How large the packets of tasks may be, so that they fit into the overlay's, whether a task needs it or not: the same on every
+/// host whose network carries what is usual, since what one sends another must be able to take.
 pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> Result<u32, NetworkError> {
     let by_address = match underlay {
         None => None,
@@ -87,7 +87,15 @@ pub(super) async fn task_mtu(netlink: &Netlink, underlay: Option<Ipv4Addr>) -> R
     };
     let links = netlink.links().await?;
     let outer = links.iter().find(|link| Some(link.index) == index).map_or(USUAL_MTU, |link| link.mtu);
-    Ok(outer.saturating_sub(OVERHEAD))
+    Ok(outer.min(USUAL_MTU).saturating_sub(OVERHEAD))
+}
+
+/// Removes the kernel's overlay, if there is one.
+pub(super) async fn remove(netlink: &Netlink, scope: &Scope) -> Result<(), NetworkError> {
+    match netlink.link(&scope.overlay()).await? {
+        Some(link) => netlink.remove(link.index).await,
+        None => Ok(()),
+    }
 }
 
 /// Makes the kernel's overlay what the plan says.
@@ -95,16 +103,10 @@ pub(super) async fn reconcile(
     netlink: &Netlink,
     scope: &Scope,
     host_id: &str,
-    plan: Option<&Plan>,
+    plan: &Plan,
 ) -> Result<(), NetworkError> {
     let name = scope.overlay();
     let found = netlink.link(&name).await?;
-    let Some(plan) = plan else {
-        return match found {
-            Some(link) => netlink.remove(link.index).await,
-            None => Ok(()),
-        };
-    };
     let mtu = task_mtu(netlink, Some(plan.local)).await?;
     let mac = Mac::of_host(host_id);
     let alias = format!("longshore overlay {VNI} from {} port {OVERLAY_PORT}", plan.local);
@@ -121,6 +123,7 @@ pub(super) async fn reconcile(
         }
     };
     netlink.alias(index, &alias).await?;
+    netlink::without_ipv6(&name)?;
     netlink.up(index).await?;
     own_address(netlink, index, plan.own).await?;
     hosts(netlink, index, plan).await?;

@@ -15,8 +15,9 @@ use std::net::Ipv4Addr;
 use super::address::{Range, Scope, short};
 use super::{Group, GroupId, Protocol, Rule};
 
-/// UDP port of the overlay: not 4789, which Docker's own overlay listens on.
-pub(crate) const OVERLAY_PORT: u16 = 51_682;
+/// UDP port of the overlay: not 4789, which Docker's own overlay listens on, and beyond those that the kernel and the agent
+/// choose from for whoever wants any (32768 to 60999): who got it would keep the overlay from coming up, or hear nothing.
+pub(crate) const OVERLAY_PORT: u16 = 61_682;
 
 /// All that the rules depend on.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -138,9 +139,9 @@ impl<'a> Table<'a> {
         for chain in self.chains.union(&had_chains) {
             let _ = writeln!(out, ":{chain} - [0:0]");
         }
-        for (place, chain) in &self.hooks {
-            let from = place.split(' ').nth(1).unwrap_or_default();
-            if !had_hooks.remove(&format!("{from} -j {chain}")) {
+        for hook in &self.hooks {
+            if !had_hooks.remove(&hooked(hook)) {
+                let (place, chain) = hook;
                 let _ = writeln!(out, "{place} -j {chain}");
             }
         }
@@ -162,6 +163,20 @@ pub(crate) fn render(scope: &Scope, filter: &Filter, present: &Present) -> Strin
         table.render(present, &mut out);
     }
     out
+}
+
+/// Whether the kernel still comes by all of our chains. Others throw away all rules of a table at once, not one of ours.
+pub(crate) fn stand(scope: &Scope, filter: &Filter, present: &Present) -> bool {
+    [checks(scope, filter), passage(scope, filter), way_out(scope, filter)].iter().all(|table| {
+        let hooks = present.hooks.get(table.name);
+        table.hooks.iter().all(|hook| hooks.is_some_and(|hooks| hooks.contains(&hooked(hook))))
+    })
+}
+
+/// A hook as it is saved.
+fn hooked((place, chain): &(&'static str, String)) -> String {
+    let from = place.split(' ').nth(1).unwrap_or_default();
+    format!("{from} -j {chain}")
 }
 
 /// What tasks may send and be sent.
@@ -218,12 +233,17 @@ fn into(group: &GroupId) -> String {
 }
 
 /// The overlay is for hosts that the control plane named, and each speaks for its own tasks.
+///
+/// A container may give its packets whatever source it likes: a host is believed only on the device that leads to it. Nor may
+/// a container write to another host's overlay, where it would be taken for this host, whose address it leaves with.
 fn overlay_checks(table: &mut Table<'_>, scope: &Scope, filter: &Filter, from: &str) {
     let (hosts, inner) = (table.chain("HOSTS"), table.chain("INNER"));
-    table.rule(from, &format!("-p udp -m udp --dport {OVERLAY_PORT} -m addrtype --dst-type LOCAL -j {hosts}"));
+    let overlay = format!("-p udp -m udp --dport {OVERLAY_PORT}");
+    table.rule(from, &format!("{overlay} -m addrtype --dst-type LOCAL -j {hosts}"));
     table.rule(from, &format!("-i {} -j {inner}", scope.overlay()));
     for (address, blocks) in &filter.peers {
-        table.rule(&hosts, &format!("-s {address}/32 -j ACCEPT"));
+        table.rule(from, &format!("-d {address}/32 {overlay} -j {hosts}"));
+        table.rule(&hosts, &format!("-s {address}/32 -m rpfilter -j ACCEPT"));
         for block in blocks {
             table.rule(&inner, &format!("-s {block} -j ACCEPT"));
         }
@@ -369,6 +389,12 @@ mod tests {
     }
 
     #[test]
+    fn nobody_is_given_the_port_of_the_overlay() {
+        let chosen_from = 32_768..=60_999;
+        assert!(!chosen_from.contains(&OVERLAY_PORT) && OVERLAY_PORT >= 1024);
+    }
+
+    #[test]
     fn golden_rules() {
         let text = rendered(&filter(), &Present::default());
         let text = text.replace(&short("web"), "WEB").replace(&short("database"), "DATABASE");
@@ -389,6 +415,12 @@ mod tests {
             assert!(first.contains(hook) && !again.contains(hook), "{hook} in {again}");
         }
         assert!(!again.contains("-X ") && !again.contains("-D "), "{again}");
+
+        assert!(stand(&scope, &filter(), &present) && stand(&scope, &Filter::default(), &Present::default()));
+        for gone in ["PREROUTING -j LS", "FORWARD -j LS", "POSTROUTING -j LS"] {
+            let flushed: Vec<&str> = saved.lines().filter(|line| !line.contains(gone)).collect();
+            assert!(!stand(&scope, &filter(), &Present::read(&scope, &flushed.join("\n"))), "{gone}");
+        }
 
         let mut one_task = filter();
         one_task.tasks.pop_last();

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::io::{Read, Write};
-use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::AsFd;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -13,6 +13,9 @@ use std::time::Duration;
 
 use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
+use super::address::Scope;
+use super::overlay::VNI;
+use super::rules::OVERLAY_PORT;
 use super::{
     Group, GroupId, HostNetwork, Interface, Mac, NetworkError, Place, Protocol, Range, Rule, TaskNetworks, Topology,
 };
@@ -164,7 +167,9 @@ impl Host {
         let underlay = Ipv4Addr::new(192, 0, 2, number);
         space.exec(&format!("ip address add {underlay}/32 dev lo"));
         let id = format!("host-{number}");
-        Self { space, network: HostNetwork::new(&id, &id), id, underlay }
+        let network = HostNetwork::new(&id, &id);
+        space.wait(|| network.restore(Vec::new())).unwrap();
+        Self { space, network, id, underlay }
     }
 
     fn place(&self, block: &str) -> Place {
@@ -188,6 +193,14 @@ impl Host {
 
     fn detach(&self, task: &Task) {
         self.space.wait(|| self.network.detach(&task.interface.task_arn)).unwrap();
+    }
+
+    /// How many packets the overlay has taken in.
+    fn taken_in(&self) -> u64 {
+        let overlay = Scope::of(&self.id).overlay();
+        let devices = self.space.within(|| std::fs::read_to_string("/proc/thread-self/net/dev").unwrap());
+        let line = devices.lines().find_map(|line| line.trim().strip_prefix(&format!("{overlay}:")));
+        line.unwrap().split_whitespace().nth(1).unwrap().parse().unwrap()
     }
 
     /// Everything that the task network has on this host.
@@ -370,6 +383,120 @@ fn security_groups_block_and_allow() {
     assert_eq!(other.space.reach(db.address(), PORT), None);
 }
 
+/// Hosts of one network differ in what theirs carries: what a task may send, every host can take.
+#[test]
+fn jumbo_frames_of_one_host_are_not_for_tasks() {
+    if !is_root() {
+        return;
+    }
+    let (large, small) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&large, &small]);
+    large.space.exec("ip link set wan mtu 9001");
+    small.space.exec("ip link set wan mtu 1400");
+    for (host, other, mtu) in [(&large, &small, 1450), (&small, &large, 1350)] {
+        host.tell(topology(host, "10.212.1.0/24", &[(other, "10.212.2.0/24")], &[("open", open())]));
+        let task = host.task("10.212.1.5", &["open"]);
+        for shown in [
+            task.space.exec("ip -o link show eth0"),
+            host.space.exec(&format!("ip -o link show {}", Scope::of(&host.id).overlay())),
+        ] {
+            assert!(shown.contains(&format!(" mtu {mtu} ")), "{shown}");
+        }
+    }
+}
+
+/// A container sends as whom it likes: it is no host of the overlay, and does not become one on the way out either.
+#[test]
+fn only_a_host_speaks_for_its_tasks() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&one, &two]);
+    let rules = [("open", open())];
+    one.tell(topology(&one, "10.212.1.0/24", &[(&two, "10.212.2.0/24")], &rules));
+    two.tell(topology(&two, "10.212.2.0/24", &[(&one, "10.212.1.0/24")], &rules));
+    let task = one.task("10.212.1.5", &["open"]);
+    let container = Space::new();
+    one.space.exec(&format!("ip link add docker9 type veth peer name eth0 netns {}", container.name));
+    one.space.exec("ip address add 172.30.0.1/24 dev docker9");
+    one.space.exec("ip link set docker9 up");
+    one.space.exec("iptables -I FORWARD -i docker9 -j ACCEPT");
+    one.space.exec("iptables -t nat -A POSTROUTING -s 172.30.0.0/24 -o wan -j MASQUERADE");
+    container.exec("ip address add 172.30.0.2/24 dev eth0");
+    container.exec("ip link set eth0 up");
+    container.exec("ip route add default via 172.30.0.1");
+    let neither_filters = "sysctl -qw net.ipv4.conf.all.rp_filter=0 net.ipv4.conf.default.rp_filter=0";
+    one.space.exec(neither_filters);
+    for device in ["docker9", &Scope::of(&one.id).device(&task.interface.task_arn)] {
+        one.space.exec(&format!("sysctl -qw net.ipv4.conf.{device}.rp_filter=0"));
+    }
+    let sends = |space: &Space, from: Ipv4Addr, to: &Host| {
+        let before = to.taken_in();
+        space.within(|| {
+            let socket = UdpSocket::bind((from, 0)).unwrap();
+            for _ in 0..TRIES {
+                socket.send_to(&of_the_overlay(), (to.underlay, OVERLAY_PORT)).unwrap();
+                thread::sleep(TRY);
+            }
+        });
+        to.taken_in() > before
+    };
+    assert!(sends(&two.space, two.underlay, &one), "the other host itself");
+    for space in [&container, &task.space] {
+        assert!(!sends(space, Ipv4Addr::UNSPECIFIED, &one), "as itself");
+        assert!(!sends(space, Ipv4Addr::UNSPECIFIED, &two), "as its host");
+        space.exec("ip address add 192.0.2.2/32 dev lo");
+        assert!(!sends(space, two.underlay, &one), "as the other host");
+    }
+}
+
+/// No rule sees it, so none gets through: not to the host, and not through it, even if it forwards.
+#[test]
+fn tasks_have_no_way_for_ipv6() {
+    if !is_root() || !std::path::Path::new("/proc/sys/net/ipv6").exists() {
+        return;
+    }
+    let (host, other) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&host, &other]);
+    host.space.exec("sysctl -qw net.ipv6.conf.all.forwarding=1");
+    host.space.exec("ip -6 address add fd00::1/128 dev lo nodad");
+    host.tell(topology(&host, "10.212.3.0/24", &[(&other, "10.212.4.0/24")], &[("open", open())]));
+    let task = host.task("10.212.3.5", &["open"]);
+    let scope = Scope::of(&host.id);
+    let device = scope.device(&task.interface.task_arn);
+    let gets_there = || {
+        let at_host = host.space.within(|| UdpSocket::bind("[fd00::1]:0").unwrap());
+        at_host.set_read_timeout(Some(TRY)).unwrap();
+        let to = at_host.local_addr().unwrap();
+        let from_task = task.space.within(|| UdpSocket::bind("[fd00::5]:0").unwrap());
+        (0..TRIES).any(|_| from_task.send_to(b"hello", to).is_ok() && at_host.recv(&mut [0; 5]).is_ok())
+    };
+    task.space.exec("ip -6 address add fd00::5/128 dev eth0 nodad");
+    task.space.exec("ip -6 route add default dev eth0");
+    let gateway = Mac::of_cable(task.interface.mac);
+    task.space.exec(&format!("ip -6 neighbour replace fd00::1 dev eth0 lladdr {gateway}"));
+    assert!(!gets_there());
+    for device in [&device, &scope.overlay()] {
+        let path = format!("/proc/sys/net/ipv6/conf/{device}/disable_ipv6");
+        assert_eq!(host.space.within(|| std::fs::read_to_string(&path).unwrap()).trim(), "1", "{path}");
+    }
+    // A device of an agent that did not know.
+    host.space.exec(&format!("sysctl -qw net.ipv6.conf.{device}.disable_ipv6=0"));
+    assert!(gets_there(), "the test sees what gets through");
+    let next = HostNetwork::new(&host.id, &host.id);
+    host.space.wait(|| next.restore(vec![task.interface.clone()])).unwrap();
+    assert!(!gets_there());
+}
+
+/// What the overlay takes for a frame to everybody.
+fn of_the_overlay() -> Vec<u8> {
+    let [_, a, b, c] = VNI.to_be_bytes();
+    let header = [8, 0, 0, 0, a, b, c, 0];
+    let ethernet = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 2, 0, 0, 0, 0, 1, 8, 0];
+    [&header[..], &ethernet, &[0; 46]].concat()
+}
+
 #[test]
 fn a_new_agent_finds_what_the_one_before_left() {
     if !is_root() {
@@ -397,7 +524,15 @@ fn a_new_agent_finds_what_the_one_before_left() {
     for task in [&a, &gone] {
         assert_eq!(task.space.reach(b.address(), PORT), Some(task.address()));
     }
-    // Somebody threw all rules away.
+    // Somebody threw all rules away, of one table or of all.
+    let stand = || host.space.wait(|| next.rules_stand()).unwrap();
+    assert!(stand());
+    for table in ["filter", "nat", "mangle"] {
+        host.space.exec(&format!("iptables -t {table} -F"));
+        assert!(!stand());
+        host.space.wait(|| next.set_topology(told())).unwrap();
+        assert!(stand(), "{table}");
+    }
     for table in ["filter", "nat", "mangle"] {
         host.space.exec(&format!("iptables -t {table} -F"));
     }
@@ -408,6 +543,105 @@ fn a_new_agent_finds_what_the_one_before_left() {
     let last = HostNetwork::new(&host.id, &host.id);
     host.space.wait(|| last.restore(Vec::new())).unwrap();
     assert_eq!(host.traces(), Vec::<String>::new());
+}
+
+/// Without its guard anybody could write to the overlay of an earlier agent.
+#[test]
+fn the_overlay_goes_before_its_guard() {
+    if !is_root() {
+        return;
+    }
+    let (one, two) = (Host::new(1), Host::new(2));
+    let _outside = connect(&[&one, &two]);
+    one.tell(topology(&one, "10.212.1.0/24", &[(&two, "10.212.2.0/24")], &[("open", open())]));
+    let task = one.task("10.212.1.5", &["open"]);
+    // The last task of an agent that has heard nothing yet.
+    let next = HostNetwork::new(&one.id, &one.id);
+    one.space.wait(|| next.restore(vec![task.interface.clone()])).unwrap();
+    assert!(one.traces().iter().any(|line| line.contains("HOSTS")), "left as it was");
+    one.space.wait(|| next.detach(&task.interface.task_arn)).unwrap();
+    assert_eq!(one.traces(), Vec::<String>::new());
+}
+
+/// The rules of tasks that run go with them alone, whatever goes wrong as the agent starts.
+#[test]
+fn a_start_that_fails_takes_nobodys_rules_away() {
+    if !is_root() {
+        return;
+    }
+    let host = Host::new(1);
+    host.tell(topology(&host, "10.212.3.0/24", &[], &[("open", open()), ("closed", Group::default())]));
+    let [a, b, gone] = ["10.212.3.5", "10.212.3.6", "10.212.3.7"].map(|address| host.task(address, &["open"]));
+    let closed = host.task("10.212.3.8", &["closed"]);
+    let _listening = [b.space.listen(PORT), closed.space.listen(PORT)];
+    let as_before = || {
+        assert!(a.space.reach(b.address(), PORT).is_some());
+        assert_eq!(a.space.reach(closed.address(), PORT), None);
+    };
+    // One that never came so far as to look.
+    let unknowing = HostNetwork::new(&host.id, &host.id);
+    host.space.wait(|| unknowing.detach("arn:aws:ecs:us-east-1:000000000000:task/default/another")).unwrap();
+    as_before();
+    host.space.wait(|| unknowing.set_topology(Topology::default())).unwrap();
+    as_before();
+    let other = Host::new(2);
+    host.space
+        .wait(|| unknowing.set_topology(topology(&host, "10.212.3.0/24", &[(&other, "10.212.4.0/24")], &[])))
+        .unwrap();
+    assert!(!host.traces().iter().any(|line| line.contains("lsvx")), "no overlay without its guard");
+    as_before();
+    // One that failed: the kernel does not give up this device.
+    host.space.exec("ip link set lo down");
+    host.space.exec(&format!("ip link set lo name {}lo", Scope::of(&host.id).device_prefix()));
+    let failed = HostNetwork::new(&host.id, &host.id);
+    let interfaces = [&a, &b, &gone, &closed].map(|task| task.interface.clone()).to_vec();
+    host.space.wait(|| failed.restore(interfaces)).unwrap_err();
+    host.space.wait(|| failed.detach(&gone.interface.task_arn)).unwrap();
+    as_before();
+}
+
+/// A host whose packet rules somebody else is changing.
+#[derive(Default)]
+struct Busy {
+    fails: AtomicU32,
+    restored: AtomicU32,
+}
+
+impl TaskNetworks for Busy {
+    async fn self_test(&self) -> Result<(), NetworkError> {
+        assert!(self.restored.load(Ordering::SeqCst) > 0, "what is there comes first");
+        match self.fails.fetch_update(Ordering::SeqCst, Ordering::SeqCst, |fails| fails.checked_sub(1)) {
+            Ok(_) => Err(NetworkError::Failed("locked".to_owned())),
+            Err(_) => Ok(()),
+        }
+    }
+
+    async fn restore(&self, interfaces: Vec<Interface>) -> Result<(), NetworkError> {
+        assert_eq!(interfaces.len(), 1);
+        self.restored.fetch_add(1, Ordering::SeqCst);
+        Ok(())
+    }
+
+    async fn attach(&self, _: Interface, _: u32) -> Result<(), NetworkError> {
+        unreachable!("nothing is attached")
+    }
+
+    async fn detach(&self, _: &str) -> Result<(), NetworkError> {
+        unreachable!("nothing is detached")
+    }
+
+    async fn set_topology(&self, _: Topology) -> Result<(), NetworkError> {
+        unreachable!("nothing was told")
+    }
+}
+
+#[tokio::test]
+async fn taking_over_is_tried_again_and_comes_before_the_test() {
+    let existing = || vec![interface("10.212.3.5", &[])];
+    for (fails, offered, works) in [(0, true, true), (1, true, true), (3, true, false), (9, false, true)] {
+        let host = Busy { fails: fails.into(), ..Busy::default() };
+        assert_eq!(super::take_over(&host, existing(), offered).await.is_ok(), works, "{fails} {offered}");
+    }
 }
 
 #[test]

@@ -6,13 +6,15 @@ use std::time::Duration;
 
 use longshore_agent_protocol::acs;
 use tokio::sync::watch;
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tracing::{info, warn};
 
 use crate::network::{Group, GroupId, HostNetwork, Place, Protocol, Range, Rule, TaskNetworks, Topology};
 
 /// How often rules, routes and hosts are put right although nothing was heard: others change a host's rules, too.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
+/// How often to look whether rules are still there: without them tasks are open to everybody.
+const RULES_EVERY: Duration = Duration::from_secs(5);
 /// After a failure.
 const AGAIN_AFTER: Duration = Duration::from_secs(5);
 
@@ -80,8 +82,26 @@ impl TaskNetwork {
                     }
                 }
             }
-            // The sender is ours: only time or news end this.
-            let _ = timeout(pause, topology.changed()).await;
+            // The sender is ours: only time, news or missing rules end this.
+            let _ = timeout(pause, async {
+                tokio::select! {
+                    _ = topology.changed() => {}
+                    () = self.rules_missing() => {}
+                }
+            })
+            .await;
+        }
+    }
+
+    /// Waits until somebody has thrown the rules away.
+    async fn rules_missing(&self) {
+        loop {
+            sleep(RULES_EVERY).await;
+            // That they cannot be read is told when they are put right.
+            if let Ok(false) = self.host.rules_stand().await {
+                warn!("somebody removed the packet rules of awsvpc tasks; they are put into force again");
+                return;
+            }
         }
     }
 }
@@ -155,13 +175,27 @@ fn read_rule(rule: &acs::SecurityGroupRule) -> Option<Rule> {
         None | Some(-1) => Some(otherwise),
         Some(port) => u16::try_from(port).ok(),
     };
-    let ports = || Some((port(rule.from_port, 0)?, port(rule.to_port, u16::MAX)?));
-    let byte = |number: Option<i64>| number.and_then(|number| u8::try_from(number).ok());
+    let ports = || {
+        let (first, last) = (port(rule.from_port, 0)?, port(rule.to_port, u16::MAX)?);
+        // One range the wrong way round would have the host's other rules refused with it.
+        (first <= last).then_some((first, last))
+    };
+    // Any, or one; no other number is any.
+    let byte = |number: Option<i64>| match number {
+        None | Some(-1) => Some(None),
+        Some(number) => u8::try_from(number).ok().map(Some),
+    };
+    let icmp = || match (byte(rule.from_port)?, byte(rule.to_port)?) {
+        (Some(kind), code) => Some(Some((kind, code))),
+        (None, None) => Some(None),
+        // One code of all types is nothing that ICMP has.
+        (None, Some(_)) => None,
+    };
     let protocol = match rule.protocol.as_str() {
         "-1" => Protocol::All,
         "tcp" | "6" => Protocol::Tcp(ports()?),
         "udp" | "17" => Protocol::Udp(ports()?),
-        "icmp" | "1" => Protocol::Icmp(byte(rule.from_port).map(|kind| (kind, byte(rule.to_port)))),
+        "icmp" | "1" => Protocol::Icmp(icmp()?),
         number => Protocol::Number(read(number)?),
     };
     let (ranges, groups) = match (&rule.range, &rule.group_id) {
@@ -253,6 +287,7 @@ mod tests {
             ("udp", None, None, Protocol::Udp((0, u16::MAX))),
             ("icmp", Some(-1), Some(-1), Protocol::Icmp(None)),
             ("icmp", Some(8), Some(0), Protocol::Icmp(Some((8, Some(0))))),
+            ("icmp", Some(3), Some(-1), Protocol::Icmp(Some((3, None)))),
             ("50", None, None, Protocol::Number(50)),
         ] {
             assert_eq!(
@@ -262,6 +297,11 @@ mod tests {
             );
         }
         assert_eq!(rule("tcp", None, None, None, Some("sg-2")).unwrap().groups.len(), 1);
+        for (protocol, from, to) in
+            [("icmp", 300, -1), ("icmp", 8, 300), ("icmp", -1, 3), ("icmp", -2, -1), ("tcp", 90, 80), ("udp", 1, 0)]
+        {
+            assert_eq!(rule(protocol, Some(from), Some(to), everywhere, None), None, "{protocol} {from} {to}");
+        }
         for (protocol, port, range, group) in [
             ("esp", None, everywhere, None),
             ("tcp", Some(70_000), everywhere, None),
