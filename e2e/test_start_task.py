@@ -12,6 +12,7 @@ from support import docker
 from support.ecs import Tasks, container, refused
 from support.processes import Agent, AwsCli, Server
 from support.waiting import until
+from test_agent.acs import Acs
 from test_agent.engine import Engine
 from test_agent.instance import Instance
 
@@ -209,7 +210,8 @@ def test_what_was_started_survives_the_server(stage: Any, family: str) -> None:
     server = stage.server()
     instance = Instance(server.endpoint, server.key, "default")
     instance.register()
-    with Engine(instance) as engine:
+    # It acknowledges nothing: what it acknowledged would not be ordered again.
+    with Acs(instance):
         server.wait_for_instance()
         tasks = Tasks(server.client(), "default", family)
         tasks.define()
