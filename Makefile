@@ -74,13 +74,15 @@ lint: needs ## clippy, warnings as errors
 unit: needs ## Unit, property and simulation tests
 	cargo test --locked --workspace
 
+# So many test files at a time: most of a test is waiting for Docker. WORKERS=0 runs one after the other.
+WORKERS ?= 3
 .PHONY: e2e
-e2e: engine ## End-to-end tests: AWS CLI, boto3, JavaScript against real Docker (PYTEST="-k name" narrows)
+e2e: engine ## End-to-end tests: AWS CLI, boto3, JavaScript against real Docker (PYTEST="-k name" narrows, WORKERS)
 	@scripts/python-env
 	@scripts/client-tools
 	@scripts/example-image
 	cargo build --locked --package longshore
-	LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" .venv/bin/python -m pytest e2e $(PYTEST)
+	LONGSHORE_BIN="$(abspath $(TARGET_DIR))/debug/longshore" .venv/bin/python -m pytest e2e -n $(WORKERS) --dist loadfile $(PYTEST)
 
 # The parsers that strangers reach, each for so long: make fuzz MINUTES=60, or make fuzz TARGETS=sigv4. What is found lies in
 # fuzz/artifacts; it belongs, minimised, into fuzz/corpus, which every test run replays.

@@ -502,4 +502,4 @@ fn noticing<D, T>(shared: &Shared<D>, result: Result<T, DockerError>) -> Result<
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

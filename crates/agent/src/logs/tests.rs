@@ -1,23 +1,15 @@
 //! The reader over a fake Docker and a fake control plane.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
-use tokio::sync::{Notify, Semaphore};
 use tokio::task::JoinHandle;
 use tokio::time::timeout;
 
 use super::stream::tests::frame;
 use super::*;
-use crate::cgroup::CgroupKeeper;
-use crate::disk::DiskGuard;
+use crate::engine::docker::Phase;
 use crate::engine::docker::fake::FakeDocker;
-use crate::engine::docker::{Phase, PullLimits};
 use crate::session::fake_server::FakeServer;
-use crate::shell::images::Images;
-use crate::shell::network::TaskNetwork;
-use crate::shell::resource::env_file::ObjectStore;
-use crate::shell::resource::secret::SecretStores;
+use crate::shell::tests::shared;
 use crate::state::State;
 
 const INSTANCE: &str = "arn:aws:ecs:us-east-1:1:container-instance/c/i";
@@ -47,24 +39,7 @@ impl World {
         }
         let server = FakeServer::start(|_| (200, json!({}))).await;
         let (state, _writer, _) = State::open(None).unwrap();
-        let shared = Arc::new(Shared {
-            docker,
-            images: Images::new(state.clone(), &BTreeMap::new()),
-            registry: None,
-            host_ports: Arc::default(),
-            state,
-            api: server.client(),
-            submits: Semaphore::new(1),
-            cgroups: CgroupKeeper::new("/nonexistent".into()),
-            pull_limits: PullLimits { total: PATIENCE, inactivity: PATIENCE },
-            disk: DiskGuard::new(Vec::new(), None),
-            look_every: PATIENCE,
-            network: TaskNetwork::new("host", "test"),
-            docker_lost: Notify::new(),
-            roles: Arc::default(),
-            secrets: SecretStores::of_server(&server.client(), "us-east-1"),
-            objects: ObjectStore::nobodys(),
-        });
+        let shared = Arc::new(shared(docker, state, &server));
         let (requests, asked) = mpsc::channel(QUEUE);
         let reader = tokio::spawn(serve(shared.clone(), INSTANCE.to_owned(), asked));
         Self { server, shared, requests, reader }

@@ -66,7 +66,7 @@ fn config() -> EngineConfig {
 }
 
 /// All around a loop, with nothing on this machine.
-pub(super) fn shared(docker: FakeDocker, state: State, server: &FakeServer) -> Shared<FakeDocker> {
+pub(crate) fn shared(docker: FakeDocker, state: State, server: &FakeServer) -> Shared<FakeDocker> {
     Shared {
         docker,
         images: Images::new(state.clone(), &BTreeMap::new()),

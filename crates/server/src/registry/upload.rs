@@ -120,11 +120,17 @@ mod tests {
         [Bytes::from_static(text.as_bytes())]
     }
 
-    #[test]
-    fn an_upload_goes_on_where_it_was_left() {
+    /// An empty one, and the directory that goes with it.
+    fn storage() -> (tempfile::TempDir, Storage) {
         let dir = tempfile::tempdir().unwrap();
         let storage = Storage::new(dir.path().to_owned());
         storage.prepare().unwrap();
+        (dir, storage)
+    }
+
+    #[test]
+    fn an_upload_goes_on_where_it_was_left() {
+        let (_dir, storage) = storage();
         let path = storage.uploads().join("x");
         assert!(Upload::resume(path.clone()).unwrap().is_none());
         Upload::create(path.clone()).unwrap().append(&piece("one ")).unwrap();
@@ -139,9 +145,7 @@ mod tests {
 
     #[test]
     fn what_is_not_what_it_should_be_is_thrown_away() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::new(dir.path().to_owned());
-        storage.prepare().unwrap();
+        let (_dir, storage) = storage();
         let path = storage.uploads().join("x");
         let mut upload = Upload::create(path.clone()).unwrap();
         upload.append(&piece("this")).unwrap();
@@ -153,9 +157,7 @@ mod tests {
 
     #[test]
     fn a_file_that_another_hand_wrote_to_becomes_no_blob() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::new(dir.path().to_owned());
-        storage.prepare().unwrap();
+        let (_dir, storage) = storage();
         let path = storage.uploads().join("x");
         let mut upload = Upload::create(path.clone()).unwrap();
         upload.append(&piece("this")).unwrap();
@@ -167,9 +169,7 @@ mod tests {
 
     #[test]
     fn a_blob_is_as_young_as_its_end() {
-        let dir = tempfile::tempdir().unwrap();
-        let storage = Storage::new(dir.path().to_owned());
-        storage.prepare().unwrap();
+        let (_dir, storage) = storage();
         let mut upload = Upload::create(storage.uploads().join("x")).unwrap();
         upload.append(&piece("slow")).unwrap();
         upload.file.set_modified(SystemTime::UNIX_EPOCH).unwrap();
