@@ -17,6 +17,7 @@ from support import docker
 from support.ecs import Tasks
 from support.hosts import Hosts, network
 from support.processes import BINARY, LOGS, Agent, AwsCli, Server, tail
+from support.registry import Registry
 from support.up import Up
 from support.wire import Wire
 from test_agent.acs import Acs
@@ -63,6 +64,15 @@ def cached(images: None) -> Iterator[str]:
     docker.docker("tag", docker.TOOL, name)
     yield name
     docker.docker("image", "rm", name, check=False)
+
+
+@pytest.fixture
+def stalling_registry(images: None) -> Iterator[Registry]:
+    """A registry with an image that no Engine has; it stalls when it is told to."""
+    registry = Registry(docker.TOOL, f"stall-{uuid.uuid4().hex[:8]}")
+    yield registry
+    registry.close()
+    docker.docker("image", "rm", "--force", registry.name, check=False)
 
 
 class Stage:

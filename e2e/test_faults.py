@@ -18,7 +18,7 @@ import pytest
 
 from support import docker
 from support.ecs import Tasks, container
-from support.engine import OwnEngine
+from support.engine import OwnEngine, own_engine
 from support.processes import Agent, Server
 from support.proxy import DockerProxy
 from support.registry import Registry
@@ -34,17 +34,8 @@ TINY = {"memory": 6, "cpu": 5}
 @pytest.fixture
 def engine(tmp_path: Path, images: None) -> Iterator[OwnEngine]:
     """An Engine that belongs to the test."""
-    if os.geteuid():
-        pytest.skip("an Engine of its own needs root")
-    folder = tmp_path / "engine"
-    folder.mkdir()
-    engine = OwnEngine(folder)
-    try:
-        engine.start()
-        engine.load()
+    with own_engine(tmp_path) as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 def starts(engine: OwnEngine, arn: str) -> list[bool]:
@@ -186,26 +177,17 @@ def test_an_engine_without_room(
 ##### Registries
 
 
-@pytest.fixture
-def registry(images: None) -> Iterator[Registry]:
-    """A registry with an image that no Engine has."""
-    registry = Registry(docker.TOOL, f"stall-{uuid.uuid4().hex[:8]}")
-    yield registry
-    registry.close()
-    docker.docker("image", "rm", "--force", registry.name, check=False)
-
-
 @pytest.mark.timeout(240)
-def test_a_registry_that_stalls_in_the_middle_of_a_pull(stage: Any, registry: Registry) -> None:
+def test_a_registry_that_stalls_in_the_middle_of_a_pull(stage: Any, stalling_registry: Registry) -> None:
     """It is given up after a minute of silence and asked again; a task that waits for it can be stopped at once, and those that
     need nothing from it are not held up."""
     server: Server = stage.server()
     stage.agent(server)
     tasks = Tasks(server.client(), "default", "stall")
-    registry.stalls = 1
-    definition = tasks.define(container("main", "trap", "7", image=registry.name))
+    stalling_registry.stalls = 1
+    definition = tasks.define(container("main", "trap", "7", image=stalling_registry.name))
     waits, stopped = [task["taskArn"] for task in tasks.request(definition, count=2)["tasks"]]
-    until(lambda: registry.stalls == 0, "a stalled layer")
+    until(lambda: stalling_registry.stalls == 0, "a stalled layer")
     tasks.start(container("main"), family="local")
     assert tasks.stop(stopped, 10)["lastStatus"] == "STOPPED"
     assert tasks.describe(waits)["lastStatus"] == "PENDING"

@@ -14,7 +14,7 @@ import pytest
 
 from support import docker
 from support.ecs import Tasks, container
-from support.engine import OwnEngine
+from support.engine import OwnEngine, own_engine
 from support.processes import Server
 
 GPUS = [f"GPU-00000000-0000-0000-0000-00000000000{number}" for number in (1, 2)]
@@ -26,17 +26,10 @@ RUNTIME = "nvidia"
 def engine(tmp_path: Path, images: None) -> Iterator[OwnEngine]:
     """An Engine with the runtime."""
     runc = shutil.which("runc", path=f"{os.environ['PATH']}:/usr/sbin:/sbin")
-    if os.geteuid() or runc is None:
-        pytest.skip("an Engine of its own needs root, and a runtime of its own needs runc")
-    folder = tmp_path / "engine"
-    folder.mkdir()
-    engine = OwnEngine(folder, f"--add-runtime={RUNTIME}={runc}")
-    try:
-        engine.start()
-        engine.load()
+    if runc is None:
+        pytest.skip("a runtime of its own needs runc")
+    with own_engine(tmp_path, f"--add-runtime={RUNTIME}={runc}") as engine:
         yield engine
-    finally:
-        engine.end()
 
 
 def gpus_of(resources: list[dict[str, Any]]) -> list[str]:

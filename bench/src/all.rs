@@ -11,11 +11,11 @@ use crate::facts;
 pub(crate) struct Options {}
 
 /// The sections: title, subcommand, and what a reader has to know.
-const SECTIONS: [(&str, &str, &str); 8] = [
+const SECTIONS: [(&str, &str, &str); 9] = [
     (
         "Core and store",
         "cell",
-        "The orchestrator in this process, without sockets: tasks placed, durable and answered, their payloads made.",
+        "The orchestrator without sockets, in a process of its own: tasks placed, durable and answered, their payloads made. Then it goes on until it is killed, and what it answered for is counted again. Packed tasks come from 128 definitions in turn, each with a host port of its own, so that CPU, memory and ports decide.",
     ),
     (
         "Placement",
@@ -37,6 +37,11 @@ const SECTIONS: [(&str, &str, &str); 8] = [
         "RunTask to RUNNING",
         "overhead",
         "What a client waits for, beside the Engine's own create and start of a container with the same configuration; pairs are interleaved, the image is there already.",
+    ),
+    (
+        "Tasks through the wire",
+        "tasks",
+        "The release binary; clients in one process, a thousand agents in another, which acknowledge every order and report its task as RUNNING at once, each on two connections of its own. All three share the machine's processors.",
     ),
     (
         "A thousand agents",

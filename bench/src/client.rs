@@ -44,6 +44,20 @@ impl Access {
         })
     }
 
+    /// What [`Access::variables`] gave to this process.
+    pub(crate) fn from_variables() -> Self {
+        let variable = |name: &str| std::env::var(name).unwrap_or_else(|_| panic!("{name} is not set"));
+        Self {
+            authority: variable("ECS_BACKEND_HOST").trim_start_matches("http://").to_owned(),
+            region: variable("AWS_DEFAULT_REGION"),
+            credentials: Credentials {
+                access_key_id: variable("AWS_ACCESS_KEY_ID"),
+                secret: Secret::new(variable("AWS_SECRET_ACCESS_KEY")),
+                session_token: None,
+            },
+        }
+    }
+
     /// The variables by which an agent finds the server.
     pub(crate) fn variables(&self) -> [(&'static str, String); 4] {
         [

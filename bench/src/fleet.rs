@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use futures_util::future::join_all;
 use longshore_agent::AgentConfig;
-use rustix::process::{Resource, Rlimit, Signal, getrlimit, setrlimit};
+use rustix::process::Signal;
 use serde_json::json;
 use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use crate::client::{Access, EcsClient};
 use crate::floor::ms_since;
 use crate::process::{CpuMeter, anonymous_kib, memory_text};
-use crate::spawn::{Server, agent_settings, scratch, tail};
+use crate::spawn::{Server, agent_settings, raise_descriptor_limit, scratch, tail};
 use crate::stats::Samples;
 
 /// How many, and how often they are made to return.
@@ -157,11 +157,4 @@ async fn floor(access: &Access, connections: usize) -> f64 {
     let ms = ms_since(began);
     drop(kept);
     ms
-}
-
-/// Two sockets per instance on our side.
-fn raise_descriptor_limit() {
-    let limit = getrlimit(Resource::Nofile);
-    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
-    setrlimit(Resource::Nofile, raised).expect("a limit may be raised to its maximum");
 }

@@ -23,6 +23,7 @@ mod server;
 mod spawn;
 mod stats;
 mod steps;
+mod tasks;
 
 use clap::Parser;
 
@@ -48,6 +49,11 @@ enum Bench {
     Agent(agent::Options),
     /// RunTask until RUNNING beside the Docker Engine's own create and start.
     Overhead(overhead::Options),
+    /// RunTask until RUNNING on a thousand agents with real sockets: tasks per second, CPU and memory for each.
+    Tasks(tasks::Options),
+    /// The agents of `tasks`. Started by it.
+    #[command(hide = true)]
+    Agents(fake_agent::Options),
     /// A thousand agents with real sockets in this process, and their return after the server was killed.
     Fleet(fleet::Options),
     /// An agent that falls silent: how long until its task runs elsewhere.
@@ -65,6 +71,8 @@ fn main() {
         Bench::Responder(options) => api::respond(&options),
         Bench::Agent(options) => agent::run(&options),
         Bench::Overhead(options) => overhead::run(&options),
+        Bench::Tasks(options) => tasks::run(&options),
+        Bench::Agents(options) => fake_agent::run(&options),
         Bench::Fleet(options) => fleet::run(&options),
         Bench::Loss(options) => loss::run(&options),
         Bench::All(options) => all::run(&options),

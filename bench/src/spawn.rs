@@ -6,7 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
-use rustix::process::{Pid, Signal, kill_process};
+use rustix::process::{Pid, Resource, Rlimit, Signal, getrlimit, kill_process, setrlimit};
 use serde_json::json;
 use tempfile::TempDir;
 
@@ -24,6 +24,13 @@ pub(crate) fn scratch() -> TempDir {
     let target = Path::new("target");
     let parent = if target.is_dir() { target } else { Path::new(".") };
     tempfile::Builder::new().prefix("bench-").tempdir_in(parent).expect("a directory for the run")
+}
+
+/// Sockets for thousands of agents on our side.
+pub(crate) fn raise_descriptor_limit() {
+    let limit = getrlimit(Resource::Nofile);
+    let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+    setrlimit(Resource::Nofile, raised).expect("a limit may be raised to its maximum");
 }
 
 /// The release binary: `LONGSHORE_BIN`, or the one next to this program.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import json
+import os
 import secrets
 import shutil
 import signal
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any, TypeVar
+
+import pytest
 
 from support.docker import LABEL, TOOL
 from support.waiting import until
@@ -118,3 +122,19 @@ class OwnEngine:
             for mount in reversed([mount for mount in mounts if mount.startswith(places)]):
                 subprocess.run(["umount", "--lazy", mount], check=False)
             shutil.rmtree(self.run, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def own_engine(parent: Path, *options: str) -> Iterator[OwnEngine]:
+    """An Engine that has started and has the test program's image; ended afterwards."""
+    if os.geteuid():
+        pytest.skip("an Engine of its own needs root")
+    folder = parent / "engine"
+    folder.mkdir()
+    engine = OwnEngine(folder, *options)
+    try:
+        engine.start()
+        engine.load()
+        yield engine
+    finally:
+        engine.end()
