@@ -99,7 +99,17 @@ pub(super) enum Change {
 pub(super) struct Changes {
     /// The number of the oldest.
     first: u64,
-    kept: VecDeque<(u32, Change)>,
+    /// Whom each change was of.
+    kept: VecDeque<u32>,
+    /// By member, whether kept or not.
+    latest: Vec<Latest>,
+}
+
+/// When a member changed last: a change's number and one more, 0 for never.
+#[derive(Clone, Copy, Debug, Default)]
+struct Latest {
+    any: u64,
+    itself: u64,
 }
 
 impl Changes {
@@ -109,17 +119,31 @@ impl Changes {
             self.kept.pop_front();
             self.first += 1;
         }
-        self.kept.push_back((member, change));
+        self.kept.push_back(member);
+        let at = member as usize;
+        if self.latest.len() <= at {
+            self.latest.resize(at + 1, Latest::default());
+        }
+        self.latest[at].any = self.next();
+        if change == Change::Itself {
+            self.latest[at].itself = self.next();
+        }
     }
 
     fn next(&self) -> u64 {
         self.first + self.kept.len() as u64
     }
 
-    /// Those from a number on, if they are all there.
-    fn since(&self, number: u64) -> Option<impl Iterator<Item = &(u32, Change)>> {
+    /// Who changed from a number on, and how, if all of it is still known. However often a member changed, it is told once:
+    /// where many kinds take turns at packing the same few instances, that is most of what there is to read.
+    fn since(&self, number: u64) -> Option<impl Iterator<Item = (u32, Change)>> {
         let from = usize::try_from(number.checked_sub(self.first)?).ok()?;
-        Some(self.kept.range(from.min(self.kept.len())..))
+        let unread = (number + 1..).zip(self.kept.range(from.min(self.kept.len())..));
+        Some(unread.filter_map(move |(change, &member)| {
+            let latest = self.latest[member as usize];
+            let what = if latest.itself > number { Change::Itself } else { Change::Load };
+            (latest.any == change).then_some((member, what))
+        }))
     }
 }
 
@@ -222,7 +246,7 @@ impl View {
         match unread {
             Some(unread) => {
                 self.grow(count);
-                for &(member, change) in unread {
+                for (member, change) in unread {
                     self.read(member, change, members);
                 }
             }
