@@ -96,6 +96,9 @@ pub(crate) const CLUSTERS: [&str; 2] = ["default", "other"];
 pub(crate) const FAMILIES: [&str; 10] =
     ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow", "restarted"];
 
+/// Those that need nothing of an instance but CPU and memory.
+pub(crate) const PLAIN: [&str; 4] = ["web", "batch", "greedy", "slow"];
+
 /// The request that registers a family.
 pub(crate) fn register(family: &str) -> Option<Request> {
     let container = |name: &str, image: &str, cpu: i64, memory: i64| json!({"name": name, "image": image, "cpu": cpu, "memory": memory});
@@ -179,6 +182,18 @@ pub(crate) fn placement(random: &mut Random) -> Vec<(&'static str, Value)> {
         members.extend(random.pick(&constraints).map(|constraint| ("placementConstraints", constraint.clone())));
     }
     members
+}
+
+/// The tags by which a task waits for an instance, or ends when it ran too long, now and then. Who waits for long sets no time
+/// to run: one after the other they would end and begin while everything is to settle.
+pub(crate) fn patience(random: &mut Random) -> Option<Value> {
+    let tag = |key: &str, value: &str| json!([{"key": format!("longshore:{key}"), "value": value}]);
+    match random.below(100) {
+        0..20 => Some(tag("max-wait", "1d")),
+        20..40 => random.pick(&["1s", "20s", "1m"]).map(|wait| tag("max-wait", wait)),
+        40..50 => random.pick(&["1s", "30s"]).map(|run| tag("max-run", run)),
+        _ => None,
+    }
 }
 
 /// A request as the edge makes it of JSON.

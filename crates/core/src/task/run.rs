@@ -1,4 +1,7 @@
-//! RunTask: places copies of a definition on instances that fit, by its strategy.
+//! RunTask: places copies of a definition on instances that fit, by its strategy; what fits nowhere comes back in `failures`, or
+//! waits if its caller is patient.
+
+use std::sync::Arc;
 
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
@@ -14,11 +17,12 @@ use crate::placement::Refusal;
 use crate::read::ReadModel;
 use crate::task::describe::{FARGATE_PLATFORM, document};
 use crate::task::launch::{Copy, Launch, failure};
+use crate::task::waiting::{self, Patience, Waiting, WaitingFor};
 use crate::unsupported::{filled, refuse};
 
 const TOKENS: Scope = Scope { operation: "RunTask", most: limits::CLIENT_TOKENS };
 
-/// RunTask. What cannot be placed comes back in `failures`; what was placed is durable before the answer.
+/// RunTask. What cannot be placed comes back in `failures`, or waits; what was placed is durable before the answer.
 pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Result<Response, ApiError> {
     let launch = launch(request);
     launch.check()?;
@@ -34,8 +38,17 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     if request.launch_type.is_none() {
         refuse_default_strategy("RunTask", &cluster)?;
     }
-    let copy = launch.prepare(turn, &cluster, count)?;
-    let made = place(turn, &cluster, &copy, count)?;
+    let mut copy = launch.prepare(turn, &cluster, count)?;
+    let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
+    copy.template.max_run_ms = patience.max_run_ms;
+    let made = match patience.max_wait_ms {
+        None => place(turn, &cluster, &copy, count)?,
+        Some(max_wait_ms) => {
+            let until = Some(turn.now.plus_millis(max_wait_ms));
+            let waiting = copy.waiting(&launch, WaitingFor::Room, until);
+            place_or_wait(turn, &cluster, &copy, count, waiting)?
+        }
+    };
     let response = answer(turn.tables.view(), &cluster, &made);
     if let Some(fresh) = fresh {
         idempotency::remember(turn, fresh, made);
@@ -51,7 +64,7 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
-        let Some(instance) = copy.choose(turn) else {
+        let Some(instance) = copy.fit.choose(turn) else {
             failures = refusals(turn, cluster, copy);
             if tasks.is_empty() && failures.is_empty() {
                 return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
@@ -69,11 +82,40 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
     Ok(Made::Tasks { tasks, failures })
 }
 
+/// Places what fits, and lets the rest wait. Who comes while others of its kind wait stands behind them.
+///
+/// # Errors
+/// When there is no room in the line.
+fn place_or_wait(
+    turn: &mut Turn<'_>,
+    cluster: &Cluster,
+    copy: &Copy,
+    count: usize,
+    waiting: Waiting,
+) -> Result<Made, ApiError> {
+    let mut tasks = Vec::with_capacity(count);
+    if !turn.tables.line().has(cluster.id, waiting.kind) {
+        while tasks.len() < count
+            && let Some(instance) = copy.fit.choose(turn)
+            && let Ok(task) = copy.place(turn, instance)
+        {
+            tasks.push(task.key.id);
+        }
+    }
+    let left = count - tasks.len();
+    if left > 0 {
+        let waiting = Arc::new(waiting);
+        waiting::check_room(turn, cluster, &waiting, left)?;
+        tasks.extend((0..left).map(|_| copy.wait(turn, &waiting).key.id));
+    }
+    Ok(Made::Tasks { tasks, failures: Vec::new() })
+}
+
 /// Why each ACTIVE instance refuses one more copy.
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
     let pool = turn.tables.pool();
     pool.members(cluster.id)
-        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need(turn.tables.addresses())).err()?)))
+        .filter_map(|slot| Some((slot, pool.fits(slot, copy.fit.need(turn.tables.addresses())).err()?)))
         .filter(|(_, refusal)| *refusal != Refusal::Inactive)
         .take(limits::RUN_TASK_FAILURES)
         .map(|(slot, refusal)| failure(turn, cluster, slot.instance.key.id, &refusal))
