@@ -53,8 +53,28 @@ const IO: &[&str] = &[
     "getrandom",
     "aws-lc-rs",
     "tracing",
-    "jiff",
     "chrono",
+];
+
+/// A feature that a crate of ours must not ask of another.
+struct Restraint {
+    package: &'static str,
+    /// As `cargo tree` prints it.
+    feature: &'static str,
+    reason: &'static str,
+}
+
+const RESTRAINTS: &[Restraint] = &[
+    Restraint {
+        package: "longshore-core",
+        feature: "jiff feature \"std\"",
+        reason: "with it jiff reads the clock and the system's time zones; the core knows calendars alone",
+    },
+    Restraint {
+        package: "longshore-core",
+        feature: "jiff feature \"js\"",
+        reason: "with it jiff reads the clock; the core knows calendars alone",
+    },
 ];
 
 const ABSENCES: &[Absence] = &[
@@ -67,6 +87,11 @@ const ABSENCES: &[Absence] = &[
         package: "longshore-core",
         banned: &["longshore-store", "longshore-server", "longshore-agent", "longshore-wire"],
         reason: "the cell knows no shell",
+    },
+    Absence {
+        package: "longshore-api",
+        banned: &["jiff"],
+        reason: "times are numbers there: calendars are for others",
     },
     Absence { package: "longshore-api", banned: IO, reason: "the types say what a request is, not how it travels" },
     Absence { package: "longshore-agent-protocol", banned: IO, reason: "messages, not sessions" },
@@ -113,6 +138,11 @@ pub(crate) fn run(root: &Path) -> Result<String, Failure> {
         let tree = dependencies(root, absence.package)?;
         for found in absence.banned.iter().filter(|name| tree.contains(**name)) {
             offences.push(format!("{} depends on {found}: {}", absence.package, absence.reason));
+        }
+    }
+    for restraint in RESTRAINTS {
+        if features(root, restraint.package)?.contains(restraint.feature) {
+            offences.push(format!("{} has {}: {}", restraint.package, restraint.feature, restraint.reason));
         }
     }
     if offences.is_empty() {
@@ -169,17 +199,26 @@ fn crate_docs(root: &Path) -> Result<Vec<String>, Failure> {
 
 /// The names in the normal dependency tree of a package, itself left out.
 fn dependencies(root: &Path, package: &str) -> Result<BTreeSet<String>, Failure> {
+    let text = tree(root, package, "normal")?;
+    let names = text.lines().filter_map(|line| line.split_whitespace().next());
+    Ok(names.filter(|name| *name != package).map(str::to_owned).collect())
+}
+
+/// The features that a package, built alone, asks of what it depends on: lines of `cargo tree`.
+fn features(root: &Path, package: &str) -> Result<BTreeSet<String>, Failure> {
+    Ok(tree(root, package, "normal,features")?.lines().map(|line| line.trim_end_matches(" (*)").to_owned()).collect())
+}
+
+fn tree(root: &Path, package: &str, edges: &str) -> Result<String, Failure> {
     let output = Command::new(std::env::var("CARGO").unwrap_or_else(|_| "cargo".to_owned()))
-        .args(["tree", "--offline", "--package", package, "--edges", "normal", "--prefix", "none", "--format", "{p}"])
+        .args(["tree", "--offline", "--package", package, "--edges", edges, "--prefix", "none", "--format", "{p}"])
         .current_dir(root)
         .output()
         .map_err(|cause| Failure::Run("cargo tree", cause.to_string()))?;
     if !output.status.success() {
         return Err(Failure::Run("cargo tree", String::from_utf8_lossy(&output.stderr).into_owned()));
     }
-    let text = String::from_utf8_lossy(&output.stdout);
-    let names = text.lines().filter_map(|line| line.split_whitespace().next());
-    Ok(names.filter(|name| *name != package).map(str::to_owned).collect())
+    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
 }
 
 fn walk(folder: &Path, files: &mut Vec<PathBuf>) -> Result<(), Failure> {
@@ -231,5 +270,13 @@ mod tests {
         let tree = dependencies(&crate::root(), "longshore-api").expect("cargo knows the package");
         assert!(tree.contains("serde_json") && tree.contains("itoa"), "{tree:?}");
         assert!(!tree.contains("longshore-api") && !tree.contains("proptest"), "{tree:?}");
+    }
+
+    #[test]
+    fn the_features_that_a_package_asks_for_are_listed() {
+        let asked = features(&crate::root(), "longshore-core").expect("cargo knows the package");
+        assert!(asked.contains("jiff feature \"tzdb-bundle-always\""), "{asked:?}");
+        let asked = features(&crate::root(), "longshore-server").expect("cargo knows the package");
+        assert!(asked.contains("jiff feature \"std\""), "{asked:?}");
     }
 }

@@ -20,7 +20,9 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{attributes, cluster, identity, instance, limits, network, secret, settings, tags, task, task_definition};
+use crate::{
+    attributes, cluster, identity, instance, limits, network, schedule, secret, settings, tags, task, task_definition,
+};
 
 mod check;
 #[cfg(test)]
@@ -398,7 +400,9 @@ impl Cell {
         let ended = secret::next_due(&self.tables);
         let network = network::next_due(&self.tables);
         let line = task::waiting::advance::next_due(&self.tables);
-        let all = [forgotten, retired, deleted, loss, network, ended, identity::next_due(&self.tables), line];
+        let joined = identity::next_due(&self.tables);
+        let scheduled = schedule::next_due(&self.tables);
+        let all = [forgotten, retired, deleted, loss, network, ended, line, joined, scheduled];
         all.into_iter().flatten().min()
     }
 
@@ -505,6 +509,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
         Command::ClockLeapt { .. } => Reply::None,
         Command::Tick => {
             instance::lost::tick(turn);
+            schedule::tick(turn);
             task::retention::expire(turn);
             task_definition::deletion::expire(turn);
             instance::deregister::expire(turn);

@@ -79,6 +79,20 @@ pub enum Decision {
         /// How many hosts are still missing.
         missing: usize,
     },
+    /// An invocation of a schedule failed, and is not tried again.
+    ScheduleFailed {
+        /// The schedule's name.
+        schedule: Arc<str>,
+        /// Why, as far as it is known.
+        why: Option<Arc<str>>,
+    },
+    /// Due times of a schedule were noticed too late.
+    ScheduleMissed {
+        /// The schedule's name.
+        schedule: Arc<str>,
+        /// How many.
+        times: u32,
+    },
     /// An instance's status was changed on request; INACTIVE follows when none of its tasks is left.
     StatusChanged {
         /// Whose.
@@ -103,7 +117,11 @@ impl Decision {
     /// Whether an operator should look.
     pub fn is_warning(&self) -> bool {
         match self {
-            Self::InstanceLost { .. } | Self::SessionRefused { .. } | Self::BrakeEngaged { .. } => true,
+            Self::InstanceLost { .. }
+            | Self::SessionRefused { .. }
+            | Self::BrakeEngaged { .. }
+            | Self::ScheduleFailed { .. }
+            | Self::ScheduleMissed { .. } => true,
             Self::ReturnsAwaited { .. }
             | Self::InstanceVanished { .. }
             | Self::InstanceReturned { .. }
@@ -124,7 +142,9 @@ impl Decision {
             Self::ReturnsAwaited { .. }
             | Self::SessionRefused { .. }
             | Self::BrakeEngaged { .. }
-            | Self::BrakeReleased { .. } => None,
+            | Self::BrakeReleased { .. }
+            | Self::ScheduleFailed { .. }
+            | Self::ScheduleMissed { .. } => None,
         }
     }
 }
@@ -166,6 +186,14 @@ impl fmt::Display for Decision {
                 };
                 write!(f, "mass-loss brake of cluster {cluster} released: {why}, {missing} missing")
             }
+            Self::ScheduleFailed { schedule, why } => {
+                write!(
+                    f,
+                    "an invocation of the schedule {schedule} failed: {}",
+                    why.as_deref().unwrap_or("no task was placed")
+                )
+            }
+            Self::ScheduleMissed { schedule, times } => write!(f, "the schedule {schedule} missed {times} due times"),
             Self::StatusChanged { instance, from, to } => {
                 write!(f, "container instance {} goes from {} to {}", instance.id, from.as_str(), to.as_str())
             }

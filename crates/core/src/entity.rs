@@ -16,6 +16,7 @@ use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, Task
 use crate::instance::InstanceStatus;
 use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
+use crate::schedule::Schedule;
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task::waiting::Waiting;
@@ -483,6 +484,8 @@ pub enum EntityKey {
     SecurityGroup(Arc<str>),
     /// By its first address.
     Block(Ipv4Addr),
+    /// By name.
+    Schedule(Arc<str>),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -516,6 +519,8 @@ pub enum Entity {
     SecurityGroup(Arc<SecurityGroup>),
     /// Addresses of a host.
     Block(Arc<Block>),
+    /// A schedule.
+    Schedule(Arc<Schedule>),
 }
 
 impl Entity {
@@ -536,6 +541,7 @@ impl Entity {
             Self::Subnet(subnet) => EntityKey::Subnet(subnet.id.clone()),
             Self::SecurityGroup(group) => EntityKey::SecurityGroup(group.id.clone()),
             Self::Block(block) => EntityKey::Block(block.range.first()),
+            Self::Schedule(schedule) => EntityKey::Schedule(schedule.name.clone()),
         }
     }
 
@@ -556,6 +562,7 @@ impl Entity {
             Self::Subnet(entity) => serde_json::to_vec(entity),
             Self::SecurityGroup(entity) => serde_json::to_vec(entity),
             Self::Block(entity) => serde_json::to_vec(entity),
+            Self::Schedule(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -580,6 +587,7 @@ impl Entity {
             b'n' => Self::Subnet(Arc::new(parse(key, value)?)),
             b'g' => Self::SecurityGroup(Arc::new(parse(key, value)?)),
             b'b' => Self::Block(Arc::new(parse(key, value)?)),
+            b'r' => Self::Schedule(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -613,6 +621,7 @@ impl EntityKey {
             Self::Subnet(id) => put(&mut key, b'n', &[id.as_bytes()]),
             Self::SecurityGroup(id) => put(&mut key, b'g', &[id.as_bytes()]),
             Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
+            Self::Schedule(name) => put(&mut key, b'r', &[name.as_bytes()]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

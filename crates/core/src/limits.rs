@@ -206,3 +206,28 @@ pub const PATTERN_DEPTH: u32 = 32;
 pub const CUSTOM_ATTRIBUTES: usize = 10;
 /// Characters of an attribute's name, and of its value.
 pub const ATTRIBUTE: usize = 128;
+/// Schedules in one cell. EventBridge Scheduler's quota is a million; a cell holds them in memory, each with its history.
+pub const SCHEDULES: usize = 10_000;
+/// Characters of a schedule's name, as EventBridge Scheduler has it.
+pub const SCHEDULE_NAME: usize = 64;
+/// Characters of a schedule expression, as EventBridge Scheduler has it.
+pub const SCHEDULE_EXPRESSION: usize = 256;
+/// Characters of a time zone's name: the longest of the database has 32.
+pub const TIME_ZONE: usize = 50;
+/// The value of a rate: every unit of a year of minutes is enough for anybody, and its milliseconds fit.
+pub const RATE_VALUE: u32 = 525_600;
+/// Bytes of what a schedule runs, as JSON: overrides alone may have 8 KiB.
+pub const SCHEDULE_TARGET_BYTES: usize = 32 * 1_024;
+/// Invocations that a schedule remembers: with ten tasks of ten containers each about 200 KB, usually 10.
+pub const SCHEDULE_HISTORY: usize = 50;
+/// Characters kept in a history of why something failed or stopped.
+pub const SCHEDULE_REASON: usize = 200;
+/// Due times that are counted when they were missed; more are as many.
+pub const MISSED_COUNTED: u32 = 1_000;
+/// Changes that one invocation makes at most: ten tasks with blocks of addresses for each, the subnets and groups that are adopted, ten
+/// tasks to stop, and the schedule. It happens in a group that has so much room left.
+pub const CHANGES_PER_INVOCATION: usize = 60;
+/// How long after a failure it is tried again for the first time, in milliseconds; each further time after twice as long.
+pub const SCHEDULE_BACKOFF_MS: i64 = 5_000;
+/// The longest such time.
+pub const SCHEDULE_BACKOFF_MOST_MS: i64 = 300_000;

@@ -20,6 +20,7 @@ use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::instance::health::Checks;
 use crate::network::{HostNetwork, SecurityGroup, Subnet};
 use crate::resources::HostPort;
+use crate::schedule::Schedule;
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::listing::TaskIndex;
 use crate::task::status::TaskStatus;
@@ -50,6 +51,7 @@ pub struct ReadModel {
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
     pub(crate) parameters: OrdMap<Arc<str>, Arc<Parameter>>,
     pub(crate) secrets: OrdMap<Arc<str>, Arc<StoredSecret>>,
+    pub(crate) schedules: OrdMap<Arc<str>, Arc<Schedule>>,
     /// Those that were adopted.
     pub(crate) subnets: OrdMap<Arc<str>, Arc<Subnet>>,
     /// Those that were adopted.
@@ -151,6 +153,7 @@ impl ReadModel {
             settings: OrdMap::new(),
             parameters: OrdMap::new(),
             secrets: OrdMap::new(),
+            schedules: OrdMap::new(),
             subnets: OrdMap::new(),
             groups: OrdMap::new(),
             hosts: OrdMap::new(),

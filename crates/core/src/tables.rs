@@ -17,7 +17,9 @@ use crate::network::{AddressBook, Block, News, host_network};
 use crate::placement::pool::{Pool, Slot, host_of};
 use crate::placement::{Constraints, Expressions, MemberOf};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
+use crate::schedule::{self, Schedule};
 use crate::secret::{Parameter, StoredSecret};
+use crate::task::status::TaskStatus;
 use crate::task::waiting::Line;
 use crate::task_definition::{self, Deletions};
 
@@ -57,6 +59,7 @@ pub(crate) struct Tables {
     secrets_ending: BTreeSet<(Timestamp, Arc<str>)>,
     /// How many bytes the values of all parameters and secrets have.
     sealed_bytes: usize,
+    schedules: schedule::Book,
     counters_dirty: BTreeSet<ClusterId>,
     /// Changes of the command under way.
     changes: Vec<Change>,
@@ -80,6 +83,7 @@ impl Tables {
             inactive: BTreeSet::new(),
             secrets_ending: BTreeSet::new(),
             sealed_bytes: 0,
+            schedules: schedule::Book::default(),
             counters_dirty: BTreeSet::new(),
             changes: Vec::new(),
         }
@@ -169,6 +173,11 @@ impl Tables {
     /// How many bytes the values of all parameters and secrets have.
     pub(crate) fn sealed_bytes(&self) -> usize {
         self.sealed_bytes
+    }
+
+    /// Which schedule has something to do.
+    pub(crate) fn schedules(&self) -> &schedule::Book {
+        &self.schedules
     }
 
     /// How many changes the command under way has made.
@@ -270,7 +279,8 @@ impl Tables {
         let groups = view.groups.values().cloned().map(Entity::SecurityGroup);
         let blocks = self.addresses.blocks().cloned().map(Entity::Block);
         let network = subnets.chain(groups).chain(blocks);
-        let stored = parameters.chain(secrets);
+        let schedules = view.schedules.values().cloned().map(Entity::Schedule);
+        let stored = parameters.chain(secrets).chain(schedules);
         placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network)
     }
 
@@ -292,6 +302,7 @@ impl Tables {
             EntityKey::Subnet(id) => self.view.subnets.get(id).cloned().map(Entity::Subnet),
             EntityKey::SecurityGroup(id) => self.view.groups.get(id).cloned().map(Entity::SecurityGroup),
             EntityKey::Block(first) => self.addresses.block(*first).cloned().map(Entity::Block),
+            EntityKey::Schedule(name) => self.view.schedules.get(name).cloned().map(Entity::Schedule),
         }
     }
 
@@ -324,6 +335,7 @@ impl Tables {
                 None => drop(self.view.groups.remove(&group.id)),
             },
             Some(Entity::Block(_)) => self.index_block(block(old), block(new)),
+            Some(Entity::Schedule(_)) => self.index_schedule(schedule(old), schedule(new)),
             None => {}
         }
     }
@@ -437,6 +449,9 @@ impl Tables {
             (Some(old), None) => drop(self.view.tasks.remove(&old.key)),
             (None, None) => {}
         }
+        if let Some(task) = new.or(old) {
+            self.schedules.task_changed(task.key, new.map(Arc::as_ref));
+        }
     }
 }
 
@@ -523,6 +538,18 @@ impl Tables {
             self.sealed_bytes += new.bytes();
             self.view.secrets.insert(new.name.clone(), new.clone());
             self.secrets_ending.extend(new.ends_at.map(|at| (at, new.name.clone())));
+        }
+    }
+
+    fn index_schedule(&mut self, old: Option<&Arc<Schedule>>, new: Option<&Arc<Schedule>>) {
+        let tasks = &self.view.tasks;
+        // A task that is loaded later says for itself that it goes on.
+        let ended = |key| tasks.get(&key).is_none_or(|task: &Arc<Task>| task.last_status() == TaskStatus::Stopped);
+        self.schedules.schedule_changed(old.map(Arc::as_ref), new.map(Arc::as_ref), ended);
+        match (old, new) {
+            (_, Some(new)) => drop(self.view.schedules.insert(new.name.clone(), new.clone())),
+            (Some(old), None) => drop(self.view.schedules.remove(&old.name)),
+            (None, None) => {}
         }
     }
 
@@ -620,6 +647,13 @@ fn join_token(entity: Option<&Entity>) -> Option<&Arc<JoinToken>> {
 fn block(entity: Option<&Entity>) -> Option<&Arc<Block>> {
     match entity {
         Some(Entity::Block(block)) => Some(block),
+        _ => None,
+    }
+}
+
+fn schedule(entity: Option<&Entity>) -> Option<&Arc<Schedule>> {
+    match entity {
+        Some(Entity::Schedule(schedule)) => Some(schedule),
         _ => None,
     }
 }

@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use longshore_agent::AgentConfig;
 use longshore_api::admin::{
-    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeNetworkRequest, DescribeNetworkResponse,
-    DescribeServerRequest, DescribeServerResponse, ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest,
-    FindTasksResponse, GetTaskLogsRequest, GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken,
-    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
-    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest,
-    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+    self, CreateJoinTokenRequest, CreateJoinTokenResponse, CreateScheduleRequest, CreateScheduleResponse,
+    DeleteScheduleRequest, DeleteScheduleResponse, DescribeNetworkRequest, DescribeNetworkResponse,
+    DescribeScheduleRequest, DescribeScheduleResponse, DescribeServerRequest, DescribeServerResponse,
+    ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest, FindTasksResponse, GetTaskLogsRequest,
+    GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken, ListInstanceIdentitiesRequest,
+    ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse, ListSchedulesRequest,
+    ListSchedulesResponse, PauseScheduleRequest, PauseScheduleResponse, ReleaseMassLossBrakeRequest,
+    ReleaseMassLossBrakeResponse, ResumeScheduleRequest, ResumeScheduleResponse, RevokeInstanceIdentityRequest,
+    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse, RunScheduleRequest,
+    RunScheduleResponse, Schedule, ScheduleInvocation,
 };
 use longshore_api::ecs::types::{
     Cluster, ContainerInstance, ContainerInstanceField, CreateClusterRequest, DescribeClustersRequest,
@@ -348,6 +352,56 @@ impl EcsClient {
 
     pub(crate) async fn get_task_logs(&self, request: &GetTaskLogsRequest) -> Result<GetTaskLogsResponse, CliError> {
         self.call(admin::Operation::GetTaskLogs, request.to_json(), GetTaskLogsResponse::from_json).await
+    }
+
+    pub(crate) async fn create_schedule(&self, request: &CreateScheduleRequest) -> Result<Schedule, CliError> {
+        let operation = admin::Operation::CreateSchedule;
+        Ok(self.call(operation, request.to_json(), CreateScheduleResponse::from_json).await?.schedule)
+    }
+
+    /// All schedules, through all pages.
+    pub(crate) async fn schedules(&self) -> Result<Vec<Schedule>, CliError> {
+        let mut request = ListSchedulesRequest::default();
+        let mut schedules = Vec::new();
+        loop {
+            let operation = admin::Operation::ListSchedules;
+            let page = self.call(operation, request.to_json(), ListSchedulesResponse::from_json).await?;
+            schedules.extend(page.schedules);
+            request.next_token = page.next_token;
+            if request.next_token.is_none() {
+                return Ok(schedules);
+            }
+        }
+    }
+
+    pub(crate) async fn describe_schedule(&self, name: &str) -> Result<Schedule, CliError> {
+        let request = DescribeScheduleRequest { name: name.to_owned() };
+        let operation = admin::Operation::DescribeSchedule;
+        Ok(self.call(operation, request.to_json(), DescribeScheduleResponse::from_json).await?.schedule)
+    }
+
+    pub(crate) async fn pause_schedule(&self, name: &str) -> Result<Schedule, CliError> {
+        let request = PauseScheduleRequest { name: name.to_owned() };
+        let operation = admin::Operation::PauseSchedule;
+        Ok(self.call(operation, request.to_json(), PauseScheduleResponse::from_json).await?.schedule)
+    }
+
+    pub(crate) async fn resume_schedule(&self, name: &str) -> Result<Schedule, CliError> {
+        let request = ResumeScheduleRequest { name: name.to_owned() };
+        let operation = admin::Operation::ResumeSchedule;
+        Ok(self.call(operation, request.to_json(), ResumeScheduleResponse::from_json).await?.schedule)
+    }
+
+    pub(crate) async fn delete_schedule(&self, name: &str) -> Result<Schedule, CliError> {
+        let request = DeleteScheduleRequest { name: name.to_owned() };
+        let operation = admin::Operation::DeleteSchedule;
+        Ok(self.call(operation, request.to_json(), DeleteScheduleResponse::from_json).await?.schedule)
+    }
+
+    pub(crate) async fn run_schedule(&self, name: &str) -> Result<ScheduleInvocation, CliError> {
+        let request = RunScheduleRequest { name: name.to_owned() };
+        let operation = admin::Operation::RunSchedule;
+        Ok(self.call(operation, request.to_json(), RunScheduleResponse::from_json).await?.invocation)
     }
 
     async fn call<A>(

@@ -136,6 +136,15 @@ pub(crate) enum CliError {
     #[error("correct {}: it must be the JSON of a task definition, with its family", path.display())]
     Definition { path: PathBuf, source: serde_json::Error },
 
+    #[error("correct {}: it must be the JSON of {member}, as RunTask has it", path.display())]
+    Member { member: &'static str, path: PathBuf, source: serde_json::Error },
+
+    #[error("correct {}: it has something that is no part of {member}, as RunTask has it", path.display())]
+    UnknownMember { member: &'static str, path: PathBuf },
+
+    #[error("correct {flag}: {given} is none; it is written like {example}")]
+    Argument { flag: &'static str, given: String, example: &'static str },
+
     #[error("start the server again: it can no longer work, and the log says why")]
     ServerFailed,
 

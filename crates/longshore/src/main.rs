@@ -27,6 +27,7 @@ mod ps;
 mod reach;
 mod registered;
 mod run;
+mod schedule;
 mod server;
 mod settings;
 mod shutdown;
@@ -99,6 +100,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             Command::Task(args) => task::task(&args, program).await,
             Command::Logs(args) => logs::logs(args, program).await,
             Command::Why(args) => why::why(&args, program).await,
+            Command::Schedule(command) => schedule::schedule(command, program).await,
             Command::Env(_) | Command::Store(_) => Ok(()),
         }
     })

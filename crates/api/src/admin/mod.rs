@@ -9,6 +9,7 @@ mod logs;
 mod look;
 mod network;
 mod placement;
+mod schedule;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -30,6 +31,14 @@ use placement::EXPLAIN_PLACEMENT;
 pub use placement::{
     Amount, COUNT, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute,
     PlacementRefusal, RefusalCount, TaskNeeds,
+};
+use schedule::{CREATE_SCHEDULE, LIST_SCHEDULES, ONE_SCHEDULE};
+pub use schedule::{
+    CreateScheduleRequest, CreateScheduleResponse, DeleteScheduleRequest, DeleteScheduleResponse,
+    DescribeScheduleRequest, DescribeScheduleResponse, InvocationOutcome, InvocationTask, ListSchedulesRequest,
+    ListSchedulesResponse, OverlapPolicy, PauseScheduleRequest, PauseScheduleResponse, RETRY_ATTEMPTS,
+    RETRY_WINDOW_SECONDS, ResumeScheduleRequest, ResumeScheduleResponse, RetryOn, RunScheduleRequest,
+    RunScheduleResponse, Schedule, ScheduleInvocation, ScheduleState,
 };
 use shapes::{
     CREATE_JOIN_TOKEN, JOIN_CONTAINER_INSTANCE, LIST_INSTANCE_IDENTITIES, LIST_JOIN_TOKENS, RELEASE_MASS_LOSS_BRAKE,
@@ -84,4 +93,18 @@ operations! {
     GetTaskLogs(GetTaskLogsRequest => GetTaskLogsResponse, GET_TASK_LOGS),
     /// An agent's answer to the request above.
     SubmitTaskLogs(SubmitTaskLogsRequest => SubmitTaskLogsResponse, SUBMIT_TASK_LOGS),
+    /// Makes a schedule: RunTask at times that an expression says.
+    CreateSchedule(CreateScheduleRequest => CreateScheduleResponse, CREATE_SCHEDULE),
+    /// Lists the schedules.
+    ListSchedules(ListSchedulesRequest => ListSchedulesResponse, LIST_SCHEDULES),
+    /// Shows a schedule with its history.
+    DescribeSchedule(DescribeScheduleRequest => DescribeScheduleResponse, ONE_SCHEDULE),
+    /// Keeps a schedule from being due.
+    PauseSchedule(PauseScheduleRequest => PauseScheduleResponse, ONE_SCHEDULE),
+    /// Makes a paused schedule due again.
+    ResumeSchedule(ResumeScheduleRequest => ResumeScheduleResponse, ONE_SCHEDULE),
+    /// Invokes a schedule now.
+    RunSchedule(RunScheduleRequest => RunScheduleResponse, ONE_SCHEDULE),
+    /// Forgets a schedule and its history.
+    DeleteSchedule(DeleteScheduleRequest => DeleteScheduleResponse, ONE_SCHEDULE),
 }

@@ -24,7 +24,7 @@ fn names_lead_back_and_are_none_of_ecs() {
 
 #[test]
 fn what_a_client_writes_the_server_reads() {
-    let requests: [Request; 13] = [
+    let requests: [Request; 20] = [
         CreateJoinTokenRequest { cluster: Some("prod".to_owned()), uses: Some(2), expires_in_seconds: None }.into(),
         ListJoinTokensRequest { max_results: Some(5), next_token: Some("x".to_owned()) }.into(),
         RevokeJoinTokenRequest { token_id: "LSTK".to_owned() }.into(),
@@ -51,6 +51,25 @@ fn what_a_client_writes_the_server_reads() {
             ..SubmitTaskLogsRequest::default()
         }
         .into(),
+        CreateScheduleRequest {
+            name: "nightly".to_owned(),
+            overlap_policy: Some(OverlapPolicy::Replace),
+            retry_on: Some(RetryOn::Exit),
+            schedule_expression: "rate(1 day)".to_owned(),
+            start_date: Some(Timestamp::from_millis(1_500)),
+            target: ecs::types::RunTaskRequest {
+                task_definition: "web".to_owned(),
+                ..ecs::types::RunTaskRequest::default()
+            },
+            ..CreateScheduleRequest::default()
+        }
+        .into(),
+        ListSchedulesRequest::default().into(),
+        DescribeScheduleRequest { name: "nightly".to_owned() }.into(),
+        PauseScheduleRequest { name: "nightly".to_owned() }.into(),
+        ResumeScheduleRequest { name: "nightly".to_owned() }.into(),
+        RunScheduleRequest { name: "nightly".to_owned() }.into(),
+        DeleteScheduleRequest { name: "nightly".to_owned() }.into(),
     ];
     for request in requests {
         let value = serde_json::from_slice(&request.to_json()).expect("JSON");
@@ -61,8 +80,8 @@ fn what_a_client_writes_the_server_reads() {
 #[test]
 fn what_is_wrong_is_named() {
     use Operation::{
-        CreateJoinToken, ExplainPlacement, FindTasks, GetTaskLogs, JoinContainerInstance, ListJoinTokens,
-        ReleaseMassLossBrake, RevokeInstanceIdentity, SubmitTaskLogs,
+        CreateJoinToken, CreateSchedule, ExplainPlacement, FindTasks, GetTaskLogs, JoinContainerInstance,
+        ListJoinTokens, ReleaseMassLossBrake, RevokeInstanceIdentity, SubmitTaskLogs,
     };
     let cases = [
         (CreateJoinToken, json!({"uses": 0}), "uses must be between 1 and 10000, but was 0."),
@@ -92,6 +111,16 @@ fn what_is_wrong_is_named() {
         (ExplainPlacement, json!({"taskDefinition": "x", "count": 0}), "count must be between 1 and 10000, but was 0."),
         (GetTaskLogs, json!({"task": "x", "waitSeconds": 11}), "waitSeconds must be between 0 and 10, but was 11."),
         (GetTaskLogs, json!({"task": "x", "tail": -1}), "tail must be between 0 and 1000000, but was -1."),
+        (
+            CreateSchedule,
+            json!({"name": "n", "scheduleExpression": "rate(1 day)"}),
+            "target is required and must not be null.",
+        ),
+        (
+            CreateSchedule,
+            json!({"name": "n", "scheduleExpression": "rate(1 day)", "retryAttempts": 186, "target": {"taskDefinition": "x"}}),
+            "retryAttempts must be between 0 and 185, but was 186.",
+        ),
         (SubmitTaskLogs, json!({"entries": [], "end": true}), "requestId is required and must not be null."),
     ];
     for (operation, value, message) in cases {

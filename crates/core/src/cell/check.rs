@@ -11,6 +11,7 @@ use crate::network::AddressBook;
 use crate::placement::pool::{Holding, HostBook, Slot};
 use crate::read::Counters;
 use crate::resources::HostPort;
+use crate::schedule;
 use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task_definition::Deletions;
 
@@ -76,6 +77,7 @@ impl Cell {
         self.check_network()?;
         self.check_identities()?;
         self.check_secrets()?;
+        self.check_schedules()?;
         ensure(self.tables.tokens().is_consistent(), || {
             "what is known of client tokens differs from a recount".to_owned()
         })
@@ -161,6 +163,19 @@ impl Cell {
         let bytes = self.tables.sealed_bytes();
         ensure(bytes == parameters + secrets, || format!("{bytes} bytes of secrets are no recount"))?;
         ensure(ending == *self.tables.secrets_ending(), || "the secrets that end differ from their recount".to_owned())
+    }
+
+    /// No schedule was due twice at the same time, and what wakes them is a recount.
+    fn check_schedules(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let mut book = schedule::Book::default();
+        for schedule in view.schedules.values() {
+            schedule.check().map_err(Violation)?;
+            // What is forgotten has ended, too.
+            let ended = |task| view.tasks.get(&task).is_none_or(|task| task.last_status() == TaskStatus::Stopped);
+            book.schedule_changed(None, Some(schedule), ended);
+        }
+        ensure(book == *self.tables.schedules(), || "what wakes schedules differs from its recount".to_owned())
     }
 
     /// No token let in more machines than it may, no machine has more instances than it may, and every index is a recount.

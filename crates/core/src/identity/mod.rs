@@ -24,6 +24,7 @@ use crate::look;
 use crate::network;
 use crate::placement::explain;
 use crate::read::ReadModel;
+use crate::schedule;
 use crate::tables::Tables;
 
 pub use authorise::Authorised;
@@ -64,6 +65,11 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         }
         admin::Request::RevokeInstanceIdentity(request) => instance_identity::revoke(turn, request),
         admin::Request::ReleaseMassLossBrake(request) => instance_identity::release_brake(turn, request),
+        admin::Request::CreateSchedule(request) => schedule::create(turn, request).map(Into::into),
+        admin::Request::PauseSchedule(request) => schedule::pause(turn, request).map(Into::into),
+        admin::Request::ResumeSchedule(request) => schedule::resume(turn, request).map(Into::into),
+        admin::Request::RunSchedule(request) => schedule::run(turn, request).map(Into::into),
+        admin::Request::DeleteSchedule(request) => schedule::delete(turn, request).map(Into::into),
         // A read that came this way is answered from the state it would meet.
         admin::Request::ListJoinTokens(request) => Ok(token::list(turn.tables.view(), request)?.into()),
         admin::Request::ListInstanceIdentities(request) => {
@@ -73,6 +79,8 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         | admin::Request::FindTasks(_)
         | admin::Request::ExplainPlacement(_)
         | admin::Request::DescribeNetwork(_)
+        | admin::Request::DescribeSchedule(_)
+        | admin::Request::ListSchedules(_)
         | admin::Request::GetTaskLogs(_)
         | admin::Request::SubmitTaskLogs(_) => {
             let answer = turn.tables.view().answer_admin(authorised);
@@ -94,13 +102,20 @@ impl ReadModel {
             admin::Request::FindTasks(request) => Some(look::find_tasks(self, request).map(Into::into)),
             admin::Request::ExplainPlacement(request) => Some(explain::explain(self, request).map(Into::into)),
             admin::Request::DescribeNetwork(_) => Some(Ok(network::describe(self).into())),
+            admin::Request::DescribeSchedule(request) => Some(schedule::describe(self, request)),
+            admin::Request::ListSchedules(request) => Some(schedule::list(self, request)),
             admin::Request::GetTaskLogs(_)
             | admin::Request::SubmitTaskLogs(_)
             | admin::Request::CreateJoinToken(_)
             | admin::Request::RevokeJoinToken(_)
             | admin::Request::JoinContainerInstance(_)
             | admin::Request::RevokeInstanceIdentity(_)
-            | admin::Request::ReleaseMassLossBrake(_) => None,
+            | admin::Request::ReleaseMassLossBrake(_)
+            | admin::Request::CreateSchedule(_)
+            | admin::Request::PauseSchedule(_)
+            | admin::Request::ResumeSchedule(_)
+            | admin::Request::RunSchedule(_)
+            | admin::Request::DeleteSchedule(_) => None,
         }
     }
 }

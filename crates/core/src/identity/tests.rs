@@ -344,7 +344,16 @@ fn any_admin(operation: Admin) -> admin::Request {
         Admin::ExplainPlacement => json!({"taskDefinition": "x"}),
         Admin::GetTaskLogs => json!({"task": "x"}),
         Admin::SubmitTaskLogs => json!({"requestId": "x", "entries": [], "end": true}),
+        Admin::CreateSchedule => {
+            json!({"name": "x", "scheduleExpression": "rate(1 day)", "target": {"taskDefinition": "x"}})
+        }
+        Admin::DescribeSchedule
+        | Admin::PauseSchedule
+        | Admin::ResumeSchedule
+        | Admin::RunSchedule
+        | Admin::DeleteSchedule => json!({"name": "x"}),
         Admin::CreateJoinToken
+        | Admin::ListSchedules
         | Admin::ListJoinTokens
         | Admin::ListInstanceIdentities
         | Admin::DescribeServer

@@ -31,6 +31,7 @@ mod value;
 pub use compile::{Facts, Query};
 pub use error::{Problem, QueryError};
 pub use expression::{Argument, Comparison, Condition, Expression, Operator, Subject, Test};
+pub(crate) use parse::shortened;
 
 use std::str::FromStr;
 

@@ -231,7 +231,7 @@ fn is_word(c: char) -> bool {
 }
 
 /// As much of what a caller wrote as a message repeats.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     const SHOWN: usize = 40;
     match text.char_indices().nth(SHOWN) {
         None => text.to_owned(),

@@ -56,6 +56,21 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     Ok(response)
 }
 
+/// Everything that RunTask looks at before it places: for whoever means to run this later.
+///
+/// # Errors
+/// Those of RunTask.
+pub(crate) fn rehearse(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Result<(), ApiError> {
+    let launch = launch(request);
+    launch.check()?;
+    let count = check(request)?;
+    let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
+    if request.launch_type.is_none() {
+        refuse_default_strategy("RunTask", &cluster)?;
+    }
+    launch.prepare(turn, &cluster, count).map(drop)
+}
+
 /// Places up to `count` copies. The first that fits nowhere ends it: the others are like it.
 ///
 /// # Errors

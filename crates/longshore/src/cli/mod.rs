@@ -5,6 +5,7 @@ mod image;
 mod instance;
 mod network;
 mod reach;
+mod schedule;
 mod server;
 mod status;
 mod store;
@@ -23,6 +24,9 @@ pub(crate) use image::{ImageCommand, ListImagesArgs, PushArgs, RemoveImagesArgs}
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
 pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
 pub(crate) use reach::ReachArgs;
+pub(crate) use schedule::{
+    CreateScheduleArgs, ListSchedulesArgs, OneScheduleArgs, Overlap, RetryAfter, ScheduleCommand,
+};
 pub(crate) use server::{DEFAULT_LISTEN, LossArgs, ServerArgs, TlsArgs};
 pub(crate) use status::StatusArgs;
 pub(crate) use store::{BackupArgs, CheckArgs, DumpArgs, Kind, RestoreArgs, StoreCommand};
@@ -111,6 +115,9 @@ pub(crate) enum Command {
     /// `instances` (each with `copies` and `refusals`), `verdict`, `advice`. Ends with exit code 3 if not all copies fit.
     #[command(after_help = "Examples:\n  longshore why web\n  longshore why web:3 --count 10 --cluster prod")]
     Why(WhyArgs),
+    /// Run task definitions at times that an expression says; list what came of it
+    #[command(subcommand)]
+    Schedule(ScheduleCommand),
     /// Create, list and revoke the tokens that machines join with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -220,6 +227,15 @@ mod tests {
             "longshore task 01a2 --cluster c --output json",
             "longshore logs 01a2 -f --container c --tail 0 --since 10m --timestamps",
             "longshore why f:1 --cluster c --count 3",
+            "longshore schedule create n --rate 5minutes --task-definition f --cluster c --count 2 --overlap skip --retries 0",
+            "longshore schedule create n --cron x --task-definition f --timezone UTC --retry-window 5m --retry-on exit --tag a=b",
+            "longshore schedule create n --at x --task-definition f --start x --end x --overrides f --network f --group g",
+            "longshore schedule list --output json",
+            "longshore schedule show n --endpoint http://h:1",
+            "longshore schedule pause n",
+            "longshore schedule resume n",
+            "longshore schedule run n",
+            "longshore schedule delete n",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }
@@ -263,6 +279,11 @@ mod tests {
             "longshore logs 01a2 --since yesterday",
             "longshore why",
             "longshore why f --count 0",
+            "longshore schedule create n --task-definition f",
+            "longshore schedule create n --rate x --at x --task-definition f",
+            "longshore schedule create n --rate x --task-definition f --count 11",
+            "longshore schedule create n --rate x --task-definition f --overlap maybe",
+            "longshore schedule show",
         ] {
             assert!(Cli::try_parse_from(line.split(' ')).is_err(), "{line}");
         }

@@ -59,6 +59,7 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
     let (member, shape): (&str, &Shape) = match entity {
         Entity::Definition(_) => ("document", &shapes::TASK_DEFINITION),
         Entity::Task(_) => ("overrides", &shapes::TASK_OVERRIDE),
+        Entity::Schedule(_) => ("target", &shapes::RUN_TASK_REQUEST),
         Entity::Cluster(_)
         | Entity::Family(_)
         | Entity::Instance(_)

@@ -166,6 +166,8 @@ impl Operation {
                 | Admin::FindTasks
                 | Admin::ExplainPlacement
                 | Admin::DescribeNetwork
+                | Admin::DescribeSchedule
+                | Admin::ListSchedules
                 | Admin::GetTaskLogs,
             ) => true,
             Self::Admin(
@@ -174,6 +176,11 @@ impl Operation {
                 | Admin::JoinContainerInstance
                 | Admin::RevokeInstanceIdentity
                 | Admin::ReleaseMassLossBrake
+                | Admin::CreateSchedule
+                | Admin::PauseSchedule
+                | Admin::ResumeSchedule
+                | Admin::RunSchedule
+                | Admin::DeleteSchedule
                 | Admin::SubmitTaskLogs,
             ) => false,
         }
