@@ -12,6 +12,7 @@ use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ContainerInsights;
+use crate::event::{Horizon, InstanceState, Milestones, TaskState};
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
@@ -129,6 +130,12 @@ pub struct Instance {
     /// When it became INACTIVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactive_at: Option<Timestamp>,
+    /// Whether its agent is connected, as far as events told: one that comes back soon was never away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent_connected: bool,
+    /// What events tell of it. Written by [`crate::event`] alone.
+    #[serde(default, skip_serializing_if = "Milestones::is_empty")]
+    pub milestones: Milestones<InstanceState>,
     /// Grows with every change.
     pub version: i64,
 }
@@ -189,6 +196,9 @@ pub struct Task {
     /// Why it stopped or is to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
+    /// What events tell of it. Written by [`crate::event`] alone.
+    #[serde(default, skip_serializing_if = "Milestones::is_empty")]
+    pub milestones: Milestones<TaskState>,
     /// Grows with every change.
     pub version: i64,
 }
@@ -472,6 +482,8 @@ pub enum EntityKey {
     SecurityGroup(Arc<str>),
     /// By its first address.
     Block(Ipv4Addr),
+    /// There is one.
+    Horizon,
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -505,6 +517,8 @@ pub enum Entity {
     SecurityGroup(Arc<SecurityGroup>),
     /// Addresses of a host.
     Block(Arc<Block>),
+    /// How far events are forgotten.
+    Horizon(Arc<Horizon>),
 }
 
 impl Entity {
@@ -525,6 +539,7 @@ impl Entity {
             Self::Subnet(subnet) => EntityKey::Subnet(subnet.id.clone()),
             Self::SecurityGroup(group) => EntityKey::SecurityGroup(group.id.clone()),
             Self::Block(block) => EntityKey::Block(block.range.first()),
+            Self::Horizon(_) => EntityKey::Horizon,
         }
     }
 
@@ -545,6 +560,7 @@ impl Entity {
             Self::Subnet(entity) => serde_json::to_vec(entity),
             Self::SecurityGroup(entity) => serde_json::to_vec(entity),
             Self::Block(entity) => serde_json::to_vec(entity),
+            Self::Horizon(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -569,6 +585,7 @@ impl Entity {
             b'n' => Self::Subnet(Arc::new(parse(key, value)?)),
             b'g' => Self::SecurityGroup(Arc::new(parse(key, value)?)),
             b'b' => Self::Block(Arc::new(parse(key, value)?)),
+            b'e' => Self::Horizon(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -602,6 +619,7 @@ impl EntityKey {
             Self::Subnet(id) => put(&mut key, b'n', &[id.as_bytes()]),
             Self::SecurityGroup(id) => put(&mut key, b'g', &[id.as_bytes()]),
             Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
+            Self::Horizon => put(&mut key, b'e', &[]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

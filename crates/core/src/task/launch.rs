@@ -6,7 +6,8 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer, TaskGpu};
+use crate::entity::{Cluster, Definition, Life, Task, TaskContainer, TaskGpu};
+use crate::event::Milestones;
 use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
@@ -102,6 +103,7 @@ impl Launch<'_> {
             verdict: None,
             life: Life::default(),
             stop: None,
+            milestones: Milestones::default(),
             version: 1,
         };
         Ok(Copy { template, gpus, requires, network, placement })
@@ -204,8 +206,7 @@ impl Copy {
         let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
         let gpus = self.deal(turn, home);
         let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
-        let task = Arc::new(Task { key, instance, network, gpus, ..self.template.clone() });
-        turn.tables.put(Entity::Task(task.clone()));
+        let task = turn.tables.put_task(Task { key, instance, network, gpus, ..self.template.clone() });
         turn.send_start(&task);
         Ok(task)
     }

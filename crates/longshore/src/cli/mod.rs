@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and the help one gets. A module for each noun.
 
 mod agent;
+mod events;
 mod image;
 mod instance;
 mod network;
@@ -19,6 +20,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentArgs, AgentCommand, DrainArgs, HostArgs, JoinArgs, RunArgs};
+pub(crate) use events::{EventKind, EventsArgs};
 pub(crate) use image::{ImageCommand, ListImagesArgs, PushArgs, RemoveImagesArgs};
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
 pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
@@ -111,6 +113,14 @@ pub(crate) enum Command {
     /// `instances` (each with `copies` and `refusals`), `verdict`, `advice`. Ends with exit code 3 if not all copies fit.
     #[command(after_help = "Examples:\n  longshore why web\n  longshore why web:3 --count 10 --cluster prod")]
     Why(WhyArgs),
+    /// Show what happens to tasks and container instances: the server's event stream
+    ///
+    /// Without --follow what is remembered: events of tasks for an hour after they stopped, at least. With --output json one object a
+    /// line: `cursor`, for --since, and `event` as ECS sends it to EventBridge.
+    #[command(
+        after_help = "Examples:\n  longshore events\n  longshore events -f --cluster prod\n  longshore events -f --since 4711 --output json | jq .event.detail.lastStatus"
+    )]
+    Events(EventsArgs),
     /// Create, list and revoke the tokens that machines join with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -220,6 +230,8 @@ mod tests {
             "longshore task 01a2 --cluster c --output json",
             "longshore logs 01a2 -f --container c --tail 0 --since 10m --timestamps",
             "longshore why f:1 --cluster c --count 3",
+            "longshore events",
+            "longshore events -f --since 12 --cluster c --type instance --output json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

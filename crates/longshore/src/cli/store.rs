@@ -101,6 +101,7 @@ pub(crate) enum Kind {
     Subnets,
     SecurityGroups,
     AddressBlocks,
+    EventHorizon,
 }
 
 impl Kind {
@@ -120,6 +121,7 @@ impl Kind {
             Entity::Subnet(_) => Self::Subnets,
             Entity::SecurityGroup(_) => Self::SecurityGroups,
             Entity::Block(_) => Self::AddressBlocks,
+            Entity::Horizon(_) => Self::EventHorizon,
         }
     }
 
@@ -140,6 +142,7 @@ impl Kind {
             Self::Subnets => "subnets",
             Self::SecurityGroups => "security-groups",
             Self::AddressBlocks => "address-blocks",
+            Self::EventHorizon => "event-horizon",
         }
     }
 }
