@@ -366,7 +366,7 @@ pub(crate) fn reason(error: &hyper_util::client::legacy::Error) -> String {
     chain(error)
 }
 
-fn api_error(operation: &'static str, head: &http::response::Parts, body: &[u8]) -> CallError {
+pub(crate) fn api_error(operation: &'static str, head: &http::response::Parts, body: &[u8]) -> CallError {
     let parsed: ErrorBody = serde_json::from_slice(body).unwrap_or_default();
     let header = head.headers.get(ERROR_TYPE).and_then(|value| value.to_str().ok());
     // `namespace#Name` and `Name:http://…` are both in use.

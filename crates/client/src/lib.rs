@@ -10,6 +10,7 @@
 //! Begin reading at [`Client::call`]; [`Transport`] is how to get to a server (TLS, proxies), [`Trust`] which one to believe.
 
 mod call;
+mod events;
 mod fetch;
 mod loopback;
 mod proxy;
@@ -22,6 +23,7 @@ mod transport;
 mod trust;
 
 pub use call::{CallError, Client, ClientConfig, ClientError, Operation, is_denial};
+pub use events::{Block, Events};
 pub use fetch::fetch;
 pub use loopback::Loopback;
 pub use proxy::{Proxies, ProxyError};

@@ -21,7 +21,8 @@ use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
 use crate::{
-    attributes, cluster, identity, instance, limits, network, schedule, secret, settings, tags, task, task_definition,
+    attributes, cluster, event, identity, instance, limits, network, schedule, secret, settings, tags, task,
+    task_definition,
 };
 
 mod check;
@@ -306,7 +307,8 @@ impl Turn<'_> {
 
     /// Whether one more change fits this command's group.
     pub(crate) fn has_room(&self) -> bool {
-        self.tables.changes_made() < limits::CHANGES_PER_GROUP
+        // One is left for the horizon of events, which moves when something is forgotten.
+        self.tables.changes_made() + 1 < limits::CHANGES_PER_GROUP
     }
 
     /// Orders a task to run, if its agent is connected; else it is ordered when the agent connects.
@@ -384,7 +386,7 @@ impl Cell {
     /// A snapshot of now.
     pub fn snapshot(&mut self) -> ReadModel {
         let braked = self.liveness.engaged().clone();
-        ReadModel { braked, ..self.tables.publish() }
+        ReadModel { braked, sequence: self.sequence, ..self.tables.publish() }
     }
 
     /// When the next [`Command::Tick`] has something to do; `None` when nothing is due ever.
@@ -428,6 +430,7 @@ impl Cell {
             return Outcome { reply: Reply::None, group: None, effects: Vec::new() };
         }
         let before = self.sequence;
+        self.tables.begin(event::Stamp { number: before + 1, at: now });
         let mut turn = Turn {
             config: &self.config,
             tables: &mut self.tables,
@@ -442,6 +445,7 @@ impl Cell {
             instance::lost::begin(&mut turn);
         }
         let reply = perform(&mut turn, command);
+        event::move_horizon(&mut turn);
         network::tell(&mut turn);
         let effects = std::mem::take(&mut turn.effects);
         debug_assert!(network::numbers_rise(&effects, before), "old news: {effects:?}");
@@ -510,6 +514,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
         Command::Tick => {
             instance::lost::tick(turn);
             schedule::tick(turn);
+            instance::silence::tick(turn);
             task::retention::expire(turn);
             task_definition::deletion::expire(turn);
             instance::deregister::expire(turn);

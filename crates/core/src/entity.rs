@@ -12,6 +12,7 @@ use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
 use crate::cluster::ContainerInsights;
+use crate::event::{Horizon, InstanceState, Milestones, TaskState};
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
 use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
@@ -131,6 +132,12 @@ pub struct Instance {
     /// When it became INACTIVE.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub inactive_at: Option<Timestamp>,
+    /// Whether its agent is connected, as far as events told: one that comes back soon was never away.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub agent_connected: bool,
+    /// What events tell of it. Written by [`crate::event`] alone.
+    #[serde(default, skip_serializing_if = "Milestones::is_empty")]
+    pub milestones: Milestones<InstanceState>,
     /// Grows with every change.
     pub version: i64,
 }
@@ -201,6 +208,9 @@ pub struct Task {
     /// Why it stopped or is to stop.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub stop: Option<Stop>,
+    /// What events tell of it. Written by [`crate::event`] alone.
+    #[serde(default, skip_serializing_if = "Milestones::is_empty")]
+    pub milestones: Milestones<TaskState>,
     /// Grows with every change.
     pub version: i64,
 }
@@ -486,6 +496,8 @@ pub enum EntityKey {
     Block(Ipv4Addr),
     /// By name.
     Schedule(Arc<str>),
+    /// There is one.
+    Horizon,
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -521,6 +533,8 @@ pub enum Entity {
     Block(Arc<Block>),
     /// A schedule.
     Schedule(Arc<Schedule>),
+    /// How far events are forgotten.
+    Horizon(Arc<Horizon>),
 }
 
 impl Entity {
@@ -542,6 +556,7 @@ impl Entity {
             Self::SecurityGroup(group) => EntityKey::SecurityGroup(group.id.clone()),
             Self::Block(block) => EntityKey::Block(block.range.first()),
             Self::Schedule(schedule) => EntityKey::Schedule(schedule.name.clone()),
+            Self::Horizon(_) => EntityKey::Horizon,
         }
     }
 
@@ -563,6 +578,7 @@ impl Entity {
             Self::SecurityGroup(entity) => serde_json::to_vec(entity),
             Self::Block(entity) => serde_json::to_vec(entity),
             Self::Schedule(entity) => serde_json::to_vec(entity),
+            Self::Horizon(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -588,6 +604,7 @@ impl Entity {
             b'g' => Self::SecurityGroup(Arc::new(parse(key, value)?)),
             b'b' => Self::Block(Arc::new(parse(key, value)?)),
             b'r' => Self::Schedule(Arc::new(parse(key, value)?)),
+            b'e' => Self::Horizon(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -622,6 +639,7 @@ impl EntityKey {
             Self::SecurityGroup(id) => put(&mut key, b'g', &[id.as_bytes()]),
             Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
             Self::Schedule(name) => put(&mut key, b'r', &[name.as_bytes()]),
+            Self::Horizon => put(&mut key, b'e', &[]),
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

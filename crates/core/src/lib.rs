@@ -19,6 +19,7 @@ pub mod config;
 mod decision;
 pub mod entity;
 pub mod entropy;
+pub mod event;
 #[cfg(test)]
 mod fixture;
 mod idempotency;

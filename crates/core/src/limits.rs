@@ -204,6 +204,18 @@ pub const PATTERN_BYTES: usize = 64 * 1_024;
 pub const PATTERN_DEPTH: u32 = 32;
 /// Custom attributes of one instance. ECS's quota.
 pub const CUSTOM_ATTRIBUTES: usize = 10;
+/// Changes of status that a task remembers for events: each moves one of its two statuses forward.
+pub const MILESTONES_PER_TASK: usize = 8;
+/// Changes that a container instance remembers for events, about 60 bytes each in its record. A reader that is further behind
+/// sees the newest of them.
+pub const MILESTONES_PER_INSTANCE: usize = 16;
+/// How long an agent may be away before events say so, in milliseconds: agents drop their connection now and then, and take up to
+/// seconds to come back.
+pub const SILENCE_TOLD_AFTER_MS: i64 = 5_000;
+/// Events in one reading, 3 KB each: what a reader holds of the server's memory.
+pub const EVENTS_PER_READING: usize = 64;
+/// Events looked at in one reading, for those that are wanted: some tens of microseconds.
+pub const EVENTS_LOOKED_AT: usize = 4_096;
 /// Characters of an attribute's name, and of its value.
 pub const ATTRIBUTE: usize = 128;
 /// Schedules in one cell. EventBridge Scheduler's quota is a million; a cell holds them in memory, each with its history.

@@ -15,6 +15,7 @@ use longshore_api::{ApiError, Timestamp};
 use crate::cluster;
 use crate::config::CellConfig;
 use crate::entity::{AccountSetting, Cluster, Definition, Family, Identity, Instance, JoinToken, SettingKey, Task};
+use crate::event;
 use crate::identity::Authorised;
 use crate::ids::{ClusterId, DefinitionKey, InstanceKey, TaskKey};
 use crate::instance::health::Checks;
@@ -46,6 +47,10 @@ pub struct ReadModel {
     pub(crate) tasks: OrdMap<TaskKey, Arc<Task>>,
     /// Derived.
     pub(crate) task_index: TaskIndex,
+    /// Derived, but for its horizon.
+    pub(crate) events: event::Log,
+    /// The commit number given out last; as of the publication.
+    pub(crate) sequence: u64,
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
@@ -148,6 +153,8 @@ impl ReadModel {
             instances_by_key: OrdSet::new(),
             tasks: OrdMap::new(),
             task_index: TaskIndex::default(),
+            events: event::Log::default(),
+            sequence: 0,
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),

@@ -9,6 +9,7 @@ use longshore_api::{ApiError, Timestamp};
 
 use crate::config::CellConfig;
 use crate::entity::{Cluster, Definition, Entity, EntityKey, Identity, Instance, JoinKey, JoinToken, Task, Token};
+use crate::event::{self, Horizon};
 use crate::idempotency::Tokens;
 use crate::ids::{ClusterId, InstanceKey, TaskKey};
 use crate::instance::InstanceStatus;
@@ -61,6 +62,10 @@ pub(crate) struct Tables {
     sealed_bytes: usize,
     schedules: schedule::Book,
     counters_dirty: BTreeSet<ClusterId>,
+    /// What the events of the command under way are marked with.
+    stamp: event::Stamp,
+    /// The newest event that the command under way has forgotten.
+    forgotten: u64,
     /// Changes of the command under way.
     changes: Vec<Change>,
 }
@@ -85,6 +90,8 @@ impl Tables {
             sealed_bytes: 0,
             schedules: schedule::Book::default(),
             counters_dirty: BTreeSet::new(),
+            stamp: event::Stamp::default(),
+            forgotten: 0,
             changes: Vec::new(),
         }
     }
@@ -200,8 +207,27 @@ impl Tables {
         &self.abandoned_identities
     }
 
+    /// A command begins: what it changes of tasks and instances is told under this number and time.
+    pub(crate) fn begin(&mut self, stamp: event::Stamp) {
+        self.stamp = stamp;
+    }
+
+    /// The number of the newest event that was forgotten since the last call.
+    pub(crate) fn take_forgotten(&mut self) -> u64 {
+        std::mem::take(&mut self.forgotten)
+    }
+
+    /// Makes or replaces a task.
+    pub(crate) fn put_task(&mut self, mut task: Task) -> Arc<Task> {
+        event::stamp_task(&mut task, self.stamp);
+        let task = Arc::new(task);
+        self.put(Entity::Task(task.clone()));
+        task
+    }
+
     /// Makes or replaces an entity.
-    pub(crate) fn put(&mut self, entity: Entity) {
+    pub(crate) fn put(&mut self, mut entity: Entity) {
+        event::stamp(&mut entity, self.stamp);
         let key = entity.key();
         let old = self.get(&key);
         self.index(old.as_ref(), Some(&entity));
@@ -211,6 +237,7 @@ impl Tables {
     /// Removes an entity; nothing happens when there is none.
     pub(crate) fn remove(&mut self, key: &EntityKey) {
         if let Some(old) = self.get(key) {
+            self.forgotten = self.forgotten.max(newest_event(&old));
             self.index(Some(&old), None);
             self.changes.push(Change { key: key.clone(), old: Some(old), new: None });
         }
@@ -280,8 +307,17 @@ impl Tables {
         let blocks = self.addresses.blocks().cloned().map(Entity::Block);
         let network = subnets.chain(groups).chain(blocks);
         let schedules = view.schedules.values().cloned().map(Entity::Schedule);
+        let horizon = Some(view.events.horizon()).filter(|horizon| *horizon != Horizon::default());
+        let horizon = horizon.map(|horizon| Entity::Horizon(horizon.into()));
         let stored = parameters.chain(secrets).chain(schedules);
-        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network)
+        placed
+            .chain(tokens)
+            .chain(join_tokens)
+            .chain(identities)
+            .chain(settings)
+            .chain(stored)
+            .chain(network)
+            .chain(horizon)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -303,6 +339,10 @@ impl Tables {
             EntityKey::SecurityGroup(id) => self.view.groups.get(id).cloned().map(Entity::SecurityGroup),
             EntityKey::Block(first) => self.addresses.block(*first).cloned().map(Entity::Block),
             EntityKey::Schedule(name) => self.view.schedules.get(name).cloned().map(Entity::Schedule),
+            EntityKey::Horizon => {
+                let horizon = Some(self.view.events.horizon()).filter(|horizon| *horizon != Horizon::default());
+                horizon.map(|horizon| Entity::Horizon(horizon.into()))
+            }
         }
     }
 
@@ -336,6 +376,13 @@ impl Tables {
             },
             Some(Entity::Block(_)) => self.index_block(block(old), block(new)),
             Some(Entity::Schedule(_)) => self.index_schedule(schedule(old), schedule(new)),
+            Some(Entity::Horizon(_)) => {
+                let known = match new {
+                    Some(Entity::Horizon(horizon)) => **horizon,
+                    _ => Horizon::default(),
+                };
+                self.view.events.set_horizon(known);
+            }
             None => {}
         }
     }
@@ -398,6 +445,10 @@ impl Tables {
             self.inactive.remove(&(at, key));
         }
         self.inactive.extend(new.and_then(inactive_since));
+        if let Some(instance) = new.or(old) {
+            let (old, new) = (old.map(|old| &old.milestones), new.map(|new| &new.milestones));
+            self.view.events.instance_changed(instance.key, old, new);
+        }
         match (old, new) {
             (_, Some(new)) => drop(self.view.instances.insert(new.key, new.clone())),
             (Some(old), None) => drop(self.view.instances.remove(&old.key)),
@@ -435,6 +486,8 @@ impl Tables {
         self.view.task_index.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.deletions.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         if let Some(task) = new.or(old) {
+            let (before, after) = (old.map(|old| &old.milestones), new.map(|new| &new.milestones));
+            self.view.events.task_changed(task.key, before, after);
             self.count(task.key.cluster, |counters| {
                 old.into_iter().for_each(|old| counters.remove(old));
                 new.into_iter().for_each(|new| counters.add(new));
@@ -578,6 +631,16 @@ impl Tables {
             None => self.abandoned_identities.insert(entry),
         };
     }
+}
+
+/// The number of the newest event about an entity.
+fn newest_event(entity: &Entity) -> u64 {
+    let number = match entity {
+        Entity::Task(task) => task.milestones.last().map(|last| last.number),
+        Entity::Instance(instance) => instance.milestones.last().map(|last| last.number),
+        _ => None,
+    };
+    number.unwrap_or_default()
 }
 
 fn usage(slot: &Slot) -> Usage {

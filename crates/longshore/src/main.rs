@@ -15,6 +15,7 @@ mod down;
 mod engine;
 mod environment;
 mod error;
+mod events;
 mod image;
 mod instance;
 mod logging;
@@ -101,6 +102,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             Command::Logs(args) => logs::logs(args, program).await,
             Command::Why(args) => why::why(&args, program).await,
             Command::Schedule(command) => schedule::schedule(command, program).await,
+            Command::Events(args) => events::events(&args, program).await,
             Command::Env(_) | Command::Store(_) => Ok(()),
         }
     })

@@ -187,6 +187,14 @@ pub(crate) const MAX_WAITING_FOR_LOGS: usize = 128;
 /// it found. Together with the longest wait it stays below what a request may take.
 pub(crate) const LOGS_ANSWERED_WITHIN: Duration = Duration::from_secs(12);
 
+/// Readers of the event stream at once, over all connections. Each puts every event into words for itself, some 30 µs, and holds
+/// some 200 KB of them that its peer has not taken yet.
+pub(crate) const EVENT_READERS: usize = 64;
+
+/// From one sign of life on a quiet event stream to the next: below what proxies take for a dead connection, and what we do
+/// ([`EdgeLimits::idle_timeout`]).
+pub(crate) const EVENT_KEEP_ALIVE: Duration = Duration::from_secs(15);
+
 /// Instances whose telemetry is remembered. Volatile; a new one beyond the bound is acknowledged and not remembered.
 pub(crate) const MAX_TELEMETRY_INSTANCES: usize = 22_000;
 

@@ -181,8 +181,11 @@ mod tests {
     use longshore_core::identity::Answer;
     use longshore_core::ids::{ClusterId, InstanceId, InstanceKey, TaskId};
     use longshore_core::instance::SessionRefusal;
-    use longshore_core::secret;
+    use longshore_core::read::ReadModel;
     use longshore_core::task::status::TaskStatus;
+    use longshore_core::{CellConfig, secret};
+
+    use tokio::sync::watch;
 
     use super::*;
     use crate::limits::SessionLimits;
@@ -230,6 +233,14 @@ mod tests {
                 true => Ok(()),
                 false => Err(SessionRefusal::AccessDenied),
             }
+        }
+
+        fn view(&self) -> Arc<ReadModel> {
+            Arc::new(ReadModel::empty(Arc::new(CellConfig::new("us-east-1", "000000000000"))))
+        }
+
+        fn publications(&self) -> watch::Receiver<()> {
+            watch::Sender::default().subscribe()
         }
 
         fn command(&self, _: Command) -> BoxFuture<'static, Reply> {

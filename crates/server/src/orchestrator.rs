@@ -10,7 +10,9 @@ use longshore_core::identity::Answer;
 use longshore_core::ids::{InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
+use longshore_core::read::ReadModel;
 use longshore_core::secret::{self, RoleHolder};
+use tokio::sync::watch;
 
 /// What edge and sessions need of the orchestrator. [`Runner`](crate::runner::Runner) is the real one; tests of the edge put
 /// a small fake in its place.
@@ -49,6 +51,12 @@ pub trait Orchestrator: Send + Sync + 'static {
 
     /// Whether `principal` speaks for the container instance of this ARN, as far as clients may see by now.
     fn admit(&self, principal: &Principal, instance_arn: &str) -> Result<(), SessionRefusal>;
+
+    /// The state that clients may see now.
+    fn view(&self) -> Arc<ReadModel>;
+
+    /// Told of every state that becomes visible after the call.
+    fn publications(&self) -> watch::Receiver<()>;
 
     /// Carries out a command of a session.
     fn command(&self, command: Command) -> BoxFuture<'static, Reply>;

@@ -9,6 +9,17 @@ pub fn parameter(query: &str, name: &str) -> Option<String> {
     found.and_then(|(_, value)| String::from_utf8(value).ok())
 }
 
+/// A value as a parameter's, percent-encoded.
+pub fn encode(value: &str) -> String {
+    canonical::encode(value.as_bytes())
+}
+
+/// All parameters in their order, decoded. Nothing when one of them is not UTF-8.
+pub fn parameters(query: &str) -> Option<Vec<(String, String)>> {
+    let text = |bytes| String::from_utf8(bytes).ok();
+    canonical::parameters(query).into_iter().map(|(name, value)| Some((text(name)?, text(value)?))).collect()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -20,5 +31,9 @@ mod tests {
         assert_eq!(parameter(query, "empty").as_deref(), Some(""));
         assert_eq!(parameter(query, "absent"), None);
         assert_eq!(parameter(query, "bad"), None);
+        assert_eq!(parameters(query), None);
+        assert_eq!(encode("a b&c=é"), "a%20b%26c%3D%C3%A9");
+        let pairs = [("a".to_owned(), "1 2".to_owned()), ("a".to_owned(), String::new())];
+        assert_eq!(parameters("a=1+2&a="), Some(pairs.to_vec()));
     }
 }

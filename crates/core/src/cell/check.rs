@@ -5,6 +5,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use super::Cell;
+use crate::event::{self, InstanceState, TaskState};
 use crate::ids::{ClusterId, InstanceKey, TaskId};
 use crate::instance::InstanceStatus;
 use crate::network::AddressBook;
@@ -71,6 +72,7 @@ impl Cell {
             "the line of waiting tasks differs from a recount".to_owned()
         })?;
         self.check_indexes()?;
+        self.check_events()?;
         self.check_clusters()?;
         self.check_pool(&held)?;
         self.check_instances()?;
@@ -81,6 +83,28 @@ impl Cell {
         ensure(self.tables.tokens().is_consistent(), || {
             "what is known of client tokens differs from a recount".to_owned()
         })
+    }
+
+    /// The events of a resource rise in number and version and end with what it is, and the index of all of them is a recount.
+    fn check_events(&self) -> Result<(), Violation> {
+        let view = self.tables.view();
+        let mut log = event::Log::default();
+        log.set_horizon(view.events.horizon());
+        for task in view.tasks.values() {
+            rise(task.milestones.iter().map(|told| (told.number, told.version)), task.version, &task.key)?;
+            let state = TaskState(task.last_status(), task.desired_status());
+            let told = task.milestones.last().is_none_or(|last| last.state == state);
+            ensure(told, || format!("{:?} is {state:?}, and no event says so", task.key))?;
+            log.task_changed(task.key, None, Some(&task.milestones));
+        }
+        for instance in view.instances.values() {
+            rise(instance.milestones.iter().map(|told| (told.number, told.version)), instance.version, &instance.key)?;
+            let state = InstanceState(instance.status, instance.agent_connected);
+            let told = instance.milestones.last().is_none_or(|last| last.state == state);
+            ensure(told, || format!("{:?} is {state:?}, and no event says so", instance.key))?;
+            log.instance_changed(instance.key, None, Some(&instance.milestones));
+        }
+        ensure(log == view.events, || "the index of events differs from a recount".to_owned())
     }
 
     /// No address is held by two tasks, none lies outside the blocks, and what is derived of blocks and addresses is a recount.
@@ -273,6 +297,18 @@ impl Cell {
         }
         Ok(())
     }
+}
+
+/// Numbers and versions of events strictly increase, and none is newer than its resource.
+fn rise(events: impl Iterator<Item = (u64, i64)>, version: i64, key: &dyn fmt::Debug) -> Result<(), Violation> {
+    let mut last = (0, 0);
+    for (number, of) in events {
+        ensure(number > last.0 && of > last.1 && of <= version, || {
+            format!("an event of {key:?} has number {number} and version {of} after {last:?}, and it has {version}")
+        })?;
+        last = (number, of);
+    }
+    Ok(())
 }
 
 /// What the tasks of an instance hold, recounted.

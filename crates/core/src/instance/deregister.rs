@@ -57,6 +57,7 @@ fn give_back(turn: &mut Turn<'_>, instance: &Arc<Instance>) {
     let mut next = Instance { status: InstanceStatus::Deregistering, ..Instance::clone(instance) };
     if turn.sessions.get(key).is_none() {
         next.lost_at.get_or_insert(turn.now);
+        next.agent_connected = false;
         turn.liveness.forget(turn.now, key);
     }
     if next != **instance {
@@ -84,6 +85,7 @@ fn retire(turn: &mut Turn<'_>, instance: &Arc<Instance>) {
         lost_at: None,
         heard_at: None,
         inactive_at: Some(turn.now),
+        agent_connected: false,
         version: instance.version + 1,
         ..Instance::clone(instance)
     };

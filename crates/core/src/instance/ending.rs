@@ -9,7 +9,7 @@ use longshore_api::ecs::types;
 
 use crate::cell::Turn;
 use crate::decision::seconds;
-use crate::entity::{Entity, Instance, Stop, Task, Verdict};
+use crate::entity::{Instance, Stop, Task, Verdict};
 use crate::ids::{InstanceKey, TaskId, TaskKey};
 use crate::instance::{InstanceStatus, deregister};
 use crate::limits;
@@ -132,5 +132,5 @@ fn convict(task: &mut Task, now: Timestamp, stop: &Stop) {
 
 fn put(turn: &mut Turn<'_>, mut task: Task) {
     task.version += 1;
-    turn.tables.put(Entity::Task(Arc::new(task)));
+    turn.tables.put_task(task);
 }

@@ -46,6 +46,8 @@ pub(crate) struct Missing {
     grace_ms: i64,
     /// When it is lost; `None` when it never is, or the brake holds.
     due: Option<Timestamp>,
+    /// When events are to say that its agent is not connected; `None` once they do.
+    silent_at: Option<Timestamp>,
     /// An operator gave it up: the brake does not hold it.
     pub(crate) condemned: bool,
 }
@@ -58,6 +60,8 @@ pub(crate) struct Liveness {
     missing: BTreeMap<InstanceKey, Missing>,
     /// `missing` by when it is due.
     deadlines: BTreeSet<(Timestamp, InstanceKey)>,
+    /// `missing` by when events are to say so.
+    silences: BTreeSet<(Timestamp, InstanceKey)>,
     /// When lost instances that are not back had vanished: a later mass loss counts them. Those an operator gave up are
     /// not among them.
     lost: BTreeMap<InstanceKey, Timestamp>,
@@ -91,8 +95,10 @@ impl Liveness {
             missing.heard_at = missing.heard_at.plus_millis(by_ms);
             missing.since = missing.since.plus_millis(by_ms);
             missing.due = missing.due.map(|due| due.plus_millis(by_ms));
+            missing.silent_at = missing.silent_at.map(|at| at.plus_millis(by_ms));
         }
         self.deadlines = self.missing.iter().filter_map(|(key, missing)| Some((missing.due?, *key))).collect();
+        self.silences = self.missing.iter().filter_map(|(key, missing)| Some((missing.silent_at?, *key))).collect();
         let others = self.lost.values_mut().chain(self.reviews.values_mut());
         others.chain([&mut self.next_ending]).for_each(|at| *at = at.plus_millis(by_ms));
     }
@@ -101,8 +107,9 @@ impl Liveness {
     pub(crate) fn next_due(&self) -> Option<Timestamp> {
         let loss = self.deadlines.first().map(|(due, _)| *due);
         let review = self.reviews.values().min().copied();
+        let silence = self.silences.first().map(|(at, _)| *at);
         let ending = (!self.endings.is_empty()).then_some(self.next_ending);
-        [loss, review, ending].into_iter().flatten().min()
+        [loss, silence, review, ending].into_iter().flatten().min()
     }
 
     /// Starts the clock of an instance whose session ended, or that has none since the cell began; answers when it is lost.
@@ -116,7 +123,8 @@ impl Liveness {
         let LossClock { lost_after_ms, grace_ms } = policy.clock(AgentKind::of(instance));
         let held = self.engaged.contains(&instance.key.cluster);
         let due = lost_after_ms.filter(|_| !held).map(|ms| since.plus_millis(ms));
-        let missing = Missing { heard_at, since, lost_after_ms, grace_ms, due, condemned: false };
+        let silent_at = instance.agent_connected.then(|| since.plus_millis(limits::SILENCE_TOLD_AFTER_MS));
+        let missing = Missing { heard_at, since, lost_after_ms, grace_ms, due, silent_at, condemned: false };
         self.set(instance.key, Some(missing));
         due
     }
@@ -152,6 +160,17 @@ impl Liveness {
     pub(crate) fn due(&self, now: Timestamp) -> Vec<InstanceKey> {
         let due = self.deadlines.iter().take_while(|(due, _)| *due <= now);
         due.take(limits::LOST_PER_TICK).map(|(_, key)| *key).collect()
+    }
+
+    /// The first instance whose agent is away for so long that events are to say so.
+    pub(crate) fn silent(&self, now: Timestamp) -> Option<InstanceKey> {
+        self.silences.first().filter(|(at, _)| *at <= now).map(|(_, key)| *key)
+    }
+
+    /// Events say of this instance that its agent is away.
+    pub(crate) fn silence_told(&mut self, key: InstanceKey) {
+        let told = self.missing.get(&key).map(|missing| Missing { silent_at: None, ..*missing });
+        self.set(key, told);
     }
 
     /// The clusters whose brake is engaged.
@@ -244,10 +263,11 @@ impl Liveness {
         self.missing.len()
     }
 
-    /// Whether the queue of deadlines says what the missing instances say. For checkers.
+    /// Whether the queues say what the missing instances say. For checkers.
     pub(crate) fn is_consistent(&self) -> bool {
         let due = self.missing.iter().filter_map(|(key, missing)| Some((missing.due?, *key)));
-        due.collect::<BTreeSet<_>>() == self.deadlines
+        let silences = self.missing.iter().filter_map(|(key, missing)| Some((missing.silent_at?, *key)));
+        due.collect::<BTreeSet<_>>() == self.deadlines && silences.collect::<BTreeSet<_>>() == self.silences
     }
 
     fn each_missing(&mut self, cluster: ClusterId, mut change: impl FnMut(&mut Missing)) {
@@ -268,11 +288,13 @@ impl Liveness {
             Some(missing) => self.missing.insert(key, missing),
             None => self.missing.remove(&key),
         };
-        if let Some(due) = old.and_then(|old| old.due) {
-            self.deadlines.remove(&(due, key));
+        if let Some(old) = old {
+            old.due.map(|due| self.deadlines.remove(&(due, key)));
+            old.silent_at.map(|at| self.silences.remove(&(at, key)));
         }
-        if let Some(due) = missing.and_then(|missing| missing.due) {
-            self.deadlines.insert((due, key));
+        if let Some(missing) = missing {
+            missing.due.map(|due| self.deadlines.insert((due, key)));
+            missing.silent_at.map(|at| self.silences.insert((at, key)));
         }
     }
 }

@@ -139,7 +139,8 @@ fn lose(turn: &mut Turn<'_>, key: InstanceKey) {
     let (lost_at, heard_at) = (Some(turn.now), Some(missing.heard_at));
     let tasks = (slot.pending + slot.running) as usize;
     let version = slot.instance.version + 1;
-    let next = Instance { lost_at, heard_at, version, ..Instance::clone(&slot.instance) };
+    let known = Instance::clone(&slot.instance);
+    let next = Instance { lost_at, heard_at, agent_connected: false, version, ..known };
     turn.tables.put(Entity::Instance(Arc::new(next)));
     turn.liveness.begin_ending(turn.now, key);
     let silent_ms = turn.now.since(missing.heard_at);

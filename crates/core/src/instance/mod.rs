@@ -12,6 +12,7 @@ pub(crate) mod liveness;
 pub(crate) mod lost;
 pub(crate) mod register;
 pub(crate) mod session;
+pub(crate) mod silence;
 pub(crate) mod state;
 mod status;
 #[cfg(test)]

@@ -9,6 +9,7 @@ use longshore_api::ecs::{Response, error, types};
 use crate::attributes::is_built_in;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, Instance, Made};
+use crate::event::Milestones;
 use crate::idempotency::{self, Scope, Seen};
 use crate::identity;
 use crate::ids::{InstanceId, InstanceKey};
@@ -224,6 +225,8 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
         lost_at: None,
         heard_at: None,
         inactive_at: None,
+        agent_connected: false,
+        milestones: Milestones::default(),
         version: 1,
     });
     turn.tables.put(Entity::Instance(instance.clone()));

@@ -194,9 +194,11 @@ fn welcome(turn: &mut Turn<'_>, instance: &Arc<Instance>, agent: &AgentInfo) {
         agent_hash: Some(agent.agent_hash.clone()),
         docker_version: Some(agent.docker_version.clone()),
     }));
-    if instance.version_info != version_info || instance.lost_at.is_some() {
-        let (lost_at, heard_at, version) = (None, None, instance.version + 1);
-        let next = Instance { version_info, lost_at, heard_at, version, ..Instance::clone(instance) };
+    if instance.version_info != version_info || instance.lost_at.is_some() || !instance.agent_connected {
+        let (lost_at, heard_at, agent_connected) = (None, None, true);
+        let version = instance.version + 1;
+        let known = Instance::clone(instance);
+        let next = Instance { version_info, lost_at, heard_at, agent_connected, version, ..known };
         turn.tables.put(Entity::Instance(Arc::new(next)));
     }
     if let Some(lost_at) = instance.lost_at {

@@ -6,7 +6,8 @@ use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
 use longshore_api::{ApiError, Timestamp};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::entity::{Cluster, Definition, Life, Task, TaskContainer};
+use crate::event::Milestones;
 use crate::ids::{InstanceId, KindId, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
@@ -101,6 +102,7 @@ impl Launch<'_> {
             verdict: None,
             life: Life::default(),
             stop: None,
+            milestones: Milestones::default(),
             version: 1,
         };
         Ok(Copy { template, fit })
@@ -147,8 +149,7 @@ impl Copy {
         let mut task = self.template.clone();
         self.fit.settle(turn, instance, &mut task)?;
         task.key.id = TaskId::generate(turn.now, &mut turn.entropy);
-        let task = Arc::new(task);
-        turn.tables.put(Entity::Task(task.clone()));
+        let task = turn.tables.put_task(task);
         turn.send_start(&task);
         Ok(task)
     }
@@ -172,9 +173,7 @@ impl Copy {
         let mut task =
             Task { waiting: Some(waiting.clone()), known: TaskStatus::Provisioning, ..self.template.clone() };
         task.key.id = TaskId::generate(turn.now, &mut turn.entropy);
-        let task = Arc::new(task);
-        turn.tables.put(Entity::Task(task.clone()));
-        task
+        turn.tables.put_task(task)
     }
 }
 

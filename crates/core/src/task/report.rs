@@ -9,7 +9,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
 use crate::cell::Turn;
-use crate::entity::{ContainerDetail, Entity, Stop, Task, TaskContainer};
+use crate::entity::{ContainerDetail, Stop, Task, TaskContainer};
 use crate::ids::TaskKey;
 use crate::instance::deregister;
 use crate::limits;
@@ -245,7 +245,7 @@ fn store(turn: &mut Turn<'_>, before: &Arc<Task>, mut next: Task) {
         let ended = next.known == TaskStatus::Stopped && before.known != TaskStatus::Stopped;
         let home = next.home();
         next.version += 1;
-        turn.tables.put(Entity::Task(Arc::new(next)));
+        turn.tables.put_task(next);
         if let Some(home) = home.filter(|_| ended) {
             deregister::finish(turn, home);
         }

@@ -6,7 +6,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, types};
 
 use crate::cell::Turn;
-use crate::entity::{Entity, Stop, Task};
+use crate::entity::{Stop, Task};
 use crate::ids::TaskKey;
 use crate::limits;
 use crate::names;
@@ -50,8 +50,7 @@ pub(crate) fn order(turn: &mut Turn<'_>, task: Arc<Task>, stop: Stop) -> Arc<Tas
     next.stop = Some(stop);
     next.life.stopping_at = Some(turn.now);
     next.version += 1;
-    let next = Arc::new(next);
-    turn.tables.put(Entity::Task(next.clone()));
+    let next = turn.tables.put_task(next);
     turn.send_stop(&next);
     next
 }

@@ -1,6 +1,7 @@
 //! The command line: what can be typed, and the help one gets. A module for each noun.
 
 mod agent;
+mod events;
 mod image;
 mod instance;
 mod network;
@@ -20,6 +21,7 @@ use std::path::PathBuf;
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
 pub(crate) use agent::{AgentArgs, AgentCommand, DrainArgs, HostArgs, JoinArgs, RunArgs};
+pub(crate) use events::{EventKind, EventsArgs};
 pub(crate) use image::{ImageCommand, ListImagesArgs, PushArgs, RemoveImagesArgs};
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
 pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
@@ -118,6 +120,14 @@ pub(crate) enum Command {
     /// Run task definitions at times that an expression says; list what came of it
     #[command(subcommand)]
     Schedule(ScheduleCommand),
+    /// Show what happens to tasks and container instances: the server's event stream
+    ///
+    /// Without --follow what is remembered: events of tasks for an hour after they stopped, at least. With --output json one object a
+    /// line: `cursor`, for --since, and `event` as ECS sends it to EventBridge.
+    #[command(
+        after_help = "Examples:\n  longshore events\n  longshore events -f --cluster prod\n  longshore events -f --since 4711 --output json | jq .event.detail.lastStatus"
+    )]
+    Events(EventsArgs),
     /// Create, list and revoke the tokens that machines join with
     #[command(subcommand)]
     Token(TokenCommand),
@@ -236,6 +246,8 @@ mod tests {
             "longshore schedule resume n",
             "longshore schedule run n",
             "longshore schedule delete n",
+            "longshore events",
+            "longshore events -f --since 12 --cluster c --type instance --output json",
         ] {
             Cli::try_parse_from(line.split(' ')).unwrap_or_else(|error| panic!("{line}: {error}"));
         }

@@ -102,6 +102,7 @@ pub(crate) enum Kind {
     SecurityGroups,
     AddressBlocks,
     Schedules,
+    EventHorizon,
 }
 
 impl Kind {
@@ -122,6 +123,7 @@ impl Kind {
             Entity::SecurityGroup(_) => Self::SecurityGroups,
             Entity::Block(_) => Self::AddressBlocks,
             Entity::Schedule(_) => Self::Schedules,
+            Entity::Horizon(_) => Self::EventHorizon,
         }
     }
 
@@ -143,6 +145,7 @@ impl Kind {
             Self::SecurityGroups => "security-groups",
             Self::AddressBlocks => "address-blocks",
             Self::Schedules => "schedules",
+            Self::EventHorizon => "event-horizon",
         }
     }
 }

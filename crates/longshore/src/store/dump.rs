@@ -70,6 +70,7 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
         | Entity::Subnet(_)
         | Entity::SecurityGroup(_)
         | Entity::Block(_)
+        | Entity::Horizon(_)
         // Encrypted; what opens them is not in the store.
         | Entity::Parameter(_)
         | Entity::Secret(_) => return None,

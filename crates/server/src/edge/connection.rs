@@ -49,6 +49,7 @@ pub(super) async fn serve(edge: Arc<Edge>, listener: TcpListener, stop: Cancella
     }
     // The port is free from here on: a successor may listen while we finish.
     drop(listener);
+    edge.closing.cancel();
     tracker.close();
     if tokio::time::timeout(edge.limits.shutdown_grace, tracker.wait()).await.is_err() {
         tracing::warn!(

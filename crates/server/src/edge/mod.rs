@@ -4,8 +4,8 @@
 //! what a caller sent as `Authorization`, nor any body.
 //!
 //! Begin with `connection` (accept loop, one connection's life; `crowd` is all of them), then `request` (one request: bounds,
-//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS), `sts`, `secrets`, `ecr` and
-//! `registry`.
+//! log line) and `route` (which service it is for), then `api` (the life of a call of ECS), `sts`, `secrets`, `ecr`,
+//! `registry` and `events`.
 
 mod answer_room;
 mod api;
@@ -13,6 +13,7 @@ mod body_room;
 mod connection;
 mod crowd;
 mod ecr;
+mod events;
 mod paging;
 mod poll_endpoint;
 mod registry;
@@ -39,6 +40,7 @@ use crate::tls::Acceptor;
 use crate::vault::Vault;
 use answer_room::AnswerRoom;
 use body_room::BodyRoom;
+use events::Readers;
 
 /// Everything a request is answered with.
 pub struct Edge {
@@ -52,6 +54,9 @@ pub struct Edge {
     limits: EdgeLimits,
     body_room: BodyRoom,
     answer_room: AnswerRoom,
+    readers: Readers,
+    /// Cancelled when no more connections are taken: answers that never end by themselves end then.
+    closing: CancellationToken,
     /// Where we listen: what poll endpoints name when the caller's `Host` is of no use.
     local_addr: SocketAddr,
     /// Nothing for plain HTTP.
@@ -84,6 +89,8 @@ impl Edge {
             limits,
             body_room,
             answer_room,
+            readers: Readers::default(),
+            closing: CancellationToken::new(),
             local_addr,
             tls: None,
             vault: None,

@@ -23,7 +23,7 @@ use longshore_wire::sigv4;
 use super::body_room::Share;
 use super::crowd::Busy;
 use super::route::{Route, Service, not_served};
-use super::{Edge, api, ecr, registry, secrets, sts, upgrade};
+use super::{Edge, api, ecr, events, registry, secrets, sts, upgrade};
 use crate::registry as images;
 use crate::socket::FarEnd;
 
@@ -133,6 +133,10 @@ impl Visit<'_> {
     ) -> Response<images::Body> {
         let response = match route {
             Route::Registry => return registry::answer(self.edge, &head, body, busy, trace).await,
+            Route::Events => match events::answer(self.edge, &head, busy, trace) {
+                Ok(response) => return response,
+                Err(error) => self.failed(&refused(&head, &mut body, error).await, trace),
+            },
             Route::Call(service) => {
                 let result = self.call(service, head, body, busy, trace).await;
                 result.unwrap_or_else(|error| self.failed(&error, trace))

@@ -31,6 +31,8 @@ pub(super) enum Route {
     Socket(Kind),
     /// The registry of images.
     Registry,
+    /// The stream of events.
+    Events,
     /// Is anybody there?
     Ping,
     /// Nothing is there.
@@ -81,6 +83,7 @@ impl Route {
             (_, "/acs/ws") => return Self::Socket(Kind::Acs),
             (_, "/tcs/ws") => return Self::Socket(Kind::Tcs),
             (&Method::GET, "/ping") => return Self::Ping,
+            (&Method::GET, "/events") => return Self::Events,
             (_, path) if path == "/v2" || path.starts_with("/v2/") => return Self::Registry,
             _ => {}
         }
@@ -123,7 +126,7 @@ impl Route {
         match self {
             Self::Call(service) => service.protocol(),
             Self::Elsewhere { protocol, .. } => *protocol,
-            Self::Socket(_) | Self::Registry | Self::Ping | Self::Nothing => Protocol::AwsJson,
+            Self::Socket(_) | Self::Registry | Self::Events | Self::Ping | Self::Nothing => Protocol::AwsJson,
         }
     }
 }
@@ -198,6 +201,8 @@ mod tests {
     #[test]
     fn the_rest_is_ours_or_nothing_or_elsewhere() {
         assert_eq!(route("GET", "/ping", &[]), Route::Ping);
+        assert_eq!(route("GET", "/events?after=1", &[("authorization", &signed("ecs"))]), Route::Events);
+        assert_eq!(route("POST", "/events", &[]), Route::Nothing);
         assert_eq!(route("GET", "/v2/", &[]), Route::Registry);
         assert_eq!(route("PATCH", "/v2/a/blobs/uploads/1", &[]), Route::Registry);
         assert_eq!(route("GET", "/v20", &[]), Route::Nothing);

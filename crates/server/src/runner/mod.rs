@@ -61,6 +61,8 @@ pub trait Perform: Send + Sync + 'static {
 pub struct Runner {
     inbox: Arc<Inbox>,
     snapshot: Arc<ArcSwap<ReadModel>>,
+    /// Told after each publication.
+    published: watch::Sender<()>,
     /// The store cannot be written.
     read_only: Arc<AtomicBool>,
     stopped: CancellationToken,
@@ -85,6 +87,7 @@ impl Runner {
         let runner = Self {
             inbox: inbox.clone(),
             snapshot: snapshot.clone(),
+            published: watch::Sender::new(()),
             read_only: Arc::default(),
             stopped: CancellationToken::new(),
             threads: Arc::new(watch::Sender::new(())),
@@ -99,6 +102,7 @@ impl Runner {
             pipeline: Pipeline::new(cell),
             inbox,
             snapshot,
+            published: runner.published.clone(),
             read_only: runner.read_only.clone(),
             to_commit,
             to_effects,
@@ -270,6 +274,14 @@ impl Orchestrator for Runner {
         self.snapshot.load().admit(principal, instance_arn).map(drop)
     }
 
+    fn view(&self) -> Arc<ReadModel> {
+        self.snapshot()
+    }
+
+    fn publications(&self) -> watch::Receiver<()> {
+        self.published.subscribe()
+    }
+
     fn command(&self, command: Command) -> BoxFuture<'static, Reply> {
         // What a session says is never refused for lack of room: each session has few commands under way.
         let (answer, reply) = oneshot::channel();
@@ -308,6 +320,7 @@ struct Worker {
     pipeline: Pipeline,
     inbox: Arc<Inbox>,
     snapshot: Arc<ArcSwap<ReadModel>>,
+    published: watch::Sender<()>,
     read_only: Arc<AtomicBool>,
     to_commit: Sender<CommitOrder>,
     to_effects: SyncSender<Aftermath>,
@@ -446,6 +459,7 @@ impl Worker {
             Some(snapshot) => {
                 let current = Arc::new(snapshot);
                 let old = self.snapshot.swap(current.clone());
+                self.published.send_replace(());
                 (current, Some(old))
             }
             None => (self.snapshot.load_full(), None),

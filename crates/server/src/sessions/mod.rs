@@ -401,12 +401,15 @@ mod tests {
     use futures_util::future::{self, BoxFuture, FutureExt as _};
     use longshore_agent_protocol::acs::HeartbeatMessage;
     use longshore_api::{ApiError, admin, ecs};
+    use longshore_core::CellConfig;
     use longshore_core::cell::{Command, Reply};
     use longshore_core::identity::Answer;
     use longshore_core::ids::{ClusterId, InstanceId};
     use longshore_core::instance::SessionRefusal;
     use longshore_core::logs::LogSource;
+    use longshore_core::read::ReadModel;
     use longshore_core::secret::{self, RoleHolder};
+    use tokio::sync::watch;
 
     use super::*;
     use crate::access_key::ServerKey;
@@ -488,6 +491,14 @@ mod tests {
 
         fn admit(&self, _: &Principal, _: &str) -> Result<(), SessionRefusal> {
             Ok(())
+        }
+
+        fn view(&self) -> Arc<ReadModel> {
+            Arc::new(ReadModel::empty(Arc::new(CellConfig::new("us-east-1", "000000000000"))))
+        }
+
+        fn publications(&self) -> watch::Receiver<()> {
+            watch::Sender::default().subscribe()
         }
 
         fn command(&self, _: Command) -> BoxFuture<'static, Reply> {

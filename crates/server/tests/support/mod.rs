@@ -24,6 +24,7 @@ use longshore_core::identity;
 use longshore_core::ids::{ClusterId, InstanceId, InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
+use longshore_core::read::ReadModel;
 use longshore_core::secret;
 use longshore_core::{Principal, Role};
 use longshore_server::Authenticator;
@@ -36,7 +37,7 @@ use longshore_wire::page_token::PageTokens;
 use longshore_wire::sigv4::{Credentials, Secret, sign};
 use serde_json::Value;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{Notify, mpsc};
+use tokio::sync::{Notify, mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -154,6 +155,14 @@ impl Orchestrator for Fake {
             true => Ok(()),
             false => Err(SessionRefusal::InvalidInstance),
         }
+    }
+
+    fn view(&self) -> Arc<ReadModel> {
+        Arc::new(ReadModel::empty(Arc::new(longshore_core::CellConfig::new("us-east-1", "000000000000"))))
+    }
+
+    fn publications(&self) -> watch::Receiver<()> {
+        watch::Sender::new(()).subscribe()
     }
 
     fn command(&self, command: Command) -> BoxFuture<'static, Reply> {

@@ -6,6 +6,7 @@
 //! loss unless an operator says so; and one about waiting: 21, no task waits for room that is there.
 
 mod machine;
+mod stream;
 mod vigil;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -22,6 +23,7 @@ use longshore_store::MemoryDisk;
 
 use crate::event::ConnId;
 use machine::Run;
+use stream::Stream;
 use vigil::LATEST_PUBLICATION_MS;
 pub(crate) use vigil::Vigil;
 
@@ -69,6 +71,7 @@ pub(crate) fn id_of(arn: &str) -> &str {
 pub(crate) struct Oracle {
     retention: Retention,
     pub(crate) vigil: Vigil,
+    stream: Stream,
     /// The last published record of each task.
     pub(crate) tasks: BTreeMap<String, Arc<Task>>,
     /// The same as the disk should have it.
@@ -104,6 +107,7 @@ impl Oracle {
         Self {
             retention,
             vigil: Vigil::new(loss, commit_ms),
+            stream: Stream::new(),
             tasks: BTreeMap::new(),
             stored: BTreeMap::new(),
             gone: BTreeSet::new(),
@@ -124,6 +128,7 @@ impl Oracle {
 
     /// A snapshot is published: nothing that was ever shown goes back.
     pub(crate) fn published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Step {
+        self.stream.published(snapshot, self.leapt_until >= now)?;
         let mut present = 0;
         let mut new = Vec::new();
         for task in snapshot.tasks() {
@@ -134,6 +139,7 @@ impl Oracle {
                     // A state loaded anew holds the same records in other places.
                     if known != task {
                         forward(known, task)?;
+                        self.stream.knows(task)?;
                         store(&mut self.stored, task);
                         if known.instance.is_none() && task.instance.is_some() {
                             new.push(task.clone());
@@ -144,6 +150,7 @@ impl Oracle {
                 None => {
                     ensure(!self.gone.contains(&id), 4, || format!("task {id} is back"))?;
                     self.mark(task, &id)?;
+                    self.stream.knows(task)?;
                     store(&mut self.stored, task);
                     if task.instance.is_some() {
                         new.push(task.clone());

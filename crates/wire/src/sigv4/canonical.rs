@@ -89,9 +89,13 @@ pub(crate) fn parameters(query: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
         .collect()
 }
 
+/// The canonical spelling of a name or value.
+pub(crate) fn encode(bytes: &[u8]) -> String {
+    percent_encoding::percent_encode(bytes, ESCAPED).to_string()
+}
+
 /// Parameters in canonical spelling and order: escaped afresh, sorted by name, then by value.
 pub(crate) fn query<'a>(parameters: impl Iterator<Item = &'a (Vec<u8>, Vec<u8>)>) -> String {
-    let encode = |bytes: &[u8]| percent_encoding::percent_encode(bytes, ESCAPED).to_string();
     let mut pairs: Vec<(String, String)> = parameters.map(|(name, value)| (encode(name), encode(value))).collect();
     pairs.sort_unstable();
     let pairs: Vec<String> = pairs.into_iter().map(|(name, value)| format!("{name}={value}")).collect();

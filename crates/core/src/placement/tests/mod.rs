@@ -115,6 +115,8 @@ impl World {
             lost_at: None,
             heard_at: None,
             inactive_at: None,
+            agent_connected: false,
+            milestones: Default::default(),
             version: 1,
         });
         self.pool.instance_changed(None, Some(&instance));
@@ -173,6 +175,7 @@ impl World {
             created_at: Timestamp::from_millis(0),
             life: Life::default(),
             stop: None,
+            milestones: Default::default(),
             version: 1,
         };
         self.pool.task_changed(None, Some(&task));

@@ -9,7 +9,7 @@ use longshore_api::ecs::types;
 use super::Waiting;
 use super::patience::Shown;
 use crate::cell::Turn;
-use crate::entity::{Entity, Stop, Task};
+use crate::entity::{Stop, Task};
 use crate::ids::{InstanceKey, KindId, TaskKey};
 use crate::limits;
 use crate::placement::Refusal;
@@ -149,8 +149,7 @@ fn place(turn: &mut Turn<'_>, fits: &mut Fits) {
                 let settled = fit.settle(turn, instance, &mut next).is_ok();
                 if settled {
                     next.version += 1;
-                    let next = Arc::new(next);
-                    turn.tables.put(Entity::Task(next.clone()));
+                    let next = turn.tables.put_task(next);
                     turn.send_start(&next);
                 }
                 settled
@@ -173,7 +172,5 @@ pub(crate) fn end(turn: &mut Turn<'_>, task: &Task, stop: Stop) -> Arc<Task> {
     next.life.stopping_at = Some(turn.now);
     next.life.stopped_at = Some(turn.now);
     next.version += 1;
-    let next = Arc::new(next);
-    turn.tables.put(Entity::Task(next.clone()));
-    next
+    turn.tables.put_task(next)
 }
