@@ -11,6 +11,7 @@ use longshore_api::Timestamp;
 use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::{CapacityProvider, Fleet, FleetKey};
 use crate::cluster::ContainerInsights;
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
 use crate::instance::InstanceStatus;
@@ -131,6 +132,13 @@ pub struct Instance {
     pub inactive_at: Option<Timestamp>,
     /// Grows with every change.
     pub version: i64,
+}
+
+impl Instance {
+    /// The capacity provider that it says it belongs to.
+    pub fn capacity_provider(&self) -> Option<&str> {
+        self.attributes.get(crate::capacity::ATTRIBUTE)?.as_deref()
+    }
 }
 
 /// A task. Durable; its existence, until `known` is STOPPED, is the reservation of what it needs.
@@ -472,6 +480,10 @@ pub enum EntityKey {
     SecurityGroup(Arc<str>),
     /// By its first address.
     Block(Ipv4Addr),
+    /// By name.
+    CapacityProvider(Arc<str>),
+    /// By cluster and capacity provider.
+    Fleet(FleetKey),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -505,6 +517,10 @@ pub enum Entity {
     SecurityGroup(Arc<SecurityGroup>),
     /// Addresses of a host.
     Block(Arc<Block>),
+    /// A capacity provider.
+    CapacityProvider(Arc<CapacityProvider>),
+    /// What is under way between a capacity provider and its launcher.
+    Fleet(Arc<Fleet>),
 }
 
 impl Entity {
@@ -525,6 +541,8 @@ impl Entity {
             Self::Subnet(subnet) => EntityKey::Subnet(subnet.id.clone()),
             Self::SecurityGroup(group) => EntityKey::SecurityGroup(group.id.clone()),
             Self::Block(block) => EntityKey::Block(block.range.first()),
+            Self::CapacityProvider(provider) => EntityKey::CapacityProvider(provider.name.clone()),
+            Self::Fleet(fleet) => EntityKey::Fleet(fleet.key.clone()),
         }
     }
 
@@ -545,6 +563,8 @@ impl Entity {
             Self::Subnet(entity) => serde_json::to_vec(entity),
             Self::SecurityGroup(entity) => serde_json::to_vec(entity),
             Self::Block(entity) => serde_json::to_vec(entity),
+            Self::CapacityProvider(entity) => serde_json::to_vec(entity),
+            Self::Fleet(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -569,6 +589,8 @@ impl Entity {
             b'n' => Self::Subnet(Arc::new(parse(key, value)?)),
             b'g' => Self::SecurityGroup(Arc::new(parse(key, value)?)),
             b'b' => Self::Block(Arc::new(parse(key, value)?)),
+            b'o' => Self::CapacityProvider(Arc::new(parse(key, value)?)),
+            b'l' => Self::Fleet(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -602,6 +624,10 @@ impl EntityKey {
             Self::Subnet(id) => put(&mut key, b'n', &[id.as_bytes()]),
             Self::SecurityGroup(id) => put(&mut key, b'g', &[id.as_bytes()]),
             Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
+            Self::CapacityProvider(name) => put(&mut key, b'o', &[name.as_bytes()]),
+            Self::Fleet(FleetKey { cluster, provider }) => {
+                put(&mut key, b'l', &[&cluster.0.to_be_bytes(), provider.as_bytes()]);
+            }
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

@@ -14,6 +14,7 @@
 mod attributes;
 pub mod cell;
 pub mod clock;
+pub mod capacity;
 pub mod cluster;
 pub mod config;
 mod decision;

@@ -252,8 +252,10 @@ impl Tables {
         let groups = view.groups.values().cloned().map(Entity::SecurityGroup);
         let blocks = self.addresses.blocks().cloned().map(Entity::Block);
         let network = subnets.chain(groups).chain(blocks);
+        let fleets = view.fleets.values().cloned().map(Entity::Fleet);
+        let providers = view.providers.values().cloned().map(Entity::CapacityProvider).chain(fleets);
         let stored = parameters.chain(secrets);
-        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network)
+        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network).chain(providers)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -274,6 +276,8 @@ impl Tables {
             EntityKey::Subnet(id) => self.view.subnets.get(id).cloned().map(Entity::Subnet),
             EntityKey::SecurityGroup(id) => self.view.groups.get(id).cloned().map(Entity::SecurityGroup),
             EntityKey::Block(first) => self.addresses.block(*first).cloned().map(Entity::Block),
+            EntityKey::CapacityProvider(name) => self.view.providers.get(name).cloned().map(Entity::CapacityProvider),
+            EntityKey::Fleet(key) => self.view.fleets.get(key).cloned().map(Entity::Fleet),
         }
     }
 
@@ -306,6 +310,14 @@ impl Tables {
                 None => drop(self.view.groups.remove(&group.id)),
             },
             Some(Entity::Block(_)) => self.index_block(block(old), block(new)),
+            Some(Entity::CapacityProvider(provider)) => match new {
+                Some(_) => drop(self.view.providers.insert(provider.name.clone(), provider.clone())),
+                None => drop(self.view.providers.remove(&provider.name)),
+            },
+            Some(Entity::Fleet(fleet)) => match new {
+                Some(_) => drop(self.view.fleets.insert(fleet.key.clone(), fleet.clone())),
+                None => drop(self.view.fleets.remove(&fleet.key)),
+            },
             None => {}
         }
     }

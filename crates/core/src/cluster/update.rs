@@ -7,7 +7,8 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, types};
 
 use super::describe::{Include, document};
-use super::{capacity, check_named, configuration, refuse_namespace, settings};
+use super::{check_named, configuration, refuse_namespace, settings};
+use crate::capacity;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity};
 
@@ -39,14 +40,14 @@ pub(crate) fn update_settings(
     Ok(Response::UpdateClusterSettings(Box::new(types::UpdateClusterSettingsResponse { cluster: Some(cluster) })))
 }
 
-/// PutClusterCapacityProviders: both lists take the place of what was. No task uses a provider yet, so none is in use.
+/// PutClusterCapacityProviders: both lists take the place of what was, if no task still uses what goes.
 pub(crate) fn put_capacity_providers(
     turn: &mut Turn<'_>,
     request: &types::PutClusterCapacityProvidersRequest,
 ) -> Result<Response, ApiError> {
     check_named(&request.cluster)?;
-    let providers = capacity::check_providers(&request.capacity_providers)?;
-    let strategy = capacity::check_strategy(&request.default_capacity_provider_strategy, &providers)?;
+    let providers = capacity::check_providers(turn.tables.view(), &request.capacity_providers)?;
+    let strategy = capacity::check_default(&request.default_capacity_provider_strategy, &providers)?;
     let cluster = change(turn, &request.cluster, |cluster| {
         cluster.capacity_providers = providers;
         cluster.default_strategy = strategy;

@@ -3,6 +3,7 @@
 mod agent;
 mod image;
 mod instance;
+mod launcher;
 mod network;
 mod reach;
 mod server;

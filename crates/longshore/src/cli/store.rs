@@ -101,6 +101,8 @@ pub(crate) enum Kind {
     Subnets,
     SecurityGroups,
     AddressBlocks,
+    CapacityProviders,
+    Fleets,
 }
 
 impl Kind {
@@ -120,6 +122,8 @@ impl Kind {
             Entity::Subnet(_) => Self::Subnets,
             Entity::SecurityGroup(_) => Self::SecurityGroups,
             Entity::Block(_) => Self::AddressBlocks,
+            Entity::CapacityProvider(_) => Self::CapacityProviders,
+            Entity::Fleet(_) => Self::Fleets,
         }
     }
 
@@ -140,6 +144,8 @@ impl Kind {
             Self::Subnets => "subnets",
             Self::SecurityGroups => "security-groups",
             Self::AddressBlocks => "address-blocks",
+            Self::CapacityProviders => "capacity-providers",
+            Self::Fleets => "fleets",
         }
     }
 }
