@@ -20,7 +20,9 @@ use crate::principal::Principal;
 use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
-use crate::{attributes, capacity, cluster, identity, instance, limits, network, secret, settings, tags, task, task_definition};
+use crate::{
+    attributes, capacity, cluster, identity, instance, limits, network, secret, settings, tags, task, task_definition,
+};
 
 mod check;
 #[cfg(test)]
@@ -314,7 +316,7 @@ impl Turn<'_> {
 
     /// Orders a task to run, if its agent is connected; else it is ordered when the agent connects.
     pub(crate) fn send_start(&mut self, task: &Task) {
-        let instance = task.home();
+        let Some(instance) = task.home() else { return };
         if let Some(session) = self.sessions.get(instance) {
             let sequence = self.next_sequence();
             self.effects.push(Effect::Start { instance, session, sequence, task: task.key });
@@ -323,7 +325,7 @@ impl Turn<'_> {
 
     /// Orders a task to stop, if its agent is connected; else it is ordered when the agent connects.
     pub(crate) fn send_stop(&mut self, task: &Task) {
-        let instance = task.home();
+        let Some(instance) = task.home() else { return };
         if let Some(session) = self.sessions.get(instance) {
             let sequence = self.next_sequence();
             self.effects.push(Effect::Stop { instance, session, sequence, task: task.key });
@@ -379,6 +381,12 @@ impl Cell {
         self.tables.addresses()
     }
 
+    /// The tasks that wait.
+    #[cfg(test)]
+    pub(crate) fn line(&self) -> &task::waiting::Line {
+        self.tables.line()
+    }
+
     /// A snapshot of now.
     pub fn snapshot(&mut self) -> ReadModel {
         let braked = self.liveness.engaged().clone();
@@ -397,8 +405,10 @@ impl Cell {
         };
         let ended = secret::next_due(&self.tables);
         let network = network::next_due(&self.tables);
+        let line = task::waiting::advance::next_due(&self.tables);
         let scaling = capacity::review::next_due(&self.tables, self.reviews);
-        let all = [scaling, forgotten, retired, deleted, loss, network, ended, identity::next_due(&self.tables)];
+        let identities = identity::next_due(&self.tables);
+        let all = [forgotten, retired, deleted, loss, network, ended, identities, line, scaling];
         all.into_iter().flatten().min()
     }
 
@@ -517,6 +527,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             identity::expire(turn);
             secret::expire(turn);
             network::expire(turn);
+            task::waiting::advance::tick(turn);
             capacity::review::tick(turn);
             Reply::None
         }

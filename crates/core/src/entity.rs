@@ -19,6 +19,7 @@ use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::task::waiting::Waiting;
 
 /// A cluster. Durable; written by the operations of [`crate::cluster`], its tags by `tags::operations` too.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -150,8 +151,18 @@ impl Instance {
 pub struct Task {
     /// Cluster and id.
     pub key: TaskKey,
-    /// The only instance it is ever placed on.
-    pub instance: InstanceId,
+    /// The only instance it is ever placed on; none while it waits, nor when it stopped waiting without one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceId>,
+    /// What it waits for, and what placement needs to know again; none once it was placed, or is over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub waiting: Option<Arc<Waiting>>,
+    /// The capacity provider whose instances it is for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub capacity_provider: Option<Arc<str>>,
+    /// How long it may run, counted from `life.started_at`, in milliseconds.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_run_ms: Option<i64>,
     /// What it was made from.
     pub definition: DefinitionKey,
     /// `family:<family>` unless the caller says otherwise.
@@ -234,7 +245,7 @@ impl Task {
     pub fn desired_status(&self) -> DesiredStatus {
         match self.last_status() {
             TaskStatus::Stopped => DesiredStatus::Stopped,
-            TaskStatus::Pending | TaskStatus::Running => self.desired,
+            TaskStatus::Provisioning | TaskStatus::Pending | TaskStatus::Running => self.desired,
         }
     }
 
@@ -255,9 +266,9 @@ impl Task {
         Some(network.address)
     }
 
-    /// Where it runs.
-    pub fn home(&self) -> InstanceKey {
-        InstanceKey { cluster: self.key.cluster, id: self.instance }
+    /// Where it runs or ran, if it was ever placed.
+    pub fn home(&self) -> Option<InstanceKey> {
+        Some(InstanceKey { cluster: self.key.cluster, id: self.instance? })
     }
 }
 

@@ -82,6 +82,11 @@ hex_id!(
     TaskId
 );
 
+hex_id!(
+    /// What tasks that wait have in common that the same instances can take; made from what they ask for.
+    KindId
+);
+
 /// The text is not 32 lower-case hex digits.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("an id has 32 lower-case hex digits")]

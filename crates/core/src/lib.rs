@@ -12,9 +12,9 @@
 //! [`task_definition`], [`task`], [`placement`].
 
 mod attributes;
+pub mod capacity;
 pub mod cell;
 pub mod clock;
-pub mod capacity;
 pub mod cluster;
 pub mod config;
 mod decision;

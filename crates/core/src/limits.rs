@@ -50,6 +50,17 @@ pub const PLACEMENT_CHANGES: usize = 4_096;
 pub const SPREAD_ATTRIBUTES: usize = 16;
 /// Expressions of calls that are remembered compiled, each with up to 20 patterns.
 pub const REMEMBERED_EXPRESSIONS: usize = 256;
+/// Tasks that wait for room in one cluster, about 1.5 KB each: a hundred batches of what people call a large one.
+pub const WAITING_TASKS: usize = 100_000;
+/// Kinds of tasks that wait in one cluster. An instance that changes is measured against each of them.
+pub const WAITING_KINDS: usize = 1_000;
+/// The longest time that a task may be told to wait or to run, in milliseconds: a year.
+pub const LONGEST_PATIENCE_MS: i64 = 365 * 86_400_000;
+/// Instances that changed which one tick asks on behalf of those that wait: with a thousand kinds, a few milliseconds.
+pub const INSTANCES_HEARD_PER_TICK: usize = 256;
+/// Changes that the placement of one waiting task makes at most: itself, the block of addresses that its host needs, and the
+/// subnets and groups of its call, should they have to be adopted again.
+pub const CHANGES_PER_PLACEMENT: usize = 24;
 /// Characters of a client token of RunTask.
 pub const CLIENT_TOKEN: usize = 64;
 /// How long a client token is remembered, in milliseconds: a day.

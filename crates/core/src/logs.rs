@@ -59,11 +59,12 @@ impl ReadModel {
         let (index, container) = container(task, known, request.container.as_deref())?;
         let detail = task.containers.get(index).and_then(|container| container.detail.as_deref());
         let stop = task.stop.as_ref().map(|stop| stop.reason.to_string());
+        let home = task.home().ok_or_else(|| no_instance(task))?;
         let source = LogSource {
             task_arn: self.config.task_arn(&cluster.name, task.key.id),
             container,
-            instance: task.home(),
-            instance_arn: self.config.instance_arn(&cluster.name, task.instance),
+            instance: home,
+            instance_arn: self.config.instance_arn(&cluster.name, home.id),
             status: task.last_status(),
             created: detail.is_some_and(|detail| detail.runtime_id.is_some()),
             why: detail.and_then(|detail| detail.reason.as_deref().map(str::to_owned)).or(stop),
@@ -90,6 +91,20 @@ impl ReadModel {
     }
 }
 
+/// A task that was never placed has printed nothing, and nobody can be asked.
+fn no_instance(task: &Task) -> ApiError {
+    match &task.stop {
+        None => ApiError::new(
+            admin::error::CONTAINER_NOT_CREATED,
+            format!("The task {} waits for an instance (PROVISIONING): it has printed nothing yet.", task.key.id),
+        ),
+        Some(stop) => ApiError::new(
+            admin::error::LOGS_UNAVAILABLE,
+            format!("The task {} was never placed, so it printed nothing: {}", task.key.id, stop.reason),
+        ),
+    }
+}
+
 impl LogSource {
     /// The agent cannot be asked.
     fn not_connected(&self, what: &str) -> ApiError {
@@ -111,7 +126,7 @@ impl LogSource {
         let Self { container, task_arn, .. } = self;
         let why = self.why.as_ref().map_or_else(String::new, |why| format!(": {why}"));
         let (code, message) = match (failure.reason, self.status, self.created) {
-            (admin::LogFailureReason::NoContainer, TaskStatus::Pending, _) => (
+            (admin::LogFailureReason::NoContainer, TaskStatus::Provisioning | TaskStatus::Pending, _) => (
                 admin::error::CONTAINER_NOT_CREATED,
                 format!("Container {container} of {task_arn} was not created yet; its task is PENDING."),
             ),

@@ -123,7 +123,7 @@ impl ReadModel {
             task_definition::merge(&known.record.document, &known.resolved, task.overrides.as_deref()).ok()?;
         let container_arns: Vec<String> =
             (0..effective.containers.len()).map(|index| self.config.container_arn(cluster, key.id, index)).collect();
-        let instance = self.instances.get(&task.home()).map(AsRef::as_ref);
+        let instance = task.home().and_then(|home| self.instances.get(&home)).map(AsRef::as_ref);
         let network = task.network.as_deref();
         let interface = network.map(|network| payload::interface(&self.config, instance, task, network));
         let order = payload::start(&TaskFacts {

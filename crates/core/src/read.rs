@@ -118,7 +118,10 @@ impl Counters {
 
     fn each_of(&mut self, task: &Task, change: impl Fn(&mut usize)) {
         let (all, external, fargate) = match task.last_status() {
-            TaskStatus::Pending => (&mut self.pending, &mut self.external_pending, &mut self.fargate_pending),
+            // To callers a task that waits is one that is pending.
+            TaskStatus::Provisioning | TaskStatus::Pending => {
+                (&mut self.pending, &mut self.external_pending, &mut self.fargate_pending)
+            }
             TaskStatus::Running => (&mut self.running, &mut self.external_running, &mut self.fargate_running),
             TaskStatus::Stopped => return,
         };

@@ -18,6 +18,7 @@ use crate::placement::pool::{Pool, Slot, host_of};
 use crate::placement::{Constraints, Expressions, MemberOf};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
 use crate::secret::{Parameter, StoredSecret};
+use crate::task::waiting::Line;
 use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -48,6 +49,7 @@ pub(crate) struct Tables {
     /// Revoked identities without a container instance, by their revocation.
     abandoned_identities: BTreeSet<(Timestamp, Arc<str>)>,
     stopped: BTreeSet<(Timestamp, TaskKey)>,
+    line: Line,
     /// Which definitions are in use, and which deletions go on.
     deletions: Deletions,
     inactive: BTreeSet<(Timestamp, InstanceKey)>,
@@ -73,6 +75,7 @@ impl Tables {
             joins: BTreeMap::new(),
             abandoned_identities: BTreeSet::new(),
             stopped: BTreeSet::new(),
+            line: Line::default(),
             deletions: Deletions::default(),
             inactive: BTreeSet::new(),
             secrets_ending: BTreeSet::new(),
@@ -131,6 +134,21 @@ impl Tables {
     /// Stopped tasks, longest stopped first.
     pub(crate) fn stopped(&self) -> &BTreeSet<(Timestamp, TaskKey)> {
         &self.stopped
+    }
+
+    /// The tasks that wait, and deadlines of tasks.
+    pub(crate) fn line(&self) -> &Line {
+        &self.line
+    }
+
+    /// The same, to note what was found out about a kind.
+    pub(crate) fn line_mut(&mut self) -> &mut Line {
+        &mut self.line
+    }
+
+    /// An instance that changed while tasks wait in its cluster.
+    pub(crate) fn take_stirred(&mut self) -> Option<InstanceKey> {
+        self.pool.take_stirred()
     }
 
     /// Which definitions are in use, and which deletions go on.
@@ -255,7 +273,14 @@ impl Tables {
         let fleets = view.fleets.values().cloned().map(Entity::Fleet);
         let providers = view.providers.values().cloned().map(Entity::CapacityProvider).chain(fleets);
         let stored = parameters.chain(secrets);
-        placed.chain(tokens).chain(join_tokens).chain(identities).chain(settings).chain(stored).chain(network).chain(providers)
+        placed
+            .chain(tokens)
+            .chain(join_tokens)
+            .chain(identities)
+            .chain(settings)
+            .chain(stored)
+            .chain(network)
+            .chain(providers)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -408,6 +433,10 @@ impl Tables {
     }
 
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
+        self.line.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
+        if let Some(task) = new.or(old) {
+            self.pool.watch(task.key.cluster, self.line.waits_in(task.key.cluster));
+        }
         self.pool.task_changed(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.index_address(old.map(Arc::as_ref), new.map(Arc::as_ref));
         self.view.task_index.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
@@ -433,6 +462,9 @@ impl Tables {
 impl Tables {
     fn index_block(&mut self, old: Option<&Arc<Block>>, new: Option<&Arc<Block>>) {
         self.addresses.block_changed(old, new);
+        if old.is_some() {
+            self.line.address_freed();
+        }
         old.into_iter().chain(new).for_each(|block| self.index_host(&block.host));
     }
 
@@ -457,6 +489,9 @@ impl Tables {
         let (before, after) = (old.and_then(Task::address), new.and_then(Task::address));
         if before == after {
             return;
+        }
+        if before.is_some() {
+            self.line.address_freed();
         }
         if let Some((host, groups)) = self.addresses.task_changed(old, new).filter(|(_, groups)| !groups.is_empty()) {
             self.news.arrivals.entry(host).or_default().extend(groups);

@@ -96,6 +96,9 @@ pub(crate) const CLUSTERS: [&str; 2] = ["default", "other"];
 pub(crate) const FAMILIES: [&str; 10] =
     ["web", "fixed", "batch", "trio", "pipeline", "checked", "greedy", "broken", "slow", "restarted"];
 
+/// Those that need nothing of an instance but CPU and memory.
+pub(crate) const PLAIN: [&str; 4] = ["web", "batch", "greedy", "slow"];
+
 /// The request that registers a family.
 pub(crate) fn register(family: &str) -> Option<Request> {
     let container = |name: &str, image: &str, cpu: i64, memory: i64| json!({"name": name, "image": image, "cpu": cpu, "memory": memory});
@@ -179,6 +182,20 @@ pub(crate) fn placement(random: &mut Random) -> Vec<(&'static str, Value)> {
         members.extend(random.pick(&constraints).map(|constraint| ("placementConstraints", constraint.clone())));
     }
     members
+}
+
+/// The tags by which a task waits for an instance, and ends when it ran too long, now and then.
+pub(crate) fn patience(random: &mut Random) -> Option<Value> {
+    let mut tags = Vec::new();
+    if random.per_mille(400) {
+        let wait = random.pick(&["1s", "20s", "5m", "1d"])?;
+        tags.push(json!({"key": "longshore:max-wait", "value": wait}));
+    }
+    if random.per_mille(150) {
+        let run = random.pick(&["1s", "30s", "5m"])?;
+        tags.push(json!({"key": "longshore:max-run", "value": run}));
+    }
+    (!tags.is_empty()).then(|| Value::from(tags))
 }
 
 /// A request as the edge makes it of JSON.

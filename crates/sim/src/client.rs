@@ -167,6 +167,9 @@ impl World {
         for (member, value) in catalog::placement(random) {
             document[member] = value;
         }
+        if let Some(tags) = catalog::patience(random) {
+            document["tags"] = tags;
+        }
         let token = random.per_mille(600).then(|| format!("token-{}", self.clients.next));
         if let Some(token) = &token {
             document["clientToken"] = json!(token);
@@ -435,7 +438,7 @@ impl World {
 
     /// Tasks are as they were seen before, or further.
     fn described(&mut self, wanted: &[(String, Option<String>)], response: &types::DescribeTasksResponse) -> Step {
-        const ORDER: [&str; 3] = ["PENDING", "RUNNING", "STOPPED"];
+        const ORDER: [&str; 4] = ["PROVISIONING", "PENDING", "RUNNING", "STOPPED"];
         let rank = |status: Option<&String>| ORDER.iter().position(|known| Some(*known) == status.map(String::as_str));
         let tasks = response.tasks.as_deref().unwrap_or_default();
         for (arn, seen) in wanted {

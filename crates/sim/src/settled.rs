@@ -1,11 +1,13 @@
 //! What must be true once nothing fails any more and everybody has had time (invariants 7, 15 and 16).
 
 use longshore_core::entity::Task;
+use longshore_core::instance::InstanceStatus;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
 use longshore_store::{MemoryStore, Store};
 
 use crate::agent::Agent;
 use crate::brain::ContainerView;
+use crate::catalog;
 use crate::clock::Clock;
 use crate::docker::State;
 use crate::oracle::{Step, Violation, broken, ensure, id_of};
@@ -57,10 +59,37 @@ impl World {
         self.oracle.is_durable(&process.snapshot, disk)
     }
 
+    /// A task that was never placed is over, or there is no room for it.
+    fn check_unplaced(&self, task: &Task) -> Step {
+        let Some(waiting) = &task.waiting else {
+            let over = task.known == TaskStatus::Stopped && task.stop.is_some();
+            return ensure(over, 21, || format!("task {} is {:?} and nowhere", task.key.id, task.known));
+        };
+        // What others need, such as a port or an attribute, is for the cell's own tests.
+        let plain = waiting.constraints.is_empty() && catalog::PLAIN.contains(&&*task.definition.family);
+        let Some(process) = self.server.process.as_ref().filter(|_| plain) else { return Ok(()) };
+        let here = process.snapshot.instances().filter(|record| record.key.cluster == task.key.cluster);
+        for record in here.filter(|record| record.status == InstanceStatus::Active && record.lost_at.is_none()) {
+            let id = record.key.id.to_string();
+            let serves = |agent: &&Agent| agent.is_up() && agent.disk.instance_arn.as_deref().map(id_of) == Some(&id);
+            if self.agents.iter().find(serves).is_none() {
+                continue;
+            }
+            let held = self.oracle.tasks.values().filter(|other| other.home() == Some(record.key));
+            let held = held.filter(|other| other.known != TaskStatus::Stopped);
+            let (cpu, memory) = held.fold((0, 0), |(cpu, memory), held| (cpu + held.cpu.0, memory + held.memory.0));
+            let fits = record.cpu.0 >= cpu + task.cpu.0 && record.memory.0 >= memory + task.memory.0;
+            ensure(!fits, 21, || format!("task {} waits, and {id} has room for it", task.key.id))?;
+        }
+        Ok(())
+    }
+
     /// A task runs where it was placed, or has stopped for a reason.
     fn check_task(&self, task: &Task) -> Step {
         let id = task.key.id.to_string();
-        let instance = task.instance.to_string();
+        let Some(instance) = task.instance.map(|id| id.to_string()) else {
+            return self.check_unplaced(task);
+        };
         let agent = self
             .agents
             .iter()

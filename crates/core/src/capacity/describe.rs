@@ -77,11 +77,8 @@ pub(crate) fn describe(
     // What is missing is told once.
     let failures = if after.is_none() { failures } else { Vec::new() };
     let capacity_providers = Some(items.iter().map(|described| described.document(view, include)).collect());
-    let response = types::DescribeCapacityProvidersResponse {
-        capacity_providers,
-        failures: Some(failures),
-        next_token: next,
-    };
+    let response =
+        types::DescribeCapacityProvidersResponse { capacity_providers, failures: Some(failures), next_token: next };
     Ok(response.into())
 }
 

@@ -33,8 +33,16 @@ pub use reservation::MachineSize;
 pub(crate) use review::Reviews;
 pub(crate) use strategy::{Strategy, check_default, check_providers};
 
+use crate::task_definition::RequiredAttribute;
+
 /// The attribute by which a container instance says which capacity provider it belongs to.
 pub const ATTRIBUTE: &str = "longshore.capacity-provider";
+
+/// What an instance needs to take a task of a provider: to belong to it. Those that every account has have no instances of their own.
+pub(crate) fn required_attribute(provider: &str) -> Option<RequiredAttribute> {
+    let own = Reserved::of(provider).is_none();
+    own.then(|| RequiredAttribute { name: ATTRIBUTE.to_owned(), value: Some(provider.to_owned()) })
+}
 
 /// A capacity provider that every account has, and nobody makes or deletes. Their tasks are of the launch type FARGATE: they run on the
 /// cluster's instances, by the documented sizes.

@@ -38,9 +38,10 @@ pub(crate) fn create(
     let provider = CapacityProvider {
         name: name.clone(),
         group: check_group(&given.auto_scaling_group_arn)?.into(),
-        scaling: given.managed_scaling.as_ref().map_or(Ok(ManagedScaling::default()), |given| {
-            ManagedScaling::default().with(given)
-        })?,
+        scaling: given
+            .managed_scaling
+            .as_ref()
+            .map_or(Ok(ManagedScaling::default()), |given| ManagedScaling::default().with(given))?,
         termination_protection: given.managed_termination_protection
             == Some(types::ManagedTerminationProtection::Enabled),
         draining: given.managed_draining != Some(types::ManagedDraining::Disabled),
@@ -144,9 +145,7 @@ fn find(turn: &Turn<'_>, given: &str) -> Result<Arc<CapacityProvider>, ApiError>
     }
     let known = name.and_then(|name| turn.tables.view().providers.get(&*name));
     known.filter(|known| known.is_active()).cloned().ok_or_else(|| {
-        ApiError::client(
-            "The specified capacity provider does not exist. Specify a valid name or ARN and try again.",
-        )
+        ApiError::client("The specified capacity provider does not exist. Specify a valid name or ARN and try again.")
     })
 }
 

@@ -93,7 +93,8 @@ impl ManagedScaling {
     pub(super) fn with(self, given: &types::ManagedScaling) -> Result<Self, ApiError> {
         let number = |given: Option<i32>, known| given.map_or(known, i32::unsigned_abs);
         let scaling = Self {
-            enabled: given.status.unwrap_or(types::ManagedScalingStatus::Enabled) == types::ManagedScalingStatus::Enabled,
+            enabled: given.status.unwrap_or(types::ManagedScalingStatus::Enabled)
+                == types::ManagedScalingStatus::Enabled,
             target_percent: number(given.target_capacity, self.target_percent),
             minimum_step: number(given.minimum_scaling_step_size, self.minimum_step),
             maximum_step: number(given.maximum_scaling_step_size, self.maximum_step),

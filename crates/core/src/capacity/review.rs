@@ -9,6 +9,7 @@
 //!   in between, whatever [`managedTerminationProtection`](super::CapacityProvider::termination_protection) says.
 
 use std::collections::BTreeSet;
+use std::sync::Arc;
 
 use longshore_api::Timestamp;
 
@@ -20,7 +21,7 @@ use crate::cell::Turn;
 use crate::config::FleetSize;
 use crate::decision::FleetNews;
 use crate::entity::{EntityKey, Task};
-use crate::ids::{ClusterId, InstanceId, InstanceKey};
+use crate::ids::{InstanceId, InstanceKey};
 use crate::instance::{InstanceStatus, deregister, state};
 use crate::limits;
 use crate::placement::pool::Slot;
@@ -152,7 +153,8 @@ impl<'a> Review<'a> {
 
     /// Machines that did not register within their warm-up are not waited for any longer.
     fn give_up_missing(&mut self, turn: &mut Turn<'_>) {
-        let patience_ms = i64::from(self.provider.scaling.warmup_s).saturating_mul(1_000).max(limits::LAUNCH_PATIENCE_MS);
+        let patience_ms =
+            i64::from(self.provider.scaling.warmup_s).saturating_mul(1_000).max(limits::LAUNCH_PATIENCE_MS);
         let late = |order: &Order| order.done_at.is_some_and(|at| at.plus_millis(patience_ms) <= turn.now);
         let (late, orders): (Vec<Order>, Vec<Order>) = self.fleet.orders.drain(..).partition(late);
         self.fleet.orders = orders;
@@ -217,7 +219,8 @@ impl<'a> Review<'a> {
         let mut idle: Vec<&Machine> = machines.iter().filter(|machine| !machine.has_tasks && machine.warm).collect();
         // Those whose agents are away first, then the youngest: the others have their images.
         idle.sort_by_key(|machine| (machine.connected, std::cmp::Reverse(machine.key)));
-        let chosen: Vec<InstanceKey> = idle.iter().take(step_in(surplus).min(room)).map(|machine| machine.key).collect();
+        let chosen: Vec<InstanceKey> =
+            idle.iter().take(step_in(surplus).min(room)).map(|machine| machine.key).collect();
         if chosen.is_empty() {
             return;
         }
@@ -274,20 +277,14 @@ impl<'a> Review<'a> {
 
 /// The kinds of tasks that wait for machines of a fleet.
 fn waiting(turn: &Turn<'_>, fleet: &FleetKey) -> Vec<Demand> {
-    kinds(turn, fleet.cluster)
-        .filter(|(task, _)| task.capacity_provider.as_deref() == Some(&*fleet.provider))
-        .map(|(task, count)| Demand {
-            cpu: task.cpu,
-            memory: task.memory,
-            host_ports: task.host_ports.clone(),
-            count,
-        })
-        .collect()
-}
-
-/// Each kind of task that waits in a cluster, by its oldest task.
-fn kinds<'a>(turn: &'a Turn<'_>, cluster: ClusterId) -> impl Iterator<Item = (&'a Task, usize)> {
     let tasks = &turn.tables.view().tasks;
-    let kinds = turn.tables.line().kinds(cluster);
-    kinds.filter_map(move |(first, count)| Some((&**tasks.get(&first)?, count)))
+    let kinds = turn.tables.line().kinds(fleet.cluster).filter_map(|(first, count)| Some((tasks.get(&first)?, count)));
+    let own = kinds.filter(|(task, _)| task.capacity_provider.as_deref() == Some(&*fleet.provider));
+    let demand = |(task, count): (&Arc<Task>, usize)| Demand {
+        cpu: task.cpu,
+        memory: task.memory,
+        host_ports: task.host_ports.clone(),
+        count,
+    };
+    own.map(demand).collect()
 }

@@ -45,11 +45,15 @@ impl Cell {
                 let settled = verdict.settled_at.is_some();
                 ensure(settled != task.is_stale(), || format!("{:?} is stale: {}", task.key, task.is_stale()))?;
             }
-            if task.known != TaskStatus::Stopped {
-                let home = view.instances.get(&task.home());
-                let in_service = home.is_some_and(|home| home.status != InstanceStatus::Inactive);
+            let waits = task.known == TaskStatus::Provisioning;
+            ensure(waits == task.waiting.is_some(), || format!("{:?} waits: {waits}, for nothing or still", task.key))?;
+            ensure(!waits || task.instance.is_none(), || format!("{:?} waits and is placed", task.key))?;
+            if !waits && task.known != TaskStatus::Stopped {
+                let home = task.home().filter(|home| view.instances.contains_key(home));
+                let Some(home) = home else { return Err(Violation(format!("{:?} is on no instance", task.key))) };
+                let in_service = view.instances.get(&home).is_some_and(|home| home.status != InstanceStatus::Inactive);
                 ensure(in_service, || format!("{:?} holds something on no instance", task.key))?;
-                held.entry(task.home()).or_default().add(task);
+                held.entry(home).or_default().add(task);
             }
         }
         for (cluster, known) in &view.counters {
@@ -61,6 +65,10 @@ impl Cell {
         // Who counts nothing is left out.
         counters.retain(|_, counters| *counters != Counters::default());
         ensure(counters.is_empty(), || format!("{counters:?} are not counted"))?;
+        let tasks = view.tasks.values().map(Arc::as_ref);
+        ensure(self.tables.line().holds_exactly(tasks), || {
+            "the line of waiting tasks differs from a recount".to_owned()
+        })?;
         self.check_indexes()?;
         self.check_clusters()?;
         self.check_pool(&held)?;
@@ -236,7 +244,7 @@ impl Cell {
         let mut taken: BTreeSet<(&str, HostPort)> = BTreeSet::new();
         let mut dealt: BTreeSet<(&str, &str)> = BTreeSet::new();
         for task in view.tasks.values().filter(|task| task.known != TaskStatus::Stopped) {
-            let Some(slot) = self.tables.pool().slot(task.home()) else { continue };
+            let Some(slot) = task.home().and_then(|home| self.tables.pool().slot(home)) else { continue };
             for &port in &task.host_ports {
                 ensure(taken.insert((slot.host(), port)), || {
                     format!("host port {port} of {} was given twice", slot.host())
@@ -271,7 +279,7 @@ impl Held {
         match task.last_status() {
             TaskStatus::Pending => self.pending += 1,
             TaskStatus::Running => self.running += 1,
-            TaskStatus::Stopped => {}
+            TaskStatus::Provisioning | TaskStatus::Stopped => {}
         }
         self.tasks.insert(task.key.id);
         self.holdings.push(Holding::of_task(task));

@@ -120,7 +120,7 @@ impl ReadModel {
             (Some((name, id)), _) => cluster(&name).map(|cluster| InstanceKey { cluster, id }),
             (None, Some((name, id))) => {
                 let task = cluster(&name).and_then(|cluster| self.tasks.get(&TaskKey { cluster, id }));
-                task.map(|task| task.home())
+                task.and_then(|task| task.home())
             }
             (None, None) => None,
         };

@@ -66,7 +66,7 @@ impl Facts for Candidate<'_> {
 
     fn any_task_group(&self, passes: &mut dyn FnMut(&str) -> bool) -> bool {
         let tasks = self.view.task_index.held_on(self.instance.key).filter_map(|key| self.view.tasks.get(&key));
-        let mut here = tasks.filter(|task| task.home() == self.instance.key && (self.belongs)(task));
+        let mut here = tasks.filter(|task| task.home() == Some(self.instance.key) && (self.belongs)(task));
         here.any(|task| passes(&task.group))
     }
 }

@@ -157,7 +157,9 @@ pub(crate) fn confirm_stops(
         let named = names::task_arn_parts(turn.config, arn);
         let task = named.and_then(|(_, id)| turn.tables.view().tasks.get(&TaskKey { cluster: instance.cluster, id }));
         task.is_some_and(|task| {
-            task.instance == instance.id && task.desired == DesiredStatus::Running && task.known != TaskStatus::Stopped
+            task.instance == Some(instance.id)
+                && task.desired == DesiredStatus::Running
+                && task.known != TaskStatus::Stopped
         })
     };
     let tasks: Vec<String> = candidates.into_iter().filter(|arn| !wanted(arn)).collect();
@@ -241,7 +243,9 @@ fn tell(turn: &mut Turn<'_>, instance: InstanceKey, session: SessionId) {
             // A task that ever ran is never ordered to start again: one ARN, one copy.
             (DesiredStatus::Running, TaskStatus::Pending) if starts => turn.send_start(task),
             (DesiredStatus::Stopped, TaskStatus::Pending | TaskStatus::Running) => turn.send_stop(task),
-            (DesiredStatus::Running, TaskStatus::Pending | TaskStatus::Running | TaskStatus::Stopped)
+            // What waits is on no instance.
+            (_, TaskStatus::Provisioning)
+            | (DesiredStatus::Running, TaskStatus::Pending | TaskStatus::Running | TaskStatus::Stopped)
             | (DesiredStatus::Stopped, TaskStatus::Stopped) => {}
         }
     }

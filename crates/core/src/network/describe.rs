@@ -18,7 +18,7 @@ use crate::task::status::TaskStatus;
 pub(crate) fn attachments(config: &CellConfig, task: &Task) -> Vec<types::Attachment> {
     let Some(network) = &task.network else { return Vec::new() };
     let status = match task.last_status() {
-        TaskStatus::Pending => "ATTACHING",
+        TaskStatus::Provisioning | TaskStatus::Pending => "ATTACHING",
         TaskStatus::Running => "ATTACHED",
         TaskStatus::Stopped => "DELETED",
     };

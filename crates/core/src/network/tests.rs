@@ -697,7 +697,8 @@ impl World {
             let of = |peer: &acs::NetworkPeer| (peer.host_address.clone(), peer.blocks.clone());
             let believed: BTreeMap<_, _> = belief.peers.iter().map(|(host, peer)| (host.clone(), of(peer))).collect();
             assert_eq!(believed, truth, "what {} believes of hosts", machine.arn);
-            let home = snapshot.tasks().filter(|task| task.home() == machine.instance && task.address().is_some());
+            let home =
+                snapshot.tasks().filter(|task| task.home() == Some(machine.instance) && task.address().is_some());
             for group in home.flat_map(|task| task.network.iter().flat_map(|network| network.groups.clone())) {
                 let told = belief.groups.get(&*group).unwrap_or_else(|| panic!("{group} was not told"));
                 for named in told.rules.iter().filter_map(|rule| rule.group_id.clone()) {

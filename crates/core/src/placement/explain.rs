@@ -256,7 +256,7 @@ impl TakenPorts {
             if task.known == TaskStatus::Stopped {
                 continue;
             }
-            let Some(instance) = view.instances.get(&task.home()) else { continue };
+            let Some(instance) = task.home().and_then(|home| view.instances.get(&home)) else { continue };
             let Some(cluster) = view.cluster_names.get(&task.key.cluster) else { continue };
             for port in ports_held(task).into_iter().filter(|port| wanted.contains(port)) {
                 let arn = view.config.task_arn(cluster, task.key.id);

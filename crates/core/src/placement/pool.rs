@@ -32,6 +32,9 @@ pub(crate) struct Pool {
     /// The instances of each host: what one of them publishes, none of them can.
     residents: BTreeMap<Arc<str>, BTreeSet<InstanceKey>>,
     dirty: BTreeSet<usize>,
+    /// The clusters in which tasks wait for an instance to change, and the instances of those that did.
+    watched: BTreeSet<ClusterId>,
+    stirred: BTreeSet<InstanceKey>,
 }
 
 /// The instances of one cluster, and what placement keeps of them.
@@ -164,12 +167,38 @@ impl Pool {
     /// Notes that an instance is other than before, for the next snapshot and for whoever places by it.
     fn touch(&mut self, index: usize, change: Change) {
         self.dirty.insert(index);
+        self.stir(self.slots[index].instance.key);
         let slot = &self.slots[index];
         if let Some(roster) = self.rosters.get_mut(&slot.instance.key.cluster)
             && !roster.views.is_empty()
         {
             roster.changes.note(slot.member, change, roster.indexes.len());
         }
+    }
+
+    /// Notes that an instance may take by now what it could not, if anybody waits for that.
+    fn stir(&mut self, key: InstanceKey) {
+        if self.watched.contains(&key.cluster) {
+            self.stirred.insert(key);
+        }
+    }
+
+    /// Tasks wait in a cluster, or none do any more.
+    pub(crate) fn watch(&mut self, cluster: ClusterId, tasks_wait: bool) {
+        match tasks_wait {
+            true => drop(self.watched.insert(cluster)),
+            false => drop(self.watched.remove(&cluster)),
+        }
+    }
+
+    /// Whether an instance changed that somebody waits for.
+    pub(crate) fn is_stirred(&self) -> bool {
+        !self.stirred.is_empty()
+    }
+
+    /// One of the instances that changed while tasks wait in their cluster.
+    pub(crate) fn take_stirred(&mut self) -> Option<InstanceKey> {
+        self.stirred.pop_first()
     }
 
     fn update(&mut self, old: &Arc<Instance>, new: &Arc<Instance>) {
@@ -247,8 +276,9 @@ impl Pool {
 
     /// A task came, changed, or went: what it held is given back and what it holds now is taken.
     pub(crate) fn task_changed(&mut self, old: Option<&Task>, new: Option<&Task>) {
-        let Some(task) = new.or(old) else { return };
-        let key = task.home();
+        // A task that waits is nowhere: to be placed is to come.
+        let (old, new) = (old.filter(|old| old.instance.is_some()), new.filter(|new| new.instance.is_some()));
+        let Some(key) = new.or(old).and_then(Task::home) else { return };
         let Some(&index) = self.by_key.get(&key) else { return };
         let slot = &mut self.slots[index];
         let host = slot.host.clone();
@@ -299,6 +329,7 @@ impl Pool {
         let residents = self.residents.get(host).into_iter().flatten();
         let indexes: Vec<usize> = residents.filter_map(|key| self.by_key.get(key)).copied().collect();
         for index in indexes {
+            self.stir(self.slots[index].instance.key);
             let slot = &self.slots[index];
             if let Some(roster) = self.rosters.get_mut(&slot.instance.key.cluster)
                 && !roster.views.is_empty()
@@ -468,7 +499,7 @@ impl Slot {
         match task.last_status() {
             TaskStatus::Pending => change(&mut self.pending),
             TaskStatus::Running => change(&mut self.running),
-            TaskStatus::Stopped => {}
+            TaskStatus::Provisioning | TaskStatus::Stopped => {}
         }
     }
 }

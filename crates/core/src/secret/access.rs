@@ -81,7 +81,7 @@ impl ReadModel {
             let cluster = self.clusters.get(cluster.as_str())?.id;
             let task = self.tasks.get(&TaskKey { cluster, id })?;
             let lives = task.last_status() != TaskStatus::Stopped;
-            let home = self.instances.get(&task.home())?;
+            let home = self.instances.get(&task.home()?)?;
             let revoked = self.identities.get(&home.principal).is_some_and(|machine| machine.revoked_at.is_some());
             (lives && !revoked && self.execution_role(task)? == &*held.role_arn).then_some(task)
         });
@@ -103,7 +103,7 @@ impl ReadModel {
         let Some(cluster) = self.cluster_names.get(&instance.cluster) else { return Vec::new() };
         let held = self.task_index.held_on(instance).filter(|key| chosen(key.id));
         let tasks = held.filter_map(|key| self.tasks.get(&key));
-        let living = tasks.filter(|task| task.home() == instance && task.last_status() != TaskStatus::Stopped);
+        let living = tasks.filter(|task| task.home() == Some(instance) && task.last_status() != TaskStatus::Stopped);
         let holder = |task| {
             Some(RoleHolder {
                 role_arn: self.execution_role(task)?.to_owned(),

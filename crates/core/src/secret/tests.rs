@@ -378,7 +378,7 @@ fn an_order_names_the_role_and_the_instance_holds_it_until_the_task_is_over() {
         .collect();
     assert_eq!(roles.len(), 1);
     assert_eq!((roles[0].role_arn.as_str(), roles[0].access_key_id.as_str()), (ROLE, ""));
-    let instance = view.tasks().next().expect("a task").home();
+    let instance = view.tasks().next().expect("a task").home().expect("it was placed");
     let holders = view.role_holders(instance, &|_| true);
     assert_eq!(holders.len(), 1);
     assert_eq!((holders[0].task_arn.as_str(), holders[0].role_arn.as_str()), (task.as_str(), ROLE));

@@ -8,13 +8,14 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::Tag;
 
 use crate::limits;
+use crate::task::waiting::check_tag;
 pub(crate) use operations::{list, tag, untag};
 
 /// Checks tags that a caller gives.
 ///
 /// # Errors
 /// `InvalidParameterException` that names the tag: too many, a key or value that is empty, too long, reserved or
-/// has characters ECS does not allow, or a key twice.
+/// has characters ECS does not allow, or a key twice; or one that means something here and says nothing.
 pub(crate) fn check(tags: Option<&[Tag]>) -> Result<Vec<Tag>, ApiError> {
     let tags = tags.unwrap_or_default();
     let refuse = |message: String| Err(ApiError::invalid_parameter(message));
@@ -36,6 +37,7 @@ pub(crate) fn check(tags: Option<&[Tag]>) -> Result<Vec<Tag>, ApiError> {
         if is_reserved(value) {
             return refuse(format!("The value of tag '{key}' is reserved: values cannot begin with aws:."));
         }
+        check_tag(key, value)?;
         if let Some(bad) = key.chars().chain(value.chars()).find(|&c| !allowed(c)) {
             return refuse(format!("The tag '{key}' has the character {bad:?}, which tags cannot have."));
         }

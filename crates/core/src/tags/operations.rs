@@ -16,11 +16,16 @@ use crate::instance::InstanceStatus;
 use crate::limits;
 use crate::read::ReadModel;
 use crate::task::status::TaskStatus;
+use crate::task::waiting::is_given_at_start;
 
 /// TagResource: tags whose keys are there get another value, the others are added.
 pub(crate) fn tag(turn: &mut Turn<'_>, request: &types::TagResourceRequest) -> Result<Response, ApiError> {
     let given = check(Some(&request.tags))?;
     let tagged = find(turn.tables.view(), &request.resource_arn).map_err(Missing::on_write)?;
+    if let (Tagged::Task(_), Some(late)) = (&tagged, given.iter().find_map(at_start)) {
+        let message = format!("The tag '{late}' of a task is read when the task is made: give it to RunTask.");
+        return Err(ApiError::invalid_parameter(message));
+    }
     let mut tags = tagged.tags().to_vec();
     for tag in given {
         match tags.iter_mut().find(|known| known.key == tag.key) {
@@ -36,6 +41,10 @@ pub(crate) fn tag(turn: &mut Turn<'_>, request: &types::TagResourceRequest) -> R
     }
     write(turn, tagged, tags);
     Ok(types::TagResourceResponse {}.into())
+}
+
+fn at_start(tag: &Tag) -> Option<&str> {
+    tag.key.as_deref().filter(|key| is_given_at_start(key))
 }
 
 /// UntagResource. A key that is not there needs no removal.

@@ -47,7 +47,7 @@ pub(crate) const FARGATE_PLATFORM: &str = "1.4.0";
 /// The task as Describe, RunTask and StopTask answer it.
 pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_tags: bool) -> types::Task {
     let config = &view.config;
-    let instance = view.instances.get(&task.home());
+    let instance = task.home().and_then(|home| view.instances.get(&home));
     let attribute = |name: &str| {
         let value = instance.and_then(|instance| instance.attributes.get(name));
         value.and_then(|value| value.as_deref()).map(str::to_owned)
@@ -63,7 +63,8 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
         cluster_arn: Some(config.cluster_arn(&cluster.name)),
         connectivity: connectivity(view, task),
         connectivity_at: life.connectivity_at,
-        container_instance_arn: Some(config.instance_arn(&cluster.name, task.instance)),
+        capacity_provider_name: task.capacity_provider.as_deref().map(str::to_owned),
+        container_instance_arn: task.instance.map(|id| config.instance_arn(&cluster.name, id)),
         containers: Some(containers(config, cluster, task, &task_arn, known)),
         cpu: Some(task.cpu.to_string()),
         created_at: Some(task.created_at),
@@ -98,7 +99,7 @@ pub(crate) fn document(view: &ReadModel, cluster: &Cluster, task: &Task, with_ta
 /// was heard of.
 fn connectivity(view: &ReadModel, task: &Task) -> Option<types::Connectivity> {
     task.life.connectivity_at?;
-    let away = view.usage.get(&task.home()).is_some_and(|usage| !usage.connected);
+    let away = task.home().and_then(|home| view.usage.get(&home)).is_some_and(|usage| !usage.connected);
     Some(match away && task.last_status() != TaskStatus::Stopped {
         true => types::Connectivity::Disconnected,
         false => types::Connectivity::Connected,

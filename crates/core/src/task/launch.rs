@@ -2,31 +2,31 @@
 
 use std::sync::Arc;
 
-use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType, PropagateTags};
+use longshore_api::{ApiError, Timestamp};
 
 use crate::cell::Turn;
-use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer, TaskGpu};
-use crate::ids::{InstanceId, InstanceKey, TaskId, TaskKey};
+use crate::entity::{Cluster, Definition, Entity, Life, Task, TaskContainer};
+use crate::ids::{InstanceId, KindId, TaskId, TaskKey};
 use crate::limits;
 use crate::names;
-use crate::network::{self, AddressBook, NetworkRequest};
-use crate::placement::{Need, Placement, Refusal, Strategy};
+use crate::placement::Refusal;
 use crate::read::{KnownDefinition, ReadModel};
 use crate::tags;
+use crate::task::fit::{Asked, Fit};
 use crate::task::status::{DesiredStatus, TaskStatus};
-use crate::task_definition::{self, EffectiveTask, GpuDemand, RequiredAttribute, gpu};
-
-/// The capability by which instances offer the launch type EXTERNAL.
-const EXTERNAL: &str = "ecs.capability.external";
+use crate::task::waiting::{Waiting, WaitingFor};
 
 /// The members that both requests have.
+#[derive(Clone)]
 pub(super) struct Launch<'a> {
     pub(super) task_definition: &'a str,
     pub(super) overrides: Option<&'a types::TaskOverride>,
     pub(super) group: Option<&'a str>,
     pub(super) started_by: Option<&'a str>,
     pub(super) launch_type: Option<LaunchType>,
+    /// The capacity provider that these copies are for.
+    pub(super) provider: Option<Arc<str>>,
     pub(super) tags: Option<&'a [types::Tag]>,
     pub(super) propagate_tags: Option<PropagateTags>,
     pub(super) managed_tags: bool,
@@ -60,51 +60,54 @@ impl Launch<'_> {
 
     /// What every copy has in common; there is room for `count` of them.
     pub(super) fn prepare(&self, turn: &mut Turn<'_>, cluster: &Cluster, count: usize) -> Result<Copy, ApiError> {
-        let strategy = Strategy::read(self.strategy)?;
-        let resolved = turn.tables.view().runnable(self.task_definition)?.resolved.clone();
-        let constraints = turn.tables.constraints(&resolved.member_of, self.constraints)?;
-        let mode = resolved.network_mode;
-        let network = network::requested(turn, mode, self.launch_type, self.network)?;
-        let view = turn.tables.view();
-        let known = view.runnable(self.task_definition)?;
-        let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
-        if view.tasks.len() + count > limits::TASKS {
+        let known = turn.tables.view().runnable(self.task_definition)?;
+        let (definition, containers) = (known.record.clone(), known.resolved.containers.len());
+        let group: Arc<str> = match self.group {
+            None | Some("") => format!("family:{}", definition.key.family).into(),
+            Some(group) => group.into(),
+        };
+        let asked = Asked {
+            definition: &definition.key,
+            overrides: self.overrides,
+            launch_type: self.launch_type,
+            provider: self.provider.as_deref(),
+            group: &group,
+            network: self.network,
+            constraints: self.constraints,
+            strategy: self.strategy,
+        };
+        let fit = asked.resolve(turn, cluster.id)?;
+        if turn.tables.view().tasks.len() + count > limits::TASKS {
             let message = format!("The number of tasks has reached its limit of {}.", limits::TASKS);
             return Err(ApiError::client(message));
         }
-        let launch_type = self.launch_type.unwrap_or(LaunchType::Ec2);
-        let requires = requires(known, &effective, launch_type)?;
-        let group: Arc<str> = match self.group {
-            None | Some("") => format!("family:{}", known.record.key.family).into(),
-            Some(group) => group.into(),
-        };
-        let gpus = effective.gpus();
-        let needs = (requires.as_slice(), known.resolved.host_ports.as_slice(), least(&gpus));
-        let placement = Placement::new(needs, network.as_ref(), constraints, strategy, group.clone());
         let template = Task {
             key: TaskKey { cluster: cluster.id, id: TaskId(0) },
-            instance: InstanceId(0),
-            definition: known.record.key.clone(),
+            instance: None,
+            waiting: None,
+            capacity_provider: self.provider.clone(),
+            max_run_ms: None,
+            definition: definition.key.clone(),
             group: group.clone(),
             started_by: self.started_by.filter(|mark| !mark.is_empty()).map(Arc::from),
-            launch_type,
+            launch_type: self.launch_type.unwrap_or(LaunchType::Ec2),
             overrides: self.overrides.cloned().map(Arc::new),
-            cpu: effective.cpu,
-            memory: effective.memory,
-            host_ports: known.resolved.host_ports.clone(),
+            cpu: fit.effective.cpu,
+            memory: fit.effective.memory,
+            host_ports: fit.host_ports.clone(),
             network: None,
             gpus: Vec::new(),
             desired: DesiredStatus::Running,
             known: TaskStatus::Pending,
-            containers: vec![TaskContainer::default(); known.resolved.containers.len()],
-            tags: self.all_tags(cluster, &known.record)?,
+            containers: vec![TaskContainer::default(); containers],
+            tags: self.all_tags(cluster, &definition)?,
             created_at: turn.now,
             verdict: None,
             life: Life::default(),
             stop: None,
             version: 1,
         };
-        Ok(Copy { template, gpus, requires, network, placement })
+        Ok(Copy { template, fit })
     }
 
     /// The tags of each copy: those given, those of the definition if they propagate, and the managed one, which as in ECS
@@ -133,90 +136,49 @@ impl Launch<'_> {
     }
 }
 
-fn requires(
-    known: &KnownDefinition,
-    effective: &EffectiveTask,
-    launch_type: LaunchType,
-) -> Result<Vec<RequiredAttribute>, ApiError> {
-    let mut requires = effective.requires.clone();
-    let compatible = match launch_type {
-        LaunchType::External => known.resolved.external,
-        LaunchType::Fargate => known.resolved.fargate,
-        LaunchType::Ec2 | LaunchType::ManagedInstances => true,
-    };
-    if !compatible {
-        let message = format!("Task definition does not support launch_type {launch_type}.");
-        return Err(ApiError::invalid_parameter(message));
-    }
-    if launch_type == LaunchType::External {
-        requires.push(RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
-    }
-    // A size that the definition has is one of the table; overrides can make it another.
-    let (cpu, memory) = (effective.task_cpu.unwrap_or_default(), effective.task_memory.unwrap_or_default());
-    if launch_type == LaunchType::Fargate && !task_definition::is_fargate_size(cpu, memory) {
-        return Err(ApiError::invalid_parameter(task_definition::no_fargate_size(cpu, memory)));
-    }
-    Ok(requires)
-}
-
-/// How many GPUs an instance must have free.
-fn least(gpus: &[GpuDemand]) -> u32 {
-    gpus.iter().map(|demand| demand.least()).fold(0, u32::saturating_add)
-}
-
 /// What every copy has in common, made once.
 pub(super) struct Copy {
-    template: Task,
-    gpus: Vec<GpuDemand>,
-    requires: Vec<RequiredAttribute>,
-    network: Option<NetworkRequest>,
-    placement: Placement,
+    pub(super) template: Task,
+    pub(super) fit: Fit,
 }
 
 impl Copy {
-    /// What one copy needs of an instance.
-    pub(super) fn need<'a>(&'a self, addresses: &'a AddressBook) -> Need<'a> {
-        Need {
-            cpu: self.template.cpu,
-            memory: self.template.memory,
-            host_ports: &self.template.host_ports,
-            gpus: least(&self.gpus),
-            requires: &self.requires,
-            network: self.network.as_ref().map(|request| (addresses, request)),
-            placement: &self.placement,
-        }
-    }
-
-    /// The instance that the next copy goes to, if one can take it.
-    pub(super) fn choose(&self, turn: &mut Turn<'_>) -> Option<InstanceId> {
-        let (pool, addresses) = turn.tables.scheduler();
-        let chosen = pool.choose(self.template.key.cluster, self.need(addresses), &mut turn.entropy)?;
-        Some(chosen.instance.key.id)
-    }
-
     /// Puts one copy on an instance, and orders it to run once that is durable.
     ///
     /// # Errors
-    /// When there is no address for it after all; to be asked first is what [`Copy::need`] is for.
+    /// When there is no address for it after all; to be asked first is what [`Fit::need`] is for.
     pub(super) fn place(&self, turn: &mut Turn<'_>, instance: InstanceId) -> Result<Arc<Task>, Refusal> {
-        let cluster = self.template.key.cluster;
-        let home = InstanceKey { cluster, id: instance };
-        let network = self.network.as_ref().map(|request| network::connect(turn, home, request)).transpose()?;
-        let gpus = self.deal(turn, home);
-        let key = TaskKey { cluster, id: TaskId::generate(turn.now, &mut turn.entropy) };
-        let task = Arc::new(Task { key, instance, network, gpus, ..self.template.clone() });
+        let mut task = self.template.clone();
+        self.fit.settle(turn, instance, &mut task)?;
+        task.key.id = TaskId::generate(turn.now, &mut turn.entropy);
+        let task = Arc::new(task);
         turn.tables.put(Entity::Task(task.clone()));
         turn.send_start(&task);
         Ok(task)
     }
 
-    /// The GPUs that one copy gets on an instance.
-    fn deal(&self, turn: &Turn<'_>, instance: InstanceKey) -> Vec<TaskGpu> {
-        let pool = turn.tables.pool();
-        match pool.slot(instance).filter(|_| !self.gpus.is_empty()) {
-            Some(slot) => gpu::deal(&self.gpus, &pool.gpus_free(slot).cloned().collect::<Vec<_>>()),
-            None => Vec::new(),
-        }
+    /// How its copies wait.
+    pub(super) fn waiting(&self, launch: &Launch<'_>, on: WaitingFor, until: Option<Timestamp>) -> Waiting {
+        let mut waiting = Waiting {
+            on,
+            until,
+            kind: KindId(0),
+            constraints: launch.constraints.to_vec(),
+            strategy: launch.strategy.to_vec(),
+            network: launch.network.cloned(),
+        };
+        waiting.kind = self.fit.kind(&self.template, &waiting);
+        waiting
+    }
+
+    /// Makes one copy that waits.
+    pub(super) fn wait(&self, turn: &mut Turn<'_>, waiting: &Arc<Waiting>) -> Arc<Task> {
+        let mut task =
+            Task { waiting: Some(waiting.clone()), known: TaskStatus::Provisioning, ..self.template.clone() };
+        task.key.id = TaskId::generate(turn.now, &mut turn.entropy);
+        let task = Arc::new(task);
+        turn.tables.put(Entity::Task(task.clone()));
+        task
     }
 }
 

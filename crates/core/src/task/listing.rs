@@ -11,8 +11,8 @@ use crate::names;
 use crate::read::{Page, ReadModel, bad_token, merged, page};
 use crate::task::status::{DesiredStatus, TaskStatus};
 
-/// What tasks of a cluster can have in common and a caller can look for. None of it changes in the life of a task, but for the
-/// last.
+/// What tasks of a cluster can have in common and a caller can look for. None of it changes in the life of a task, but for where it
+/// is, once, if it had to wait for that, and the last.
 #[derive(Clone, Copy, Debug)]
 enum Facet<'a> {
     /// Every task has one: those of all launch types together are all.
@@ -67,8 +67,8 @@ type Entry = (FacetKey, TaskId);
 impl TaskIndex {
     /// A task came, changed, or went.
     pub(crate) fn change(&mut self, old: Option<&Task>, new: Option<&Task>) {
-        let desired = |task: Option<&Task>| task.map(Task::desired_status);
-        if desired(old) != desired(new) {
+        let lasts = |task: Option<&Task>| task.map(|task| (task.desired_status(), task.instance));
+        if lasts(old) != lasts(new) {
             for entry in old.into_iter().flat_map(lasting) {
                 self.entries.remove(&entry);
             }
@@ -135,16 +135,17 @@ impl TaskIndex {
 /// The entries of a task that change with what is wanted of it alone.
 fn lasting(task: &Task) -> impl Iterator<Item = Entry> {
     let (TaskKey { cluster, id }, desired) = (task.key, task.desired_status());
-    let always =
-        [Facet::LaunchType(task.launch_type), Facet::Family(&task.definition.family), Facet::Instance(task.instance)];
-    let facets = always.into_iter().chain(task.started_by.as_deref().map(Facet::StartedBy));
+    let always = [Facet::LaunchType(task.launch_type), Facet::Family(&task.definition.family)];
+    let some = [task.instance.map(Facet::Instance), task.started_by.as_deref().map(Facet::StartedBy)];
+    let facets = always.into_iter().chain(some.into_iter().flatten());
     facets.map(move |facet| (facet.key(cluster, desired), id))
 }
 
 /// The entry of a task that is to stop, or is over for the API, while its agent has not said so.
 fn ending(task: &Task) -> Option<Entry> {
     let ending = task.desired_status() == DesiredStatus::Stopped && task.known != TaskStatus::Stopped;
-    ending.then(|| (Facet::Ending(task.instance).key(task.key.cluster, DesiredStatus::Stopped), task.key.id))
+    let facet = Facet::Ending(task.instance.filter(|_| ending)?);
+    Some((facet.key(task.key.cluster, DesiredStatus::Stopped), task.key.id))
 }
 
 /// ListTasks, in the order of creation.
@@ -242,7 +243,7 @@ impl<'a> Filter<'a> {
         self.desired == task.desired_status()
             && self.family.is_none_or(|family| *task.definition.family == *family)
             && self.started_by.is_none_or(|mark| task.started_by.as_deref() == Some(mark))
-            && self.instance.is_none_or(|instance| instance == task.instance)
+            && self.instance.is_none_or(|instance| Some(instance) == task.instance)
             && self.launch_type.is_none_or(|launch_type| launch_type == task.launch_type)
     }
 }

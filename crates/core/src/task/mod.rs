@@ -1,6 +1,7 @@
-//! Tasks: their status machine, RunTask, StartTask, StopTask, what agents report, DescribeTasks and ListTasks.
+//! Tasks: their status machine, RunTask, StartTask, StopTask, those that wait, what agents report, DescribeTasks and ListTasks.
 
 pub(crate) mod describe;
+mod fit;
 mod launch;
 pub(crate) mod listing;
 pub(crate) mod report;
@@ -9,6 +10,7 @@ pub(crate) mod run;
 pub(crate) mod start;
 pub mod status;
 pub(crate) mod stop;
+pub mod waiting;
 
 #[cfg(test)]
 mod tests;

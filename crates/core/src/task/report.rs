@@ -10,7 +10,7 @@ use longshore_api::ecs::{Response, error, types};
 
 use crate::cell::Turn;
 use crate::entity::{ContainerDetail, Entity, Stop, Task, TaskContainer};
-use crate::ids::{InstanceKey, TaskKey};
+use crate::ids::TaskKey;
 use crate::instance::deregister;
 use crate::limits;
 use crate::names;
@@ -112,8 +112,9 @@ fn find(turn: &Turn<'_>, principal: &Principal, named: Option<&str>, arn: Option
     let cluster = view.clusters.get(&*cluster).ok_or_else(unknown)?;
     let key = TaskKey { cluster: cluster.id, id };
     let task = view.tasks.get(&key).cloned().ok_or_else(unknown)?;
-    let instance = InstanceKey { cluster: cluster.id, id: task.instance };
-    let owner = view.instances.get(&instance).map(|instance| instance.principal.clone());
+    // Nobody can report of a task that waits: it has no instance.
+    let home = task.home().and_then(|home| view.instances.get(&home));
+    let owner = home.map(|instance| instance.principal.clone());
     match owner.is_some_and(|owner| owner == principal.access_key_id) {
         true => Ok(task),
         false => Err(ApiError::new(
@@ -175,7 +176,7 @@ fn advance(turn: &Turn<'_>, task: &mut Task, status: TaskStatus, reason: Option<
         return;
     }
     match task.known {
-        TaskStatus::Pending => {}
+        TaskStatus::Provisioning | TaskStatus::Pending => {}
         TaskStatus::Running => task.life.started_at = Some(turn.now),
         TaskStatus::Stopped => {
             for container in &mut task.containers {
@@ -245,7 +246,7 @@ fn store(turn: &mut Turn<'_>, before: &Arc<Task>, mut next: Task) {
         let home = next.home();
         next.version += 1;
         turn.tables.put(Entity::Task(Arc::new(next)));
-        if ended {
+        if let Some(home) = home.filter(|_| ended) {
             deregister::finish(turn, home);
         }
     }

@@ -1,24 +1,28 @@
-//! RunTask: places copies of a definition on instances that fit, by its strategy.
+//! RunTask: places copies of a definition on instances that fit, by its strategy; what fits nowhere comes back in `failures`, or
+//! waits if its caller is patient.
+
+use std::sync::Arc;
 
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
+use crate::capacity::Strategy;
 use crate::cell::Turn;
-use crate::cluster::capacity::refuse_default_strategy;
 use crate::cluster::missing;
 use crate::entity::{Cluster, Made};
 use crate::idempotency::{self, Scope, Seen};
-use crate::ids::TaskKey;
+use crate::ids::{TaskId, TaskKey};
 use crate::limits;
 use crate::placement::Refusal;
 use crate::read::ReadModel;
 use crate::task::describe::{FARGATE_PLATFORM, document};
 use crate::task::launch::{Copy, Launch, failure};
+use crate::task::waiting::{self, Patience, Waiting, WaitingFor};
 use crate::unsupported::{filled, refuse};
 
 const TOKENS: Scope = Scope { operation: "RunTask", most: limits::CLIENT_TOKENS };
 
-/// RunTask. What cannot be placed comes back in `failures`; what was placed is durable before the answer.
+/// RunTask. What cannot be placed comes back in `failures`, or waits; what was placed is durable before the answer.
 pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Result<Response, ApiError> {
     let launch = launch(request);
     launch.check()?;
@@ -31,11 +35,16 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
         Seen::Fresh(fresh) => Some(fresh),
         Seen::Untold => None,
     };
-    if request.launch_type.is_none() {
-        refuse_default_strategy("RunTask", &cluster)?;
+    let (mut tasks, mut failures) = (Vec::with_capacity(count), Vec::new());
+    for (launch, share) in shares(turn, &cluster, request, launch, count)? {
+        let lot = run_lot(turn, &cluster, &launch, share)?;
+        tasks.extend(lot.tasks);
+        failures.extend(lot.failures);
     }
-    let copy = launch.prepare(turn, &cluster, count)?;
-    let made = place(turn, &cluster, &copy, count)?;
+    if tasks.is_empty() && failures.is_empty() {
+        return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
+    }
+    let made = Made::Tasks { tasks, failures };
     let response = answer(turn.tables.view(), &cluster, &made);
     if let Some(fresh) = fresh {
         idempotency::remember(turn, fresh, made);
@@ -43,19 +52,68 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     Ok(response)
 }
 
-/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it.
-///
-/// # Errors
-/// When there is no instance to ask: ECS does not count those that are draining.
-fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Result<Made, ApiError> {
+/// How many copies are run for which capacity provider: by the strategy of the call, or else by that of the cluster. Who names a launch
+/// type means neither.
+fn shares<'a>(
+    turn: &Turn<'_>,
+    cluster: &Cluster,
+    request: &types::RunTaskRequest,
+    launch: Launch<'a>,
+    count: usize,
+) -> Result<Vec<(Launch<'a>, usize)>, ApiError> {
+    let given = request.capacity_provider_strategy.as_deref().unwrap_or_default();
+    let strategy = match request.launch_type {
+        Some(_) => None,
+        None => Strategy::of_call(turn.tables.view(), cluster, given)?,
+    };
+    let launch_type = match &strategy {
+        Some(strategy) if strategy.is_fargate() => Some(types::LaunchType::Fargate),
+        _ => request.launch_type,
+    };
+    check_platform(request, launch_type == Some(types::LaunchType::Fargate))?;
+    let share = |(provider, share)| (Launch { provider: Some(provider), launch_type, ..launch.clone() }, share);
+    Ok(match strategy {
+        None => vec![(launch, count)],
+        Some(strategy) => strategy.distribute(count).into_iter().map(share).collect(),
+    })
+}
+
+/// What came of the copies that are run alike.
+struct Lot {
+    tasks: Vec<TaskId>,
+    failures: Vec<types::Failure>,
+}
+
+/// Runs `count` copies of one kind. They wait where their caller is patient, and where their capacity provider adds machines for them.
+fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: usize) -> Result<Lot, ApiError> {
+    let mut copy = launch.prepare(turn, cluster, count)?;
+    let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
+    copy.template.max_run_ms = patience.max_run_ms;
+    let view = turn.tables.view();
+    let provider = launch.provider.as_ref().and_then(|name| view.providers.get(name));
+    let on = match provider.is_some_and(|provider| provider.scaling.enabled) {
+        true => WaitingFor::Provider,
+        false => WaitingFor::Room,
+    };
+    let by_provider_ms = (on == WaitingFor::Provider).then_some(turn.config.scaling.provision_for_ms);
+    match patience.max_wait_ms.or(by_provider_ms) {
+        None => Ok(place(turn, cluster, &copy, count)),
+        Some(max_wait_ms) => {
+            let until = Some(turn.now.plus_millis(max_wait_ms));
+            let waiting = copy.waiting(launch, on, until);
+            place_or_wait(turn, cluster, &copy, count, waiting)
+        }
+    }
+}
+
+/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it. Without instances to ask there are no
+/// failures either: ECS does not count those that are draining.
+fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Lot {
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
-        let Some(instance) = copy.choose(turn) else {
+        let Some(instance) = copy.fit.choose(turn) else {
             failures = refusals(turn, cluster, copy);
-            if tasks.is_empty() && failures.is_empty() {
-                return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
-            }
             break;
         };
         match copy.place(turn, instance) {
@@ -66,14 +124,43 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
             }
         }
     }
-    Ok(Made::Tasks { tasks, failures })
+    Lot { tasks, failures }
+}
+
+/// Places what fits, and lets the rest wait. Who comes while others of its kind wait stands behind them.
+///
+/// # Errors
+/// When there is no room in the line.
+fn place_or_wait(
+    turn: &mut Turn<'_>,
+    cluster: &Cluster,
+    copy: &Copy,
+    count: usize,
+    waiting: Waiting,
+) -> Result<Lot, ApiError> {
+    let mut tasks = Vec::with_capacity(count);
+    if !turn.tables.line().has(cluster.id, waiting.kind) {
+        while tasks.len() < count
+            && let Some(instance) = copy.fit.choose(turn)
+            && let Ok(task) = copy.place(turn, instance)
+        {
+            tasks.push(task.key.id);
+        }
+    }
+    let left = count - tasks.len();
+    if left > 0 {
+        let waiting = Arc::new(waiting);
+        waiting::check_room(turn, cluster, &waiting, left)?;
+        tasks.extend((0..left).map(|_| copy.wait(turn, &waiting).key.id));
+    }
+    Ok(Lot { tasks, failures: Vec::new() })
 }
 
 /// Why each ACTIVE instance refuses one more copy.
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
     let pool = turn.tables.pool();
     pool.members(cluster.id)
-        .filter_map(|slot| Some((slot, pool.fits(slot, copy.need(turn.tables.addresses())).err()?)))
+        .filter_map(|slot| Some((slot, pool.fits(slot, copy.fit.need(turn.tables.addresses())).err()?)))
         .filter(|(_, refusal)| *refusal != Refusal::Inactive)
         .take(limits::RUN_TASK_FAILURES)
         .map(|(slot, refusal)| failure(turn, cluster, slot.instance.key.id, &refusal))
@@ -113,6 +200,7 @@ fn launch(request: &types::RunTaskRequest) -> Launch<'_> {
         group: request.group.as_deref(),
         started_by: request.started_by.as_deref(),
         launch_type: request.launch_type,
+        provider: None,
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
@@ -131,26 +219,18 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
         let most = limits::RUN_TASK_COUNT;
         ApiError::invalid_parameter(format!("Count should be between 1 and {most}; it is {given}."))
     })?;
-    let fargate = request.launch_type == Some(types::LaunchType::Fargate);
-    let platform = request.platform_version.as_ref().is_some_and(|version| !version.is_empty());
     let strategy = filled(&request.capacity_provider_strategy);
     if strategy && request.launch_type.is_some() {
         return Err(ApiError::invalid_parameter(
             "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
         ));
     }
-    if fargate {
-        check_fargate(request)?;
-    }
-    if platform && !fargate && !strategy {
-        return Err(ApiError::invalid_parameter(
-            "The platform version must be null when specifying an EC2 launch type.",
-        ));
+    if request.launch_type.is_some() {
+        check_platform(request, request.launch_type == Some(types::LaunchType::Fargate))?;
     }
     refuse(
         "RunTask",
         &[
-            ("capacityProviderStrategy", strategy),
             ("enableExecuteCommand", request.enable_execute_command == Some(true)),
             ("referenceId", request.reference_id.as_ref().is_some_and(|id| !id.is_empty())),
             ("volumeConfigurations", filled(&request.volume_configurations)),
@@ -158,6 +238,18 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
         ],
     )?;
     Ok(count)
+}
+
+/// What goes with the launch type FARGATE, and what with the others.
+fn check_platform(request: &types::RunTaskRequest, fargate: bool) -> Result<(), ApiError> {
+    let platform = request.platform_version.as_ref().is_some_and(|version| !version.is_empty());
+    match fargate {
+        true => check_fargate(request),
+        false if platform => {
+            Err(ApiError::invalid_parameter("The platform version must be null when specifying an EC2 launch type."))
+        }
+        false => Ok(()),
+    }
 }
 
 /// What does not go with the launch type FARGATE, under which nobody chooses instances.

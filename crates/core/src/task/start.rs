@@ -12,6 +12,7 @@ use crate::names;
 use crate::placement::Refusal;
 use crate::task::describe::document;
 use crate::task::launch::{Copy, Launch, failure};
+use crate::task::waiting::Patience;
 use crate::unsupported::{filled, refuse};
 
 /// StartTask. An instance that cannot take the task comes back in `failures`, for the reasons that RunTask has; an instance
@@ -25,7 +26,13 @@ pub(crate) fn start(turn: &mut Turn<'_>, request: &types::StartTaskRequest) -> R
     let named = request.container_instances.iter();
     let named = named.map(|given| Ok((given, names::instance(turn.config, &cluster, given)?)));
     let named = named.collect::<Result<Vec<_>, ApiError>>()?;
-    let copy = launch.prepare(turn, &cluster, named.len())?;
+    let mut copy = launch.prepare(turn, &cluster, named.len())?;
+    let patience = Patience::read(&copy.template.tags, &[])?;
+    if patience.max_wait_ms.is_some() {
+        let message = "The tag 'longshore:max-wait' is for RunTask: StartTask places at once or not at all.";
+        return Err(ApiError::invalid_parameter(message));
+    }
+    copy.template.max_run_ms = patience.max_run_ms;
     let mut started = Vec::with_capacity(named.len());
     let mut failures = Vec::new();
     for (given, id) in named {
@@ -56,7 +63,7 @@ fn place(
     let id = instance.key.id;
     let pool = turn.tables.pool();
     let verdict = match pool.slot(instance.key) {
-        Some(slot) => pool.fits(slot, copy.need(turn.tables.addresses())),
+        Some(slot) => pool.fits(slot, copy.fit.need(turn.tables.addresses())),
         // It was deregistered, and is still described.
         None => Err(Refusal::Inactive),
     };
@@ -72,6 +79,7 @@ fn launch(request: &types::StartTaskRequest) -> Launch<'_> {
         group: request.group.as_deref(),
         started_by: request.started_by.as_deref(),
         launch_type: None,
+        provider: None,
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),

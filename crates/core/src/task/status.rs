@@ -29,6 +29,8 @@ impl DesiredStatus {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "UPPERCASE")]
 pub enum TaskStatus {
+    /// It waits for an instance.
+    Provisioning,
     /// Placed; the agent prepares it.
     #[default]
     Pending,
@@ -42,6 +44,7 @@ impl TaskStatus {
     /// As the API spells it.
     pub fn as_str(self) -> &'static str {
         match self {
+            Self::Provisioning => "PROVISIONING",
             Self::Pending => "PENDING",
             Self::Running => "RUNNING",
             Self::Stopped => "STOPPED",
@@ -61,10 +64,12 @@ impl TaskStatus {
     /// The status after `reported`: reports repeat and overtake each other, so only a later one counts.
     pub fn advance(self, reported: Self) -> Self {
         match (self, reported) {
-            (Self::Pending, later) => later,
-            (Self::Running, Self::Pending | Self::Running) => Self::Running,
-            (Self::Running, Self::Stopped) => Self::Stopped,
-            (Self::Stopped, Self::Pending | Self::Running | Self::Stopped) => Self::Stopped,
+            (Self::Provisioning, later) => later,
+            (Self::Pending, Self::Provisioning | Self::Pending) => Self::Pending,
+            (Self::Pending, Self::Running) => Self::Running,
+            (Self::Running, Self::Provisioning | Self::Pending | Self::Running) => Self::Running,
+            (Self::Pending | Self::Running, Self::Stopped) => Self::Stopped,
+            (Self::Stopped, Self::Provisioning | Self::Pending | Self::Running | Self::Stopped) => Self::Stopped,
         }
     }
 }
@@ -77,19 +82,25 @@ impl fmt::Display for TaskStatus {
 
 #[cfg(test)]
 mod tests {
-    use super::TaskStatus::{self, Pending, Running, Stopped};
+    use super::TaskStatus::{self, Pending, Provisioning, Running, Stopped};
 
     #[test]
     fn the_table_of_transitions() {
-        let all = [Pending, Running, Stopped];
+        let all = [Provisioning, Pending, Running, Stopped];
         let table: Vec<TaskStatus> = all.iter().flat_map(|from| all.map(|to| from.advance(to))).collect();
-        assert_eq!(table, [Pending, Running, Stopped, Running, Running, Stopped, Stopped, Stopped, Stopped]);
+        let expected = [
+            [Provisioning, Pending, Running, Stopped],
+            [Pending, Pending, Running, Stopped],
+            [Running, Running, Running, Stopped],
+            [Stopped; 4],
+        ];
+        assert_eq!(table, expected.concat());
     }
 
     #[test]
     fn a_status_never_goes_back() {
-        for from in [Pending, Running, Stopped] {
-            for to in [Pending, Running, Stopped] {
+        for from in [Provisioning, Pending, Running, Stopped] {
+            for to in [Provisioning, Pending, Running, Stopped] {
                 assert!(from.advance(to) >= from);
             }
         }

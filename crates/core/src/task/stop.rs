@@ -1,4 +1,4 @@
-//! StopTask: the order is durable at once, the agent carries it out.
+//! StopTask: the order is durable at once, the agent carries it out. What waits has no agent, and is STOPPED at once.
 
 use std::sync::Arc;
 
@@ -12,6 +12,7 @@ use crate::limits;
 use crate::names;
 use crate::task::describe::document;
 use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::task::waiting;
 
 /// StopTask. Repeating it, or stopping what has stopped, changes nothing and answers the task.
 pub(crate) fn stop(turn: &mut Turn<'_>, request: &types::StopTaskRequest) -> Result<Response, ApiError> {
@@ -40,6 +41,9 @@ pub(crate) fn stop(turn: &mut Turn<'_>, request: &types::StopTaskRequest) -> Res
 pub(crate) fn order(turn: &mut Turn<'_>, task: Arc<Task>, stop: Stop) -> Arc<Task> {
     if task.desired == DesiredStatus::Stopped || task.known == TaskStatus::Stopped {
         return task;
+    }
+    if task.waiting.is_some() {
+        return waiting::advance::end(turn, &task, stop);
     }
     let mut next = Task::clone(&task);
     next.desired = DesiredStatus::Stopped;

@@ -55,7 +55,18 @@ mod tests {
         };
         assert_eq!(spec("local=/opt/launch"), Ok(config(0, 100)));
         assert_eq!(spec("local:2-8=/opt/launch"), Ok(config(2, 8)));
-        let bad = ["", "local", "=/x", "lo cal=/x", "local=x", "local=", "local:8-2=/x", "local:0-0=/x", "local:1=/x", "l:0-99999=/x"];
+        let bad = [
+            "",
+            "local",
+            "=/x",
+            "lo cal=/x",
+            "local=x",
+            "local=",
+            "local:8-2=/x",
+            "local:0-0=/x",
+            "local:1=/x",
+            "l:0-99999=/x",
+        ];
         for bad in bad {
             assert!(spec(bad).is_err(), "{bad}");
         }

@@ -92,7 +92,12 @@ pub(crate) struct ScalingArgs {
     ///
     /// It is run as PROGRAM add COUNT or PROGRAM remove INSTANCE_ARN..., with JSON on its standard input. MIN and MAX are how
     /// many machines it may have in a cluster [default: 0-100].
-    #[arg(long = "launcher", value_name = "NAME[:MIN-MAX]=PROGRAM", env = "LONGSHORE_LAUNCHERS", value_delimiter = ',')]
+    #[arg(
+        long = "launcher",
+        value_name = "NAME[:MIN-MAX]=PROGRAM",
+        env = "LONGSHORE_LAUNCHERS",
+        value_delimiter = ','
+    )]
     pub(crate) launchers: Vec<LauncherSpec>,
     /// How long machines have to be more than needed before half of the surplus is removed
     #[arg(long, value_name = "DURATION", env = "LONGSHORE_SCALE_IN_AFTER", value_parser = duration, default_value = "15m")]

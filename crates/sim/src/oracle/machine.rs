@@ -8,7 +8,7 @@ use longshore_api::Timestamp;
 use longshore_core::instance::InstanceStatus;
 use longshore_core::task::status::{DesiredStatus, TaskStatus};
 
-use super::{Oracle, Step, broken, ensure, id_of};
+use super::{Oracle, Step, broken, ensure, id_of, is_on};
 use crate::catalog::RestartPolicy;
 use crate::event::ConnId;
 
@@ -63,7 +63,7 @@ impl Oracle {
 
     /// The tasks that were published as being on an instance, and not reported STOPPED.
     pub(crate) fn lives_there(&self, instance_arn: &str) -> Vec<String> {
-        let theirs = self.tasks.iter().filter(|(_, task)| task.instance.to_string() == id_of(instance_arn));
+        let theirs = self.tasks.iter().filter(|(_, task)| is_on(task, id_of(instance_arn)));
         theirs.filter(|(_, task)| task.known != TaskStatus::Stopped).map(|(id, _)| id.clone()).collect()
     }
 
@@ -71,7 +71,7 @@ impl Oracle {
     pub(crate) fn manifest_sent(&self, manifest: &TaskManifestMessage, expected: &[String]) -> Step {
         let instance = id_of(&manifest.container_instance_arn);
         let listed: BTreeSet<&str> = manifest.tasks.iter().map(|task| id_of(&task.task_arn)).collect();
-        let here = |id: &str| self.tasks.get(id).is_none_or(|task| task.instance.to_string() == instance);
+        let here = |id: &str| self.tasks.get(id).is_none_or(|task| is_on(task, instance));
         let foreign = listed.iter().find(|id| !here(id));
         ensure(foreign.is_none(), 2, || format!("the manifest of {instance} has {foreign:?}, which is elsewhere"))?;
         let lives = |id: &&String| self.tasks.get(*id).is_some_and(|task| task.known != TaskStatus::Stopped);
@@ -94,7 +94,7 @@ impl Oracle {
         ensure(run.starts == 0 && run.instance_arn == instance_arn, 2, || {
             format!("{key:?} ran on {} and was created again on {instance_arn}", run.instance_arn)
         })?;
-        let placed = self.tasks.get(id_of(&key.task_arn)).map(|task| task.instance.to_string());
+        let placed = self.tasks.get(id_of(&key.task_arn)).and_then(|task| task.instance).map(|id| id.to_string());
         // An agent that nobody can reach goes on with what was forgotten with its instance.
         let forgotten = self.is_gone(&key.task_arn) && self.is_given_back(key);
         ensure(placed.as_deref() == Some(id_of(instance_arn)) || forgotten, 2, || {

@@ -3,7 +3,7 @@
 //! The oracle repeats none of the product's computations: it remembers what was shown to clients and done to machines,
 //! and objects to what contradicts it. Beyond the eighteen invariants of the design there are two about loss (§4):
 //! 19, an instance is given up neither before nor long after it was silent for lost-after; 20, nothing is given up in a mass
-//! loss unless an operator says so.
+//! loss unless an operator says so; and one about waiting: 21, no task waits for room that is there.
 
 mod machine;
 mod vigil;
@@ -135,6 +135,9 @@ impl Oracle {
                     if known != task {
                         forward(known, task)?;
                         store(&mut self.stored, task);
+                        if known.instance.is_none() && task.instance.is_some() {
+                            new.push(task.clone());
+                        }
                     }
                     *known = task.clone();
                 }
@@ -142,7 +145,9 @@ impl Oracle {
                     ensure(!self.gone.contains(&id), 4, || format!("task {id} is back"))?;
                     self.mark(task, &id)?;
                     store(&mut self.stored, task);
-                    new.push(task.clone());
+                    if task.instance.is_some() {
+                        new.push(task.clone());
+                    }
                     self.tasks.insert(id, task.clone());
                 }
             }
@@ -183,11 +188,12 @@ impl Oracle {
         }
     }
 
-    /// A task is new: its instance may take it, and has what it needs.
+    /// A task is placed, at once or after it waited: its instance may take it, and has what it needs.
     fn placed(&self, task: &Task, snapshot: &ReadModel) -> Step {
         let id = task.key.id;
-        let instance = task.instance.to_string();
-        let after = snapshot.instances().find(|record| record.key == task.home());
+        let Some(home) = task.home() else { return broken(2, format!("task {id} was placed nowhere")) };
+        let instance = home.id.to_string();
+        let after = snapshot.instances().find(|record| record.key == home);
         let Some(after) = after else { return broken(2, format!("task {id} was placed on nothing")) };
         let before = self.vigil.record(&instance);
         // One that did not change between two publications was like that when the task was placed.
@@ -214,7 +220,7 @@ impl Oracle {
         ensure(cpu <= most(|record| record.cpu.0) && memory <= most(|record| record.memory.0), 3, || {
             format!(
                 "{} has {cpu} CPU units and {memory} MiB to do, it offered {} and {}",
-                task.instance,
+                after.key.id,
                 most(|record| record.cpu.0),
                 most(|record| record.memory.0)
             )
@@ -225,7 +231,7 @@ impl Oracle {
     fn has_ports(&self, task: &Task) -> Step {
         // An official agent does not say which machine it is on: its instance is a machine of its own.
         let host = |task: &Task| {
-            let instance = task.instance.to_string();
+            let instance = task.instance.map(|id| id.to_string()).unwrap_or_default();
             self.hosts.get(&instance).map_or(instance, ToString::to_string)
         };
         if task.host_ports.is_empty() {
@@ -305,7 +311,7 @@ impl Oracle {
 
     /// A deregistration without force was accepted: nothing was to be seen on the instance.
     pub(crate) fn given_back(&self, arn: &str) -> Step {
-        let theirs = self.tasks.values().filter(|task| task.instance.to_string() == id_of(arn));
+        let theirs = self.tasks.values().filter(|task| is_on(task, id_of(arn)));
         let left = theirs.filter(|task| task.last_status() != TaskStatus::Stopped).map(|task| task.key.id).next();
         ensure(left.is_none(), 10, || format!("{arn} was deregistered without force, and has {left:?}"))
     }
@@ -324,11 +330,17 @@ fn store(stored: &mut BTreeMap<Vec<u8>, Vec<u8>>, task: &Arc<Task>) {
     stored.insert(entity.key().encode(), entity.encode().unwrap_or_default());
 }
 
+/// Whether a task was placed on the instance of an id.
+fn is_on(task: &Task, instance: &str) -> bool {
+    task.instance.is_some_and(|id| id.to_string() == instance)
+}
+
 /// From one published record of a task to the next, everything moves forward or stays.
 fn forward(before: &Task, after: &Task) -> Step {
     let id = after.key.id;
     let goes_back = |what: &str| format!("{what} of task {id} goes back: {before:?}, then {after:?}");
-    ensure(before.instance == after.instance, 2, || goes_back("the instance"))?;
+    ensure(before.instance.is_none() || before.instance == after.instance, 2, || goes_back("the instance"))?;
+    ensure(before.waiting.is_some() || before.instance == after.instance, 2, || goes_back("the end of its wait"))?;
     ensure(before.version < after.version, 5, || goes_back("the version"))?;
     ensure(before.desired <= after.desired, 5, || goes_back("the desired status"))?;
     ensure(before.known <= after.known, 5, || goes_back("the status"))?;

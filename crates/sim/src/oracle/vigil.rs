@@ -426,7 +426,7 @@ impl Vigil {
             })?;
         }
         for task in tasks.filter(|task| task.verdict.is_none() && task.known != TaskStatus::Stopped) {
-            let lost = self.watched.get(&task.instance).and_then(|watched| watched.lost_seen);
+            let lost = task.instance.and_then(|id| self.watched.get(&id)).and_then(|watched| watched.lost_seen);
             let late_ms = lost.map_or(0, |lost| now.since(lost.max(self.hindered)));
             ensure(late_ms <= self.slack_ms, 19, || {
                 format!("task {} has no verdict {late_ms} ms after its instance was lost", task.key.id)

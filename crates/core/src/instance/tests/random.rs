@@ -194,7 +194,7 @@ impl World {
         for known in &self.known {
             let held = self.braked && !known.connected;
             assert!(known.connected || known.lost || held, "{known:?} is missing and neither lost nor held");
-            for task in snapshot.tasks().filter(|task| task.instance == known.machine.key.id) {
+            for task in snapshot.tasks().filter(|task| task.instance == Some(known.machine.key.id)) {
                 assert!(!known.lost || task.verdict.is_some(), "a task of a lost instance has no verdict");
             }
         }

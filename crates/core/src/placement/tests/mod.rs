@@ -151,7 +151,10 @@ impl World {
         assert_eq!(gpus.len(), wish.gpus as usize, "a GPU is given to two");
         let task = Task {
             key: TaskKey { cluster: CLUSTER, id: TaskId(self.number()) },
-            instance: id,
+            instance: Some(id),
+            waiting: None,
+            capacity_provider: None,
+            max_run_ms: None,
             definition: DefinitionKey { family: "f".into(), revision: 1 },
             group: wish.group.into(),
             started_by: None,
@@ -195,7 +198,7 @@ impl World {
     }
 
     fn on(&self, id: InstanceId) -> Vec<&Task> {
-        self.tasks.values().filter(|task| task.instance == id).collect()
+        self.tasks.values().filter(|task| task.instance == Some(id)).collect()
     }
 
     fn placement(&mut self, wish: &Wish) -> Placement {
@@ -295,7 +298,7 @@ impl World {
         let steps = wish.strategy.iter().take_while(|(kind, _)| !random(kind));
         let group = |same: &dyn Fn(&Machine) -> bool| {
             let there = self.tasks.values().filter(|task| &*task.group == wish.group && wanted(task));
-            there.filter(|task| same(&self.machines[&task.instance])).count() as i64
+            there.filter(|task| task.instance.is_some_and(|id| same(&self.machines[&id]))).count() as i64
         };
         steps
             .map(|(_, field)| match *field {
