@@ -93,9 +93,9 @@ pub const fn support(operation: Operation) -> Support {
         O::DeleteCapacityProvider => {
             Support::Partial(&["It is done when it is answered: no provider is ever DELETE_IN_PROGRESS."])
         }
-        O::DescribeCapacityProviders => Support::Partial(&[
-            "`updateStatusReason` also says what a provider's launcher failed at last.",
-        ]),
+        O::DescribeCapacityProviders => {
+            Support::Partial(&["`updateStatusReason` also says what a provider's launcher failed at last."])
+        }
 
         O::ContinueServiceDeployment
         | O::CreateService

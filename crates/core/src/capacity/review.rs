@@ -14,7 +14,7 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 
 use super::fleet::{Fleet, FleetKey, Order, Surplus, Work, note};
-use super::reservation::{Demand, Room, pack, reservation};
+use super::reservation::{Demand, MachineSize, Room, pack, reservation};
 use super::tracking::{Tracked, step_in, track};
 use super::{CapacityProvider, Reserved};
 use crate::cell::Turn;
@@ -96,6 +96,7 @@ struct Review<'a> {
 /// An instance of the fleet that counts: it is ACTIVE, and not lost.
 struct Machine {
     key: InstanceKey,
+    size: MachineSize,
     has_tasks: bool,
     /// Room that nothing was tried on yet: its agent has not come, or only just.
     untried: Option<Room>,
@@ -138,12 +139,14 @@ impl<'a> Review<'a> {
             return Some(used);
         }
         let there = machines.len() + coming;
-        if self.fleet.machine.is_none() && coming > 0 {
+        // Those that were there before it scaled tell as much as one that was launched.
+        let size = self.fleet.machine.or(machines.last().map(|machine| machine.size));
+        if size.is_none() && coming > 0 {
             return None;
         }
         let mut rooms: Vec<Room> = machines.iter().filter_map(|machine| machine.untried.clone()).collect();
-        rooms.extend(self.fleet.machine.into_iter().flat_map(|size| (0..coming).map(move |_| Room::empty(size))));
-        let filled = pack(waiting, rooms, self.fleet.machine, self.size.maximum as usize);
+        rooms.extend(size.into_iter().flat_map(|size| (0..coming).map(move |_| Room::empty(size))));
+        let filled = pack(waiting, rooms, size, self.size.maximum as usize);
         // When all that is untried is not enough, what was tried is too full for them, and needed as it is.
         Some(match filled.more {
             0 => used + filled.offered,
@@ -259,10 +262,12 @@ impl<'a> Review<'a> {
         });
         let machine = |slot: &Slot| {
             let age_ms = turn.now.since(slot.instance.registered_at);
-            let untried = !slot.connected || age_ms < limits::SETTLING_MS;
+            // An agent that has not come by now may never come: nobody waits for it.
+            let untried = age_ms < limits::SETTLING_MS || (!slot.connected && age_ms < warmup_ms);
             let (has_tasks, ports) = (!slot.tasks.is_empty(), || slot.held.ports.keys().copied().collect());
             Machine {
                 key: slot.instance.key,
+                size: MachineSize { cpu: slot.instance.cpu, memory: slot.instance.memory },
                 has_tasks,
                 untried: untried.then(|| Room::left(slot.cpu_free, slot.memory_free, ports(), has_tasks)),
                 warm: age_ms >= warmup_ms,
