@@ -10,7 +10,7 @@ import uuid
 from collections.abc import Callable
 from typing import Any
 
-from conformance.world import CHANGED, CONTAINER, FAMILY, REGISTRATIONS, World
+from conformance.world import CHANGED, CONTAINER, FAMILY, PROVIDER, REGISTRATIONS, World
 
 Value = Any
 Maker = Callable[[World], Value]
@@ -22,10 +22,15 @@ BUCKET_FILE = "arn:aws:s3:::conformance/settings.env"
 # The least valid request of an operation; `{}` and what the shapes demand, if it is not here.
 REQUESTS: dict[str, Maker] = {
     "CreateCluster": lambda world: {"clusterName": world.name()},
+    "CreateCapacityProvider": lambda world: {
+        "name": world.name(),
+        "autoScalingGroupProvider": {"autoScalingGroupArn": world.name()},
+    },
     "DeleteAccountSetting": lambda world: {"name": "containerInsights"},
     "DeleteAttributes": lambda world: {
         "attributes": [{"name": "stack", "targetId": world.instance.arn}]
     },
+    "DeleteCapacityProvider": lambda world: {"capacityProvider": world.new_provider()},
     "DeleteCluster": lambda world: {"cluster": world.new_cluster()},
     "DeleteTaskDefinitions": lambda world: {"taskDefinitions": [world.new_inactive_definition()]},
     "DeregisterContainerInstance": lambda world: {
@@ -70,6 +75,10 @@ REQUESTS: dict[str, Maker] = {
         "tags": [{"key": "team", "value": "a"}],
     },
     "UntagResource": lambda world: {"resourceArn": world.cluster_arn, "tagKeys": ["team"]},
+    "UpdateCapacityProvider": lambda world: {
+        "name": world.new_provider(),
+        "autoScalingGroupProvider": {"managedDraining": "ENABLED"},
+    },
     "UpdateCluster": lambda world: {"cluster": CHANGED},
     "UpdateClusterSettings": lambda world: {
         "cluster": CHANGED,
@@ -117,13 +126,13 @@ ON_FARGATE = {
 }
 SURROUNDINGS: dict[str, dict[str, dict[str, Value]]] = {
     "CreateCluster": {
-        "defaultCapacityProviderStrategy": {"capacityProviders": ["FARGATE"]},
+        "defaultCapacityProviderStrategy": {"capacityProviders": [PROVIDER]},
         LOG_CONFIGURATION: LOGGED,
     },
     "ListAccountSettings": {"value": {"name": "containerInsights"}},
     "ListAttributes": {"attributeValue": {"attributeName": "stack"}},
     "PutClusterCapacityProviders": {
-        "defaultCapacityProviderStrategy": {"capacityProviders": ["FARGATE"]},
+        "defaultCapacityProviderStrategy": {"capacityProviders": [PROVIDER]},
     },
     "RegisterTaskDefinition": {
         IN_CONTAINER + "dependsOn": {"containerDefinitions": [MAIN, OTHER]},
@@ -263,8 +272,10 @@ MEMBERS: dict[str, Value | Maker] = {
     "ContainerRestartPolicy.restartAttemptPeriod": 60,
     "ClusterSetting.value": "disabled",
     "CreateClusterRequest.capacityProviders": ["FARGATE"],
+    "DescribeCapacityProvidersRequest.capacityProviders": [PROVIDER],
+    "AutoScalingGroupProvider.autoScalingGroupArn": lambda world: world.name(),
     "Attribute.targetId": lambda world: world.instance.arn,
-    "CapacityProviderStrategyItem.capacityProvider": "FARGATE",
+    "CapacityProviderStrategyItem.capacityProvider": PROVIDER,
     "DeregisterContainerInstanceRequest.cluster": REGISTRATIONS,
     "DescribeClustersRequest.clusters": ["default"],
     "DiscoverPollEndpointRequest.containerInstance": lambda world: world.instance.arn,
@@ -313,6 +324,7 @@ MEMBERS: dict[str, Value | Maker] = {
 # The least of a structure that says more than its required members.
 STRUCTURES: dict[str, Value | Maker] = {
     "Attribute": lambda world: attribute(world),
+    "CapacityProviderStrategyItem": {"capacityProvider": PROVIDER, "weight": 1},
     "ClusterSetting": {"name": "containerInsights", "value": "disabled"},
     "ContainerDefinition": {"name": CONTAINER, "image": "busybox", "memory": 64},
     "ContainerOverride": {"name": CONTAINER},

@@ -12,6 +12,8 @@ from test_agent.engine import Engine
 from test_agent.instance import Instance, strings
 
 FAMILY, CONTAINER = "conformance", "main"
+# A capacity provider of the cluster `default`, whose machines somebody brings by hand.
+PROVIDER = "by-hand"
 # Where instances register that nothing is ever placed on.
 REGISTRATIONS = "registrations"
 # A cluster that may become what it likes: nothing runs in it.
@@ -27,9 +29,14 @@ class World:
         self.caller = Caller(server.endpoint, server.key)
         self.account = server.account
         self.counter = itertools.count(1)
-        for name in ("default", REGISTRATIONS, CHANGED):
+        self.caller.must("CreateCapacityProvider", self.provider(PROVIDER))
+        self.caller.must(
+            "CreateCluster", {"clusterName": "default", "capacityProviders": [PROVIDER]}
+        )
+        for name in (REGISTRATIONS, CHANGED):
             self.caller.must("CreateCluster", {"clusterName": name})
         self.instance = Instance(server.endpoint, server.key, cpu=PLENTY, memory=PLENTY)
+        self.instance.custom = [{"name": "longshore.capacity-provider", "value": PROVIDER}]
         self.instance.register()
         self.engine = Engine(self.instance)
         self.engine.connect()
@@ -88,6 +95,16 @@ class World:
         """An empty cluster."""
         name = self.name()
         self.caller.must("CreateCluster", {"clusterName": name})
+        return name
+
+    def provider(self, name: str) -> dict[str, Any]:
+        """A capacity provider with a group of its own."""
+        return {"name": name, "autoScalingGroupProvider": {"autoScalingGroupArn": name}}
+
+    def new_provider(self) -> str:
+        """A capacity provider that no cluster has."""
+        name = self.name()
+        self.caller.must("CreateCapacityProvider", self.provider(name))
         return name
 
     def new_task(self) -> str:

@@ -21,7 +21,7 @@ use crate::read::ReadModel;
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
 use crate::{
-    attributes, cluster, event, identity, instance, limits, network, schedule, secret, settings, tags, task,
+    attributes, capacity, cluster, event, identity, instance, limits, network, schedule, secret, settings, tags, task,
     task_definition,
 };
 
@@ -100,6 +100,8 @@ pub enum Command {
         /// How much, in milliseconds.
         by_ms: i64,
     },
+    /// A launcher has carried out an order, or has not.
+    LauncherAnswered(capacity::LauncherAnswer),
     /// Time has passed.
     Tick,
 }
@@ -277,6 +279,8 @@ pub struct Cell {
     sessions: Sessions,
     /// Volatile.
     liveness: Liveness,
+    /// Volatile.
+    reviews: capacity::Reviews,
     /// The commit number given out last.
     sequence: u64,
 }
@@ -287,6 +291,7 @@ pub(crate) struct Turn<'a> {
     pub(crate) tables: &'a mut Tables,
     pub(crate) sessions: &'a mut Sessions,
     pub(crate) liveness: &'a mut Liveness,
+    pub(crate) reviews: &'a mut capacity::Reviews,
     pub(crate) now: Timestamp,
     pub(crate) entropy: Entropy,
     pub(crate) effects: Vec<Effect>,
@@ -339,6 +344,7 @@ impl Cell {
             config,
             sessions: Sessions::default(),
             liveness: Liveness::default(),
+            reviews: capacity::Reviews::default(),
             sequence: 0,
         }
     }
@@ -404,7 +410,8 @@ impl Cell {
         let line = task::waiting::advance::next_due(&self.tables);
         let joined = identity::next_due(&self.tables);
         let scheduled = schedule::next_due(&self.tables);
-        let all = [forgotten, retired, deleted, loss, network, ended, line, joined, scheduled];
+        let scaling = capacity::review::next_due(&self.tables, self.reviews);
+        let all = [forgotten, retired, deleted, loss, network, ended, line, joined, scheduled, scaling];
         all.into_iter().flatten().min()
     }
 
@@ -415,6 +422,7 @@ impl Cell {
             | Command::Admin { .. }
             | Command::Secrets { .. }
             | Command::SessionOpened { .. }
+            | Command::LauncherAnswered(_)
             | Command::Tick => true,
             Command::SessionClosed { .. }
             | Command::InstanceStatus { .. }
@@ -436,6 +444,7 @@ impl Cell {
             tables: &mut self.tables,
             sessions: &mut self.sessions,
             liveness: &mut self.liveness,
+            reviews: &mut self.reviews,
             now,
             entropy,
             effects: Vec::new(),
@@ -509,6 +518,10 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             session::confirm_stops(turn, instance, session, message_id, candidates);
             Reply::None
         }
+        Command::LauncherAnswered(answer) => {
+            capacity::fleet::answered(turn, answer);
+            Reply::None
+        }
         // It is about the clocks of the cell, not about what they measure.
         Command::ClockLeapt { .. } => Reply::None,
         Command::Tick => {
@@ -522,6 +535,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             secret::expire(turn);
             network::expire(turn);
             task::waiting::advance::tick(turn);
+            capacity::review::tick(turn);
             Reply::None
         }
     }
@@ -536,6 +550,9 @@ fn request_of(turn: &mut Turn<'_>, principal: &Principal, request: &Request) -> 
         Request::UpdateClusterSettings(request) => cluster::update::update_settings(turn, request),
         Request::PutClusterCapacityProviders(request) => cluster::update::put_capacity_providers(turn, request),
         Request::DeleteCluster(request) => cluster::delete::delete(turn, request),
+        Request::CreateCapacityProvider(request) => capacity::create(turn, request),
+        Request::UpdateCapacityProvider(request) => capacity::update(turn, request),
+        Request::DeleteCapacityProvider(request) => capacity::delete(turn, request),
         Request::PutAccountSetting(request) => settings::put(turn, principal, request),
         Request::PutAccountSettingDefault(request) => settings::put_default(turn, request),
         Request::DeleteAccountSetting(request) => settings::delete(turn, principal, request),

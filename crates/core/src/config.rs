@@ -1,5 +1,6 @@
 //! What a cell is told once, at start.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_api::arn::Scope;
@@ -20,6 +21,41 @@ pub struct CellConfig {
     pub loss: LossPolicy,
     /// The networks of awsvpc tasks.
     pub network: NetworkConfig,
+    /// How capacity providers scale.
+    pub scaling: ScalingConfig,
+}
+
+/// How capacity providers scale, as far as ECS has no field for it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ScalingConfig {
+    /// The launchers, by name, and between how many machines each may have: what ECS's clients set on an Auto Scaling group.
+    pub launchers: BTreeMap<Arc<str>, FleetSize>,
+    /// For how long machines have to be more than needed before some are removed, in milliseconds.
+    pub scale_in_after_ms: i64,
+    /// For how long a task waits for machines, in milliseconds.
+    pub provision_for_ms: i64,
+}
+
+/// Between how many machines a launcher may have.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FleetSize {
+    /// At least.
+    pub minimum: u32,
+    /// At most.
+    pub maximum: u32,
+}
+
+impl Default for FleetSize {
+    fn default() -> Self {
+        Self { minimum: 0, maximum: 100 }
+    }
+}
+
+impl Default for ScalingConfig {
+    /// Fifteen minutes each, as ECS documents.
+    fn default() -> Self {
+        Self { launchers: BTreeMap::new(), scale_in_after_ms: 900_000, provision_for_ms: 900_000 }
+    }
 }
 
 /// When an instance that is not heard of is lost, and when that is held back (DESIGN §4).
@@ -109,6 +145,7 @@ impl CellConfig {
             retention: Retention::default(),
             loss: LossPolicy::default(),
             network: NetworkConfig::default(),
+            scaling: ScalingConfig::default(),
         }
     }
 }

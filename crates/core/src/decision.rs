@@ -93,6 +93,15 @@ pub enum Decision {
         /// How many.
         times: u32,
     },
+    /// Something about the machines of a capacity provider.
+    Fleet {
+        /// The name of the cluster.
+        cluster: Arc<str>,
+        /// The name of the provider.
+        provider: Arc<str>,
+        /// What.
+        news: FleetNews,
+    },
     /// An instance's status was changed on request; INACTIVE follows when none of its tasks is left.
     StatusChanged {
         /// Whose.
@@ -101,6 +110,44 @@ pub enum Decision {
         from: InstanceStatus,
         /// What it is.
         to: InstanceStatus,
+    },
+}
+
+/// What happens to the machines of a capacity provider.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum FleetNews {
+    /// Its launcher is asked for more.
+    Adding {
+        /// How many.
+        machines: usize,
+        /// `CapacityProviderReservation`, in percent.
+        reservation: usize,
+    },
+    /// Machines that were asked for did not register within their warm-up.
+    Missing {
+        /// The order's number.
+        order: u64,
+        /// How many.
+        machines: usize,
+    },
+    /// Instances without tasks are drained, to be removed.
+    Draining {
+        /// How many.
+        machines: usize,
+    },
+    /// Their launcher is asked to remove machines.
+    Removing {
+        /// How many.
+        machines: usize,
+    },
+    /// The launcher did not do what it was asked for.
+    LauncherFailed {
+        /// The order's number.
+        order: u64,
+        /// How often in a row.
+        failures: u32,
+        /// Why, as far as it said.
+        reason: Arc<str>,
     },
 }
 
@@ -122,6 +169,7 @@ impl Decision {
             | Self::BrakeEngaged { .. }
             | Self::ScheduleFailed { .. }
             | Self::ScheduleMissed { .. } => true,
+            Self::Fleet { news, .. } => matches!(news, FleetNews::Missing { .. } | FleetNews::LauncherFailed { .. }),
             Self::ReturnsAwaited { .. }
             | Self::InstanceVanished { .. }
             | Self::InstanceReturned { .. }
@@ -144,7 +192,8 @@ impl Decision {
             | Self::BrakeEngaged { .. }
             | Self::BrakeReleased { .. }
             | Self::ScheduleFailed { .. }
-            | Self::ScheduleMissed { .. } => None,
+            | Self::ScheduleMissed { .. }
+            | Self::Fleet { .. } => None,
         }
     }
 }
@@ -194,8 +243,29 @@ impl fmt::Display for Decision {
                 )
             }
             Self::ScheduleMissed { schedule, times } => write!(f, "the schedule {schedule} missed {times} due times"),
+            Self::Fleet { cluster, provider, news } => {
+                write!(f, "capacity provider {provider} of cluster {cluster}: {news}")
+            }
             Self::StatusChanged { instance, from, to } => {
                 write!(f, "container instance {} goes from {} to {}", instance.id, from.as_str(), to.as_str())
+            }
+        }
+    }
+}
+
+impl fmt::Display for FleetNews {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Adding { machines, reservation } => {
+                write!(f, "asking for {machines} more machines: CapacityProviderReservation is {reservation}")
+            }
+            Self::Missing { order, machines } => {
+                write!(f, "{machines} machines of order {order} did not come: they are not waited for any longer")
+            }
+            Self::Draining { machines } => write!(f, "draining {machines} instances that nobody needs"),
+            Self::Removing { machines } => write!(f, "removing {machines} machines"),
+            Self::LauncherFailed { order, failures, reason } => {
+                write!(f, "the launcher failed at order {order}, {failures} times now: {reason}")
             }
         }
     }

@@ -11,6 +11,7 @@ use longshore_api::Timestamp;
 use longshore_api::ecs::types;
 use serde::{Deserialize, Serialize};
 
+use crate::capacity::{CapacityProvider, Fleet, FleetKey};
 use crate::cluster::ContainerInsights;
 use crate::event::{Horizon, InstanceState, Milestones, TaskState};
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, TaskKey};
@@ -140,6 +141,13 @@ pub struct Instance {
     pub milestones: Milestones<InstanceState>,
     /// Grows with every change.
     pub version: i64,
+}
+
+impl Instance {
+    /// The capacity provider that it says it belongs to.
+    pub fn capacity_provider(&self) -> Option<&str> {
+        self.attributes.get(crate::capacity::ATTRIBUTE)?.as_deref()
+    }
 }
 
 /// A task. Durable; its existence, until `known` is STOPPED, is the reservation of what it needs.
@@ -498,6 +506,10 @@ pub enum EntityKey {
     Schedule(Arc<str>),
     /// There is one.
     Horizon,
+    /// By name.
+    CapacityProvider(Arc<str>),
+    /// By cluster and capacity provider.
+    Fleet(FleetKey),
 }
 
 /// Any entity, shared between the writer, the snapshots and the commit under way.
@@ -535,6 +547,10 @@ pub enum Entity {
     Schedule(Arc<Schedule>),
     /// How far events are forgotten.
     Horizon(Arc<Horizon>),
+    /// A capacity provider.
+    CapacityProvider(Arc<CapacityProvider>),
+    /// What is under way between a capacity provider and its launcher.
+    Fleet(Arc<Fleet>),
 }
 
 impl Entity {
@@ -557,6 +573,8 @@ impl Entity {
             Self::Block(block) => EntityKey::Block(block.range.first()),
             Self::Schedule(schedule) => EntityKey::Schedule(schedule.name.clone()),
             Self::Horizon(_) => EntityKey::Horizon,
+            Self::CapacityProvider(provider) => EntityKey::CapacityProvider(provider.name.clone()),
+            Self::Fleet(fleet) => EntityKey::Fleet(fleet.key.clone()),
         }
     }
 
@@ -579,6 +597,8 @@ impl Entity {
             Self::Block(entity) => serde_json::to_vec(entity),
             Self::Schedule(entity) => serde_json::to_vec(entity),
             Self::Horizon(entity) => serde_json::to_vec(entity),
+            Self::CapacityProvider(entity) => serde_json::to_vec(entity),
+            Self::Fleet(entity) => serde_json::to_vec(entity),
         }
     }
 
@@ -605,6 +625,8 @@ impl Entity {
             b'b' => Self::Block(Arc::new(parse(key, value)?)),
             b'r' => Self::Schedule(Arc::new(parse(key, value)?)),
             b'e' => Self::Horizon(Arc::new(parse(key, value)?)),
+            b'o' => Self::CapacityProvider(Arc::new(parse(key, value)?)),
+            b'l' => Self::Fleet(Arc::new(parse(key, value)?)),
             &kind => return Err(DecodeError::UnknownKind { kind }),
         };
         match entity.key().encode() == key {
@@ -640,6 +662,10 @@ impl EntityKey {
             Self::Block(first) => put(&mut key, b'b', &[&first.octets()]),
             Self::Schedule(name) => put(&mut key, b'r', &[name.as_bytes()]),
             Self::Horizon => put(&mut key, b'e', &[]),
+            Self::CapacityProvider(name) => put(&mut key, b'o', &[name.as_bytes()]),
+            Self::Fleet(FleetKey { cluster, provider }) => {
+                put(&mut key, b'l', &[&cluster.0.to_be_bytes(), provider.as_bytes()]);
+            }
             Self::Family(name) => put(&mut key, b'f', &[name.as_bytes()]),
             Self::Definition(DefinitionKey { family, revision }) => {
                 put(&mut key, b'd', &[family.as_bytes(), b"\0", &revision.to_be_bytes()]);

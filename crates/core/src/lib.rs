@@ -12,6 +12,7 @@
 //! [`task_definition`], [`task`], [`placement`].
 
 mod attributes;
+pub mod capacity;
 pub mod cell;
 pub mod clock;
 pub mod cluster;

@@ -141,6 +141,31 @@ pub const IDENTITIES: usize = 100_000;
 pub const ENDED_IDENTITY_SHOWN_MS: i64 = 24 * 3_600_000;
 /// Capacity providers of one cluster, and items of one strategy. ECS's quota.
 pub const CAPACITY_PROVIDERS: usize = 20;
+/// Capacity providers of one account. ECS documents no figure that would bind here; about 500 bytes each.
+pub const ALL_CAPACITY_PROVIDERS: usize = 1_000;
+/// Characters of a capacity provider's name. ECS's limit.
+pub const CAPACITY_PROVIDER_NAME: usize = 255;
+/// Characters of the ARN of an Auto Scaling group: EC2's names have 255, what precedes them 120.
+pub const GROUP_ARN: usize = 400;
+/// Capacity providers in one page, the default and the maximum, as ECS documents.
+pub const CAPACITY_PROVIDERS_PAGE: usize = 10;
+/// How often the machines of a capacity provider are compared with what its tasks need, in milliseconds. ECS does it once a minute.
+pub const SCALING_REVIEW_MS: i64 = 1_000;
+/// How long after its registration an instance counts as untried by waiting tasks, in milliseconds: until its agent has connected and they
+/// were tried on it.
+pub const SETTLING_MS: i64 = 5_000;
+/// How long a machine that was launched has to register, in milliseconds, where the warm-up of its provider is shorter.
+pub const LAUNCH_PATIENCE_MS: i64 = 10_000;
+/// The pause between two steps of scaling in, in milliseconds: the period in which ECS looks again.
+pub const SCALE_IN_PAUSE_MS: i64 = 60_000;
+/// Instances of one fleet that are on their way out at once.
+pub const INSTANCES_LEAVING: usize = 40;
+/// Orders of one fleet that are under way at once.
+pub const FLEET_ORDERS: usize = 16;
+/// How long after its first failure a launcher is asked again, in milliseconds; then twice as long each time.
+pub const LAUNCHER_RETRY_MS: i64 = 1_000;
+/// And how long at most, in milliseconds.
+pub const LAUNCHER_RETRY_MOST_MS: i64 = 300_000;
 /// Characters of the id or ARN of a KMS key. KMS documents 2,048.
 pub const KMS_KEY_ID: usize = 2_048;
 /// Characters of the name of a CloudWatch log group, as CloudWatch Logs has it.

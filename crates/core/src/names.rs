@@ -3,7 +3,7 @@
 use std::str::FromStr;
 
 use longshore_api::ApiError;
-use longshore_api::arn::{ClusterRef, InstanceRef, Scope, TaskDefinitionRef, TaskRef};
+use longshore_api::arn::{Arn, ClusterRef, InstanceRef, Resource, Scope, TaskDefinitionRef, TaskRef};
 
 use crate::config::CellConfig;
 use crate::entity::Cluster;
@@ -37,6 +37,11 @@ impl CellConfig {
     /// The ARN of the `index`th container of a task: its uuid is derived, so that nothing has to be kept.
     pub fn container_arn(&self, cluster: &str, task: TaskId, index: usize) -> String {
         self.scope.container(cluster, task, uuid(mix(task.0 ^ (index as u128 + 1))))
+    }
+
+    /// A capacity provider's ARN.
+    pub fn capacity_provider_arn(&self, name: &str) -> String {
+        self.scope.capacity_provider(name)
     }
 
     /// The ARN of the attachment of a task: the interface of an awsvpc task.
@@ -78,6 +83,22 @@ pub(crate) fn cluster(config: &CellConfig, given: Option<&str>) -> Result<Option
     let Some(given) = given.filter(|given| !given.is_empty()) else { return Ok(Some(DEFAULT_CLUSTER.to_owned())) };
     let ClusterRef { scope, name } = ClusterRef::parse(given)?;
     Ok(config.is_here(scope.as_ref()).then_some(name))
+}
+
+/// The name of the capacity provider that a request means; `None` when its ARN is of elsewhere.
+///
+/// # Errors
+/// `InvalidParameterException` for an ARN of something else.
+pub(crate) fn capacity_provider(config: &CellConfig, given: &str) -> Result<Option<String>, ApiError> {
+    if !given.starts_with("arn:") {
+        return Ok(Some(given.to_owned()));
+    }
+    match given.parse::<Arn>()? {
+        Arn { scope, resource: Resource::CapacityProvider { name } } => {
+            Ok(config.is_here(Some(&scope)).then_some(name))
+        }
+        _ => Err(ApiError::invalid_parameter(format!("'{given}' is not the ARN of a capacity provider."))),
+    }
 }
 
 /// The id of the task that `given` names, which must be of `cluster`.

@@ -19,8 +19,6 @@ pub enum Support {
 /// A part of Longshore that is not built yet.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part {
-    /// Capacity providers and their strategies.
-    Capacity,
     /// Services, their deployments and revisions, task sets, task protection.
     Services,
     /// A task on every instance, before all others.
@@ -35,7 +33,6 @@ impl Part {
     /// Its name in documents.
     pub fn name(self) -> &'static str {
         match self {
-            Self::Capacity => "capacity providers",
             Self::Services => "services",
             Self::Daemons => "daemons",
             Self::Commands => "commands in containers",
@@ -47,7 +44,6 @@ impl Part {
 /// How much of `operation` works.
 pub const fn support(operation: Operation) -> Support {
     use Operation as O;
-    const CAPACITY: Support = Support::Later { with: Part::Capacity };
     const SERVICES: Support = Support::Later { with: Part::Services };
     const DAEMONS: Support = Support::Later { with: Part::Daemons };
     const COMMANDS: Support = Support::Later { with: Part::Commands };
@@ -56,8 +52,7 @@ pub const fn support(operation: Operation) -> Support {
         O::CreateCluster => Support::Partial(CREATE_CLUSTER),
         O::UpdateCluster => Support::Partial(UPDATE_CLUSTER),
         O::UpdateClusterSettings => Support::Partial(&[INSIGHTS]),
-        O::PutClusterCapacityProviders => Support::Partial(&[OWN_PROVIDERS]),
-        O::DeleteCluster | O::DescribeClusters | O::ListClusters => Support::Full,
+        O::PutClusterCapacityProviders | O::DeleteCluster | O::DescribeClusters | O::ListClusters => Support::Full,
 
         O::RegisterTaskDefinition => Support::Partial(TASK_DEFINITION),
         O::DeleteTaskDefinitions
@@ -93,10 +88,14 @@ pub const fn support(operation: Operation) -> Support {
         O::PutAccountSetting | O::PutAccountSettingDefault => Support::Partial(&[SETTINGS]),
         O::DeleteAccountSetting | O::ListAccountSettings => Support::Full,
 
-        O::CreateCapacityProvider
-        | O::DeleteCapacityProvider
-        | O::DescribeCapacityProviders
-        | O::UpdateCapacityProvider => CAPACITY,
+        O::CreateCapacityProvider => Support::Partial(&[LAUNCHERS, MANAGED_INSTANCES]),
+        O::UpdateCapacityProvider => Support::Partial(&[MANAGED_INSTANCES]),
+        O::DeleteCapacityProvider => {
+            Support::Partial(&["It is done when it is answered: no provider is ever DELETE_IN_PROGRESS."])
+        }
+        O::DescribeCapacityProviders => {
+            Support::Partial(&["`updateStatusReason` also says what a provider's launcher failed at last."])
+        }
 
         O::ContinueServiceDeployment
         | O::CreateService
@@ -154,13 +153,14 @@ pub const fn support(operation: Operation) -> Support {
 
 const NAMESPACES: &str = "`serviceConnectDefaults` is refused: there are no namespaces.";
 const INSIGHTS: &str = "`containerInsights` is kept and described; there are no metrics yet that it would change.";
-const OWN_PROVIDERS: &str = "There are no capacity providers but FARGATE and FARGATE_SPOT. They and the default strategy \
-    are kept and described; a task that would run by them is refused.";
+const LAUNCHERS: &str = "`autoScalingGroupArn` names a launcher of the server, by an ARN that ends in its name or by the name: \
+    [capacity.md](capacity.md).";
+const MANAGED_INSTANCES: &str = "`managedInstancesProvider` is refused, and `cluster`, which goes with it.";
 const COMMAND_SESSIONS: &str =
     "`configuration` is kept and described; it has an effect once there are command sessions and managed storage.";
 
 const UPDATE_CLUSTER: &[&str] = &[NAMESPACES, INSIGHTS, COMMAND_SESSIONS];
-const CREATE_CLUSTER: &[&str] = &[NAMESPACES, INSIGHTS, COMMAND_SESSIONS, OWN_PROVIDERS];
+const CREATE_CLUSTER: &[&str] = &[NAMESPACES, INSIGHTS, COMMAND_SESSIONS];
 
 const TASK_DEFINITION: &[&str] = &[
     "Some members are refused by name: [task-definition-coverage.md](task-definition-coverage.md) has each, with the \
@@ -168,9 +168,9 @@ const TASK_DEFINITION: &[&str] = &[
 ];
 
 const RUN_TASK: &[&str] = &[
-    "Refused by name: `capacityProviderStrategy`, `enableExecuteCommand`, `referenceId`, `volumeConfigurations`, `launchType` \
+    "Refused by name: `enableExecuteCommand`, `referenceId`, `volumeConfigurations`, `launchType` \
      MANAGED_INSTANCES.",
-    "`launchType` FARGATE: the task follows Fargate's rules, and runs on an instance of the cluster that has room; no public \
+    "`launchType` FARGATE, and the capacity providers FARGATE and FARGATE_SPOT: the task follows Fargate's rules, and runs on an instance of the cluster that has room; no public \
      addresses are assigned.",
     PLACEMENT_PATTERNS,
     OVERRIDES,
@@ -187,7 +187,7 @@ const UPDATE_AGENT: &str = "The server hands out no agents: the answer is `NoUpd
     instead.";
 const FORCE: &str = "With `force` the tasks are stopped, where ECS leaves them running for ever: no machine ends with its \
     instance here.";
-const TAGGED: &str = "What does not exist yet (services, capacity providers, daemons and the like) has no tags.";
+const TAGGED: &str = "What does not exist yet (services, daemons and the like) has no tags.";
 const SETTINGS: &str = "Values that ask for what is not there (`awsvpcTrunking`, `fargateFIPSMode` and `fargateEventWindows` \
     enabled, another `fargateTaskRetirementWaitPeriod` than 7) are refused by name. What is set for a user or role is kept and \
     has no effect: only the root user calls yet.";

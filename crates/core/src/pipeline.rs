@@ -267,6 +267,7 @@ fn refusal(command: &Command) -> Reply {
         | Command::InstanceStatus { .. }
         | Command::StopCandidates { .. }
         | Command::ClockLeapt { .. }
+        | Command::LauncherAnswered(_)
         | Command::Tick => Reply::None,
     }
 }

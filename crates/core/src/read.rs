@@ -12,6 +12,7 @@ use longshore_api::ecs::types::{LaunchType, TaskDefinitionFamilyStatus, TaskDefi
 use longshore_api::ecs::{self, Request, Response};
 use longshore_api::{ApiError, Timestamp};
 
+use crate::capacity::{self, CapacityProvider, Fleet, FleetKey};
 use crate::cluster;
 use crate::config::CellConfig;
 use crate::entity::{AccountSetting, Cluster, Definition, Family, Identity, Instance, JoinToken, SettingKey, Task};
@@ -35,6 +36,8 @@ pub struct ReadModel {
     pub(crate) clusters: OrdMap<Arc<str>, Arc<Cluster>>,
     /// Derived: the name of each cluster, by id.
     pub(crate) cluster_names: OrdMap<ClusterId, Arc<str>>,
+    pub(crate) providers: OrdMap<Arc<str>, Arc<CapacityProvider>>,
+    pub(crate) fleets: OrdMap<FleetKey, Arc<Fleet>>,
     pub(crate) families: OrdMap<Arc<str>, Arc<Family>>,
     pub(crate) definitions: OrdMap<DefinitionKey, KnownDefinition>,
     /// Derived: the definitions that the API knows.
@@ -145,6 +148,8 @@ impl ReadModel {
             config,
             clusters: OrdMap::new(),
             cluster_names: OrdMap::new(),
+            providers: OrdMap::new(),
+            fleets: OrdMap::new(),
             families: OrdMap::new(),
             definitions: OrdMap::new(),
             definitions_by_status: OrdSet::new(),
@@ -176,6 +181,7 @@ impl ReadModel {
         Some(match authorised.request() {
             Request::DescribeClusters(request) => cluster::describe::describe(self, request),
             Request::ListClusters(request) => cluster::describe::list(self, request),
+            Request::DescribeCapacityProviders(request) => capacity::describe(self, request),
             Request::ListAccountSettings(request) => settings::list(self, authorised.principal(), request),
             Request::DescribeTaskDefinition(request) => task_definition::operations::describe(self, request),
             Request::ListTaskDefinitions(request) => task_definition::operations::list(self, request),

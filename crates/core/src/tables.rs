@@ -310,6 +310,8 @@ impl Tables {
         let horizon = Some(view.events.horizon()).filter(|horizon| *horizon != Horizon::default());
         let horizon = horizon.map(|horizon| Entity::Horizon(horizon.into()));
         let stored = parameters.chain(secrets).chain(schedules);
+        let fleets = view.fleets.values().cloned().map(Entity::Fleet);
+        let providers = view.providers.values().cloned().map(Entity::CapacityProvider).chain(fleets);
         placed
             .chain(tokens)
             .chain(join_tokens)
@@ -318,6 +320,7 @@ impl Tables {
             .chain(stored)
             .chain(network)
             .chain(horizon)
+            .chain(providers)
     }
 
     fn get(&self, key: &EntityKey) -> Option<Entity> {
@@ -343,6 +346,8 @@ impl Tables {
                 let horizon = Some(self.view.events.horizon()).filter(|horizon| *horizon != Horizon::default());
                 horizon.map(|horizon| Entity::Horizon(horizon.into()))
             }
+            EntityKey::CapacityProvider(name) => self.view.providers.get(name).cloned().map(Entity::CapacityProvider),
+            EntityKey::Fleet(key) => self.view.fleets.get(key).cloned().map(Entity::Fleet),
         }
     }
 
@@ -383,6 +388,14 @@ impl Tables {
                 };
                 self.view.events.set_horizon(known);
             }
+            Some(Entity::CapacityProvider(provider)) => match new {
+                Some(_) => drop(self.view.providers.insert(provider.name.clone(), provider.clone())),
+                None => drop(self.view.providers.remove(&provider.name)),
+            },
+            Some(Entity::Fleet(fleet)) => match new {
+                Some(_) => drop(self.view.fleets.insert(fleet.key.clone(), fleet.clone())),
+                None => drop(self.view.fleets.remove(&fleet.key)),
+            },
             None => {}
         }
     }

@@ -41,6 +41,8 @@ fn server_config(args: ServerArgs) -> Result<ServerConfig, CliError> {
         config.loss.brake_percent = u32::from(percent);
     }
     config.network = network(args.network);
+    config.launchers = args.scaling.launchers.into_iter().map(|launcher| launcher.0).collect();
+    config.scale_in_after = args.scaling.scale_in_after;
     Ok(config)
 }
 

@@ -2,13 +2,18 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use longshore_core::config::LossPolicy;
 use longshore_core::network::NetworkConfig;
 
 use crate::error::ServerError;
+use crate::launcher::LauncherConfig;
 use crate::limits::{EdgeLimits, SessionLimits};
 use crate::tls;
+
+/// A quarter of an hour, as ECS documents.
+const SCALE_IN_AFTER: Duration = Duration::from_secs(900);
 
 /// The configuration of a server. It does not change while the server runs.
 #[derive(Clone, Debug)]
@@ -34,6 +39,10 @@ pub struct ServerConfig {
     pub loss: LossPolicy,
     /// The networks of awsvpc tasks.
     pub network: NetworkConfig,
+    /// What adds and removes the machines of capacity providers.
+    pub launchers: Vec<LauncherConfig>,
+    /// How long machines have to be more than needed before some are removed.
+    pub scale_in_after: Duration,
     /// Bounds of the edge.
     pub limits: EdgeLimits,
     /// Bounds of agents' sessions.
@@ -71,6 +80,8 @@ impl ServerConfig {
             tls: None,
             loss: LossPolicy::default(),
             network: NetworkConfig::default(),
+            launchers: Vec::new(),
+            scale_in_after: SCALE_IN_AFTER,
             limits: EdgeLimits::default(),
             session_limits: SessionLimits::default(),
         }
@@ -121,6 +132,11 @@ impl ServerConfig {
             && let Some(name) = names.iter().find(|name| !tls::is_name(name))
         {
             return setting("--tls-name", name, "a DNS name such as ecs.example.com, or an address");
+        }
+        for (at, launcher) in self.launchers.iter().enumerate() {
+            if self.launchers[..at].iter().any(|earlier| earlier.name == launcher.name) {
+                return setting("--launcher", &launcher.name, "each launcher has a name of its own");
+            }
         }
         self.network.check().map_err(ServerError::Network)?;
         if !self.listen.ip().is_loopback() && self.tls.is_none() && !self.insecure {

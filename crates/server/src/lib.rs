@@ -15,6 +15,7 @@ mod descriptors;
 pub mod edge;
 mod error;
 mod files;
+pub mod launcher;
 pub mod limits;
 mod logs;
 pub mod orchestrator;

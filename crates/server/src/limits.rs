@@ -5,6 +5,13 @@ use std::time::Duration;
 
 use longshore_core::config::LossPolicy;
 
+/// How often it is looked whether a launcher has something to do.
+pub const LAUNCHER_LOOK_EVERY: Duration = Duration::from_millis(200);
+/// How long a launcher may take for one order: cloud providers answer within seconds, and machines come up afterwards.
+pub const LAUNCHER_TIME: Duration = Duration::from_secs(300);
+/// Bytes of what a launcher prints that are logged, of each of its two streams.
+pub const LAUNCHER_OUTPUT_BYTES: usize = 16 << 10;
+
 /// The bounds of the edge that an operator may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {

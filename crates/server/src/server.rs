@@ -19,6 +19,7 @@ use crate::descriptors;
 use crate::edge::Edge;
 use crate::error::ServerError;
 use crate::files;
+use crate::launcher;
 use crate::registry::{REGISTRY_DIR, Registry};
 use crate::runner::{LoadError, Perform, Runner};
 use crate::scope;
@@ -114,6 +115,8 @@ fn load(config: &ServerConfig, performer: Arc<dyn Perform>) -> Result<Runner, Se
     cell.zone = config.zone.as_str().into();
     cell.loss = config.loss;
     cell.network = config.network.clone();
+    cell.scaling.launchers = config.launchers.iter().map(|launcher| (launcher.name.clone(), launcher.size)).collect();
+    cell.scaling.scale_in_after_ms = i64::try_from(config.scale_in_after.as_millis()).unwrap_or(i64::MAX);
     let started = Runner::start(cell, Box::new(store), performer, config.limits.max_waiting_requests);
     started.map_err(|error| match error {
         LoadError::Record(_) | LoadError::Inconsistent(_) => {
@@ -166,6 +169,9 @@ impl Parts {
         tokio::spawn(Arc::clone(&registry).keep_clean(stop.clone()));
         let edge = edge.with_registry(registry).behind(acceptor);
         let edge = tokio::spawn(Arc::new(edge).serve(listener, stop.clone()));
+        for launcher in &config.launchers {
+            tokio::spawn(launcher::serve(launcher.clone(), runner.clone(), stop.clone()));
+        }
         tokio::spawn(Arc::clone(&sessions).keep_credentials(Arc::new(runner.clone())));
         if let Some(tls) = tls {
             tokio::spawn(tls.keep_current(stop.clone()));

@@ -68,6 +68,11 @@ impl Scope {
         self.text(format_args!("container/{cluster}/{task}/{id}"))
     }
 
+    /// `…:capacity-provider/<name>`
+    pub fn capacity_provider(&self, name: &str) -> String {
+        self.text(format_args!("capacity-provider/{name}"))
+    }
+
     /// `…:attachment/<uuid>`
     pub fn attachment(&self, id: impl fmt::Display) -> String {
         self.text(format_args!("attachment/{id}"))

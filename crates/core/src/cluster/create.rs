@@ -7,7 +7,8 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, types};
 
 use super::describe::{Include, document};
-use super::{capacity, check_name, configuration, refuse_namespace, settings};
+use super::{check_name, configuration, refuse_namespace, settings};
+use crate::capacity;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, EntityKey};
 use crate::ids::ClusterId;
@@ -24,7 +25,7 @@ pub(crate) fn create(
     principal: &Principal,
     request: &types::CreateClusterRequest,
 ) -> Result<Response, ApiError> {
-    let wanted = Wanted::check(request)?;
+    let wanted = Wanted::check(turn, request)?;
     let known = turn.tables.view().clusters.get(wanted.name).filter(|cluster| cluster.active).cloned();
     let cluster = match known {
         Some(cluster) if wanted.agrees_with(&cluster) => cluster,
@@ -57,7 +58,7 @@ struct Wanted<'a> {
 }
 
 impl<'a> Wanted<'a> {
-    fn check(request: &'a types::CreateClusterRequest) -> Result<Self, ApiError> {
+    fn check(turn: &Turn<'_>, request: &'a types::CreateClusterRequest) -> Result<Self, ApiError> {
         refuse_namespace("CreateCluster", request.service_connect_defaults.as_ref())?;
         let name = match request.cluster_name.as_deref() {
             None | Some("") => DEFAULT_CLUSTER,
@@ -66,9 +67,10 @@ impl<'a> Wanted<'a> {
         let tags = tags::check(request.tags.as_deref())?;
         let insights = settings::check(request.settings.as_deref())?;
         let configuration = request.configuration.as_ref().map(configuration::check).transpose()?.flatten();
-        let providers = capacity::check_providers(request.capacity_providers.as_deref().unwrap_or_default())?;
+        let providers = request.capacity_providers.as_deref().unwrap_or_default();
+        let providers = capacity::check_providers(turn.tables.view(), providers)?;
         let strategy = request.default_capacity_provider_strategy.as_deref().unwrap_or_default();
-        let strategy = capacity::check_strategy(strategy, &providers)?;
+        let strategy = capacity::check_default(strategy, &providers)?;
         Ok(Self { name, tags, insights, configuration, providers, strategy })
     }
 

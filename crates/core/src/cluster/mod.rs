@@ -1,11 +1,10 @@
 //! Clusters: CreateCluster, UpdateCluster, UpdateClusterSettings, PutClusterCapacityProviders, DescribeClusters, ListClusters
 //! and DeleteCluster.
 //!
-//! What is kept of a cluster for operations that do not exist yet (its configuration for ExecuteCommand and for volumes, its
-//! capacity providers) is checked as ECS checks it, and described. Whoever makes such an operation finds it in
+//! What is kept of a cluster for operations that do not exist yet (its configuration for ExecuteCommand and for volumes) is checked
+//! as ECS checks it, and described. Whoever makes such an operation finds it in
 //! [`entity::Cluster`](crate::entity::Cluster).
 
-pub(crate) mod capacity;
 mod configuration;
 pub(crate) mod create;
 pub(crate) mod delete;

@@ -335,8 +335,7 @@ fn a_default_strategy_is_never_passed_over() {
     let run = json!({"taskDefinition": "web"});
     lab.ok(0, PutClusterCapacityProviders, &put(1));
     let (code, message) = lab.refused(0, RunTask, &run);
-    assert_eq!(code, UNSUPPORTED);
-    assert!(message.contains("FARGATE") && message.contains("launchType"), "{message}");
+    assert_eq!((code.as_str(), message.as_str()), (INVALID, "Task definition does not support launch_type FARGATE."));
     lab.ok(0, PutClusterCapacityProviders, &put(0));
     let (code, message) = lab.refused(0, RunTask, &run);
     assert_eq!(code, INVALID);

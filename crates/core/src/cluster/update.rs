@@ -4,12 +4,16 @@
 use std::sync::Arc;
 
 use longshore_api::ApiError;
-use longshore_api::ecs::{Response, types};
+use longshore_api::ecs::{Response, error, types};
 
 use super::describe::{Include, document};
-use super::{capacity, check_named, configuration, refuse_namespace, settings};
+use super::{check_named, configuration, refuse_namespace, settings};
+use crate::capacity;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity};
+use crate::ids::{TaskId, TaskKey};
+use crate::read::ReadModel;
+use crate::task::status::TaskStatus;
 
 /// UpdateCluster: a member that is given takes the place of what was, as a whole.
 pub(crate) fn update(turn: &mut Turn<'_>, request: &types::UpdateClusterRequest) -> Result<Response, ApiError> {
@@ -39,20 +43,38 @@ pub(crate) fn update_settings(
     Ok(Response::UpdateClusterSettings(Box::new(types::UpdateClusterSettingsResponse { cluster: Some(cluster) })))
 }
 
-/// PutClusterCapacityProviders: both lists take the place of what was. No task uses a provider yet, so none is in use.
+/// PutClusterCapacityProviders: both lists take the place of what was, if no task still uses what goes.
 pub(crate) fn put_capacity_providers(
     turn: &mut Turn<'_>,
     request: &types::PutClusterCapacityProvidersRequest,
 ) -> Result<Response, ApiError> {
     check_named(&request.cluster)?;
-    let providers = capacity::check_providers(&request.capacity_providers)?;
-    let strategy = capacity::check_strategy(&request.default_capacity_provider_strategy, &providers)?;
+    let providers = capacity::check_providers(turn.tables.view(), &request.capacity_providers)?;
+    let strategy = capacity::check_default(&request.default_capacity_provider_strategy, &providers)?;
+    let known = turn.tables.view().cluster(Some(&request.cluster))?;
+    let mut gone = known.capacity_providers.iter().filter(|name| !providers.contains(name));
+    if let Some(used) = gone.find(|name| is_used(turn.tables.view(), known, name)) {
+        return Err(ApiError::new(
+            error::RESOURCE_IN_USE_EXCEPTION,
+            format!(
+                "The specified capacity provider is in use and cannot be removed: tasks of {used} have not stopped."
+            ),
+        ));
+    }
     let cluster = change(turn, &request.cluster, |cluster| {
         cluster.capacity_providers = providers;
         cluster.default_strategy = strategy;
     })?;
     let response = types::PutClusterCapacityProvidersResponse { cluster: Some(cluster) };
     Ok(Response::PutClusterCapacityProviders(Box::new(response)))
+}
+
+/// Whether a task of the cluster that is not over is for a provider.
+fn is_used(view: &ReadModel, cluster: &Cluster, provider: &str) -> bool {
+    let from = TaskKey { cluster: cluster.id, id: TaskId(0) };
+    let tasks = view.tasks.range(from..=TaskKey { cluster: cluster.id, id: TaskId(u128::MAX) });
+    let mut live = tasks.filter(|(_, task)| task.last_status() != TaskStatus::Stopped);
+    live.any(|(_, task)| task.capacity_provider.as_deref() == Some(provider))
 }
 
 /// Changes an ACTIVE cluster; the document of what it is then.

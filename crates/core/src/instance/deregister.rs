@@ -78,7 +78,7 @@ pub(crate) fn finish(turn: &mut Turn<'_>, key: InstanceKey) {
 }
 
 /// Makes an instance INACTIVE. Its agent is sent away, and told why when it comes back.
-fn retire(turn: &mut Turn<'_>, instance: &Arc<Instance>) {
+pub(crate) fn retire(turn: &mut Turn<'_>, instance: &Arc<Instance>) {
     let key = instance.key;
     let next = Instance {
         status: InstanceStatus::Inactive,

@@ -97,6 +97,7 @@ pub(crate) fn document(
         registered_gpus.is_some().then(|| ids(instance.gpus.iter().filter(|id| !usage.gpus.contains(id))));
     types::ContainerInstance {
         container_instance_arn: Some(view.config.instance_arn(&cluster.name, instance.key.id)),
+        capacity_provider_name: instance.capacity_provider().map(str::to_owned),
         ec2_instance_id: instance.ec2_instance_id.as_deref().map(str::to_owned),
         version: Some(instance.version),
         version_info: Some(instance.version_info.clone().unwrap_or_default()),

@@ -7,6 +7,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
 use crate::attributes::is_built_in;
+use crate::capacity::fleet;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Entity, Instance, Made};
 use crate::event::Milestones;
@@ -230,6 +231,7 @@ fn add(turn: &mut Turn<'_>, principal: &Principal, cluster: &Cluster, offer: Off
         version: 1,
     });
     turn.tables.put(Entity::Instance(instance.clone()));
+    fleet::registered(turn, &instance);
     // An agent that registers and never opens a session is missing like any other.
     turn.liveness.vanish(&turn.config.loss, &instance, turn.now, turn.now);
     Ok(instance)

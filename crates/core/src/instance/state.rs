@@ -62,7 +62,7 @@ pub(crate) fn update(
     Ok(types::UpdateContainerInstancesStateResponse { container_instances, failures }.into())
 }
 
-fn set(turn: &mut Turn<'_>, instance: Arc<Instance>, to: InstanceStatus) -> Arc<Instance> {
+pub(crate) fn set(turn: &mut Turn<'_>, instance: Arc<Instance>, to: InstanceStatus) -> Arc<Instance> {
     let (key, from) = (instance.key, instance.status);
     if from == to {
         return instance;

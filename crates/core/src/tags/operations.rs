@@ -8,6 +8,7 @@ use longshore_api::ecs::types::Tag;
 use longshore_api::ecs::{Response, error, types};
 
 use super::{check, is_reserved};
+use crate::capacity::CapacityProvider;
 use crate::cell::Turn;
 use crate::entity::{Cluster, Definition, Entity, Instance, Task};
 use crate::ids::{DefinitionKey, InstanceKey, TaskKey};
@@ -77,6 +78,7 @@ enum Tagged {
     Definition(Arc<Definition>),
     Instance(Arc<Instance>),
     Task(Arc<Task>),
+    CapacityProvider(Arc<CapacityProvider>),
 }
 
 impl Tagged {
@@ -86,6 +88,7 @@ impl Tagged {
             Self::Definition(definition) => &definition.tags,
             Self::Instance(instance) => &instance.tags,
             Self::Task(task) => &task.tags,
+            Self::CapacityProvider(provider) => &provider.tags,
         }
     }
 
@@ -98,6 +101,9 @@ impl Tagged {
             }
             Self::Instance(instance) => Entity::Instance(Arc::new(Instance { tags, ..Instance::clone(&instance) })),
             Self::Task(task) => Entity::Task(Arc::new(Task { tags, ..Task::clone(&task) })),
+            Self::CapacityProvider(provider) => {
+                Entity::CapacityProvider(Arc::new(CapacityProvider { tags, ..CapacityProvider::clone(&provider) }))
+            }
         }
     }
 }
@@ -182,7 +188,13 @@ fn find(view: &ReadModel, arn: &str) -> Result<Tagged, Missing> {
             cluster(view, here, &name).and(Err(Missing::Resource("service")))
         }
         Resource::TaskSet { cluster: name, .. } => cluster(view, here, &name).and(Err(Missing::Resource("task set"))),
-        Resource::CapacityProvider { .. } => Err(Missing::Resource("capacity provider")),
+        Resource::CapacityProvider { name } => match view.providers.get(&*name).filter(|_| here) {
+            None => Err(Missing::Resource("capacity provider")),
+            Some(known) if !known.is_active() => {
+                Err(over("capacity provider", "inactive", "an active capacity provider"))
+            }
+            Some(known) => Ok(Tagged::CapacityProvider(known.clone())),
+        },
         Resource::ServiceDeployment { .. }
         | Resource::ServiceRevision { .. }
         | Resource::Container { .. }

@@ -5,6 +5,7 @@ use longshore_api::ApiError;
 use longshore_api::ecs::types::{self, LaunchType};
 use sha2::{Digest, Sha256};
 
+use crate::capacity;
 use crate::cell::Turn;
 use crate::entity::{Task, TaskGpu};
 use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, KindId};
@@ -22,6 +23,7 @@ pub(super) struct Asked<'a> {
     pub(super) definition: &'a DefinitionKey,
     pub(super) overrides: Option<&'a types::TaskOverride>,
     pub(super) launch_type: Option<LaunchType>,
+    pub(super) provider: Option<&'a str>,
     pub(super) group: &'a str,
     pub(super) network: Option<&'a types::NetworkConfiguration>,
     pub(super) constraints: &'a [types::PlacementConstraint],
@@ -53,7 +55,8 @@ impl Asked<'_> {
         let network = network::requested(turn, resolved.network_mode, self.launch_type, self.network)?;
         let known = turn.tables.view().definitions.get(self.definition).ok_or_else(missing)?;
         let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
-        let requires = requires(known, &effective, self.launch_type.unwrap_or(LaunchType::Ec2))?;
+        let mut requires = requires(known, &effective, self.launch_type.unwrap_or(LaunchType::Ec2))?;
+        requires.extend(self.provider.and_then(capacity::required_attribute));
         let gpus = effective.gpus();
         let host_ports = known.resolved.host_ports.clone();
         let needs = (requires.as_slice(), host_ports.as_slice(), least(&gpus));
@@ -103,6 +106,7 @@ impl Fit {
             definition: &task.definition,
             overrides: task.overrides.as_deref(),
             launch_type: Some(task.launch_type),
+            provider: task.capacity_provider.as_deref(),
             group: &task.group,
             network: waiting.network.as_ref(),
             constraints: &waiting.constraints,

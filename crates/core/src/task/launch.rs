@@ -19,12 +19,15 @@ use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task::waiting::{Waiting, WaitingFor};
 
 /// The members that both requests have.
+#[derive(Clone)]
 pub(super) struct Launch<'a> {
     pub(super) task_definition: &'a str,
     pub(super) overrides: Option<&'a types::TaskOverride>,
     pub(super) group: Option<&'a str>,
     pub(super) started_by: Option<&'a str>,
     pub(super) launch_type: Option<LaunchType>,
+    /// The capacity provider that these copies are for.
+    pub(super) provider: Option<Arc<str>>,
     pub(super) tags: Option<&'a [types::Tag]>,
     pub(super) propagate_tags: Option<PropagateTags>,
     pub(super) managed_tags: bool,
@@ -68,6 +71,7 @@ impl Launch<'_> {
             definition: &definition.key,
             overrides: self.overrides,
             launch_type: self.launch_type,
+            provider: self.provider.as_deref(),
             group: &group,
             network: self.network,
             constraints: self.constraints,
@@ -82,7 +86,7 @@ impl Launch<'_> {
             key: TaskKey { cluster: cluster.id, id: TaskId(0) },
             instance: None,
             waiting: None,
-            capacity_provider: None,
+            capacity_provider: self.provider.clone(),
             max_run_ms: None,
             definition: definition.key.clone(),
             group: group.clone(),

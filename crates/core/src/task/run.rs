@@ -6,12 +6,12 @@ use std::sync::Arc;
 use longshore_api::ApiError;
 use longshore_api::ecs::{Response, error, types};
 
+use crate::capacity::Strategy;
 use crate::cell::Turn;
-use crate::cluster::capacity::refuse_default_strategy;
 use crate::cluster::missing;
 use crate::entity::{Cluster, Made};
 use crate::idempotency::{self, Scope, Seen};
-use crate::ids::TaskKey;
+use crate::ids::{TaskId, TaskKey};
 use crate::limits;
 use crate::placement::Refusal;
 use crate::read::ReadModel;
@@ -35,20 +35,16 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
         Seen::Fresh(fresh) => Some(fresh),
         Seen::Untold => None,
     };
-    if request.launch_type.is_none() {
-        refuse_default_strategy("RunTask", &cluster)?;
+    let (mut tasks, mut failures) = (Vec::with_capacity(count), Vec::new());
+    for (launch, share) in shares(turn, &cluster, request, launch, count)? {
+        let lot = run_lot(turn, &cluster, &launch, share)?;
+        tasks.extend(lot.tasks);
+        failures.extend(lot.failures);
     }
-    let mut copy = launch.prepare(turn, &cluster, count)?;
-    let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
-    copy.template.max_run_ms = patience.max_run_ms;
-    let made = match patience.max_wait_ms {
-        None => place(turn, &cluster, &copy, count)?,
-        Some(max_wait_ms) => {
-            let until = Some(turn.now.plus_millis(max_wait_ms));
-            let waiting = copy.waiting(&launch, WaitingFor::Room, until);
-            place_or_wait(turn, &cluster, &copy, count, waiting)?
-        }
-    };
+    if tasks.is_empty() && failures.is_empty() {
+        return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
+    }
+    let made = Made::Tasks { tasks, failures };
     let response = answer(turn.tables.view(), &cluster, &made);
     if let Some(fresh) = fresh {
         idempotency::remember(turn, fresh, made);
@@ -65,25 +61,75 @@ pub(crate) fn rehearse(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> 
     launch.check()?;
     let count = check(request)?;
     let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
-    if request.launch_type.is_none() {
-        refuse_default_strategy("RunTask", &cluster)?;
+    for (launch, share) in shares(turn, &cluster, request, launch, count)? {
+        let copy = launch.prepare(turn, &cluster, share)?;
+        Patience::read(&copy.template.tags, &cluster.tags)?;
     }
-    launch.prepare(turn, &cluster, count).map(drop)
+    Ok(())
 }
 
-/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it.
-///
-/// # Errors
-/// When there is no instance to ask: ECS does not count those that are draining.
-fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Result<Made, ApiError> {
+/// How many copies are run for which capacity provider: by the strategy of the call, or else by that of the cluster. Who names a launch
+/// type means neither.
+fn shares<'a>(
+    turn: &Turn<'_>,
+    cluster: &Cluster,
+    request: &types::RunTaskRequest,
+    launch: Launch<'a>,
+    count: usize,
+) -> Result<Vec<(Launch<'a>, usize)>, ApiError> {
+    let given = request.capacity_provider_strategy.as_deref().unwrap_or_default();
+    let strategy = match request.launch_type {
+        Some(_) => None,
+        None => Strategy::of_call(turn.tables.view(), cluster, given)?,
+    };
+    let launch_type = match &strategy {
+        Some(strategy) if strategy.is_fargate() => Some(types::LaunchType::Fargate),
+        _ => request.launch_type,
+    };
+    check_platform(request, launch_type == Some(types::LaunchType::Fargate))?;
+    let share = |(provider, share)| (Launch { provider: Some(provider), launch_type, ..launch.clone() }, share);
+    Ok(match strategy {
+        None => vec![(launch, count)],
+        Some(strategy) => strategy.distribute(count).into_iter().map(share).collect(),
+    })
+}
+
+/// What came of the copies that are run alike.
+struct Lot {
+    tasks: Vec<TaskId>,
+    failures: Vec<types::Failure>,
+}
+
+/// Runs `count` copies of one kind. They wait where their caller is patient, and where their capacity provider adds machines for them.
+fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: usize) -> Result<Lot, ApiError> {
+    let mut copy = launch.prepare(turn, cluster, count)?;
+    let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
+    copy.template.max_run_ms = patience.max_run_ms;
+    let view = turn.tables.view();
+    let provider = launch.provider.as_ref().and_then(|name| view.providers.get(name));
+    let on = match provider.is_some_and(|provider| provider.scaling.enabled) {
+        true => WaitingFor::Provider,
+        false => WaitingFor::Room,
+    };
+    let by_provider_ms = (on == WaitingFor::Provider).then_some(turn.config.scaling.provision_for_ms);
+    match patience.max_wait_ms.or(by_provider_ms) {
+        None => Ok(place(turn, cluster, &copy, count)),
+        Some(max_wait_ms) => {
+            let until = Some(turn.now.plus_millis(max_wait_ms));
+            let waiting = copy.waiting(launch, on, until);
+            place_or_wait(turn, cluster, &copy, count, waiting)
+        }
+    }
+}
+
+/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it. Without instances to ask there are no
+/// failures either: ECS does not count those that are draining.
+fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Lot {
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
     while tasks.len() < count {
         let Some(instance) = copy.fit.choose(turn) else {
             failures = refusals(turn, cluster, copy);
-            if tasks.is_empty() && failures.is_empty() {
-                return Err(ApiError::invalid_parameter("No Container Instances were found in your cluster."));
-            }
             break;
         };
         match copy.place(turn, instance) {
@@ -94,7 +140,7 @@ fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> R
             }
         }
     }
-    Ok(Made::Tasks { tasks, failures })
+    Lot { tasks, failures }
 }
 
 /// Places what fits, and lets the rest wait. Who comes while others of its kind wait stands behind them.
@@ -107,7 +153,7 @@ fn place_or_wait(
     copy: &Copy,
     count: usize,
     waiting: Waiting,
-) -> Result<Made, ApiError> {
+) -> Result<Lot, ApiError> {
     let mut tasks = Vec::with_capacity(count);
     if !turn.tables.line().has(cluster.id, waiting.kind) {
         while tasks.len() < count
@@ -123,7 +169,7 @@ fn place_or_wait(
         waiting::check_room(turn, cluster, &waiting, left)?;
         tasks.extend((0..left).map(|_| copy.wait(turn, &waiting).key.id));
     }
-    Ok(Made::Tasks { tasks, failures: Vec::new() })
+    Ok(Lot { tasks, failures: Vec::new() })
 }
 
 /// Why each ACTIVE instance refuses one more copy.
@@ -170,6 +216,7 @@ fn launch(request: &types::RunTaskRequest) -> Launch<'_> {
         group: request.group.as_deref(),
         started_by: request.started_by.as_deref(),
         launch_type: request.launch_type,
+        provider: None,
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),
@@ -188,26 +235,18 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
         let most = limits::RUN_TASK_COUNT;
         ApiError::invalid_parameter(format!("Count should be between 1 and {most}; it is {given}."))
     })?;
-    let fargate = request.launch_type == Some(types::LaunchType::Fargate);
-    let platform = request.platform_version.as_ref().is_some_and(|version| !version.is_empty());
     let strategy = filled(&request.capacity_provider_strategy);
     if strategy && request.launch_type.is_some() {
         return Err(ApiError::invalid_parameter(
             "Specifying both a launch type and capacity provider strategy is not supported. Remove one and try again.",
         ));
     }
-    if fargate {
-        check_fargate(request)?;
-    }
-    if platform && !fargate && !strategy {
-        return Err(ApiError::invalid_parameter(
-            "The platform version must be null when specifying an EC2 launch type.",
-        ));
+    if request.launch_type.is_some() {
+        check_platform(request, request.launch_type == Some(types::LaunchType::Fargate))?;
     }
     refuse(
         "RunTask",
         &[
-            ("capacityProviderStrategy", strategy),
             ("enableExecuteCommand", request.enable_execute_command == Some(true)),
             ("referenceId", request.reference_id.as_ref().is_some_and(|id| !id.is_empty())),
             ("volumeConfigurations", filled(&request.volume_configurations)),
@@ -215,6 +254,18 @@ fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
         ],
     )?;
     Ok(count)
+}
+
+/// What goes with the launch type FARGATE, and what with the others.
+fn check_platform(request: &types::RunTaskRequest, fargate: bool) -> Result<(), ApiError> {
+    let platform = request.platform_version.as_ref().is_some_and(|version| !version.is_empty());
+    match fargate {
+        true => check_fargate(request),
+        false if platform => {
+            Err(ApiError::invalid_parameter("The platform version must be null when specifying an EC2 launch type."))
+        }
+        false => Ok(()),
+    }
 }
 
 /// What does not go with the launch type FARGATE, under which nobody chooses instances.

@@ -79,6 +79,7 @@ fn launch(request: &types::StartTaskRequest) -> Launch<'_> {
         group: request.group.as_deref(),
         started_by: request.started_by.as_deref(),
         launch_type: None,
+        provider: None,
         tags: request.tags.as_deref(),
         propagate_tags: request.propagate_tags,
         managed_tags: request.enable_ecs_managed_tags == Some(true),

@@ -159,7 +159,7 @@ fn run_task_refuses_bad_requests_before_what_is_missing() {
             "InvalidParameterException",
             "both a launch type and capacity provider strategy",
         ),
-        (json!({"capacityProviderStrategy": strategy}), "UnsupportedFeatureException", "capacityProviderStrategy"),
+        (json!({"capacityProviderStrategy": strategy}), "InvalidParameterException", "not associated with the cluster"),
         (json!({"launchType": "FARGATE"}), "InvalidParameterException", "does not support launch_type FARGATE"),
         (json!({"launchType": "FARGATE", "platformVersion": "9.9"}), "PlatformUnknownException", "9.9"),
         (

@@ -4,6 +4,7 @@ mod agent;
 mod events;
 mod image;
 mod instance;
+mod launcher;
 mod network;
 mod reach;
 mod schedule;

@@ -3,10 +3,12 @@
 use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::PathBuf;
 use std::str::FromStr;
+use std::time::Duration;
 
 use clap::Args;
 
-use super::value::{LostAfter, OrDefault, account_id};
+use super::launcher::LauncherSpec;
+use super::value::{LostAfter, OrDefault, account_id, duration};
 use super::{DataDirArgs, NetworkArgs, switch};
 
 /// Where the API listens unless told otherwise: this machine only, on a port that nothing well known uses.
@@ -42,6 +44,8 @@ pub(crate) struct ServerArgs {
     pub(crate) loss: LossArgs,
     #[command(flatten)]
     pub(crate) network: NetworkArgs,
+    #[command(flatten)]
+    pub(crate) scaling: ScalingArgs,
     /// Log to this file, set aside at 16 MiB with four older ones kept [default: standard error]
     ///
     /// LONGSHORE_LOG=debug (or error, warn, info, trace) says how much is logged; requests that succeed are logged at
@@ -79,6 +83,25 @@ pub(crate) struct TlsArgs {
     /// The certificate's private key: PEM
     #[arg(long, value_name = "FILE", env = "LONGSHORE_TLS_KEY", requires = "tls_cert")]
     pub(crate) tls_key: Option<PathBuf>,
+}
+
+/// How capacity providers get their machines.
+#[derive(Clone, Debug, Default, Args)]
+pub(crate) struct ScalingArgs {
+    /// A program that adds and removes machines, for capacity providers that name it as autoScalingGroupArn; repeatable
+    ///
+    /// It is run as PROGRAM add COUNT or PROGRAM remove INSTANCE_ARN..., with JSON on its standard input. MIN and MAX are how
+    /// many machines it may have in a cluster [default: 0-100].
+    #[arg(
+        long = "launcher",
+        value_name = "NAME[:MIN-MAX]=PROGRAM",
+        env = "LONGSHORE_LAUNCHERS",
+        value_delimiter = ','
+    )]
+    pub(crate) launchers: Vec<LauncherSpec>,
+    /// How long machines have to be more than needed before half of the surplus is removed
+    #[arg(long, value_name = "DURATION", env = "LONGSHORE_SCALE_IN_AFTER", value_parser = duration, default_value = "15m")]
+    pub(crate) scale_in_after: Duration,
 }
 
 /// When machines that vanish are given up.

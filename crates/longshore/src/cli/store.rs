@@ -103,6 +103,8 @@ pub(crate) enum Kind {
     AddressBlocks,
     Schedules,
     EventHorizon,
+    CapacityProviders,
+    Fleets,
 }
 
 impl Kind {
@@ -124,6 +126,8 @@ impl Kind {
             Entity::Block(_) => Self::AddressBlocks,
             Entity::Schedule(_) => Self::Schedules,
             Entity::Horizon(_) => Self::EventHorizon,
+            Entity::CapacityProvider(_) => Self::CapacityProviders,
+            Entity::Fleet(_) => Self::Fleets,
         }
     }
 
@@ -146,6 +150,8 @@ impl Kind {
             Self::AddressBlocks => "address-blocks",
             Self::Schedules => "schedules",
             Self::EventHorizon => "event-horizon",
+            Self::CapacityProviders => "capacity-providers",
+            Self::Fleets => "fleets",
         }
     }
 }

@@ -71,6 +71,8 @@ fn redacted(entity: &Entity, value: &[u8]) -> Option<Vec<u8>> {
         | Entity::SecurityGroup(_)
         | Entity::Block(_)
         | Entity::Horizon(_)
+        | Entity::CapacityProvider(_)
+        | Entity::Fleet(_)
         // Encrypted; what opens them is not in the store.
         | Entity::Parameter(_)
         | Entity::Secret(_) => return None,

@@ -168,6 +168,12 @@ impl Line {
         kinds.filter(|(_, kind)| kind.stalled).filter_map(move |(id, kind)| Some((*id, kind.first(cluster)?, kind)))
     }
 
+    /// The kinds of a cluster, each with its oldest task and how many there are.
+    pub(crate) fn kinds(&self, cluster: ClusterId) -> impl Iterator<Item = (TaskKey, usize)> {
+        let kinds = self.clusters.get(&cluster).into_iter().flat_map(|queue| queue.kinds.values());
+        kinds.filter_map(move |kind| Some((kind.first(cluster)?, kind.tasks.len())))
+    }
+
     /// Of the kinds that something may take, the one with the oldest task, and that task.
     pub(super) fn next(&self) -> Option<(TaskKey, KindId)> {
         self.promising.first().copied()
