@@ -71,6 +71,8 @@ async fn measure(options: &Options) {
     join_all((0..options.clients).map(one)).await;
     let answered = began.elapsed().as_secs_f64();
     let placed = calls * options.count;
+    // The connection of before has been quiet for too long to be still there.
+    let mut client = server.access.connect().await;
     while running(&mut client).await < placed {
         assert!(began.elapsed() < PATIENCE, "not everything runs:\n{}", tail(dir.path()));
         sleep(LOOK_EVERY).await;

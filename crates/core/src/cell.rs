@@ -310,6 +310,20 @@ impl Turn<'_> {
         self.effects.push(Effect::Note(decision));
     }
 
+    /// Does something as a whole: if it fails, it is as if it had not been begun. A command of its own needs no such care.
+    ///
+    /// # Errors
+    /// Those of what is done.
+    pub(crate) fn whole<T>(&mut self, act: impl FnOnce(&mut Self) -> Result<T, ApiError>) -> Result<T, ApiError> {
+        let (changes, effects) = (self.tables.changes_made(), self.effects.len());
+        let done = act(self);
+        if done.is_err() {
+            self.tables.take_back(changes);
+            self.effects.truncate(effects);
+        }
+        done
+    }
+
     /// Whether one more change fits this command's group.
     pub(crate) fn has_room(&self) -> bool {
         // One is left for the horizon of events, which moves when something is forgotten.

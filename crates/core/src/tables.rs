@@ -259,6 +259,12 @@ impl Tables {
         self.index(change.new.as_ref(), change.old.as_ref());
     }
 
+    /// Takes back all changes of the command under way but the first `kept`.
+    pub(crate) fn take_back(&mut self, kept: usize) {
+        let undone = self.changes.split_off(kept.min(self.changes.len()));
+        undone.iter().rev().for_each(|change| self.revert(change));
+    }
+
     /// The agent of an instance opened a session.
     pub(crate) fn connected(&mut self, key: InstanceKey) {
         self.pool.set_connected(key, true, None);

@@ -109,7 +109,7 @@ fn attempt(turn: &mut Turn<'_>, schedule: &Schedule, mut invocation: Invocation)
     }
     invocation.attempts += 1;
     let request = request_of(schedule, invocation.short);
-    let placed = match task::run::run(turn, &request) {
+    let placed = match turn.whole(|turn| task::run::run(turn, &request)) {
         Ok(Response::RunTask(response)) => {
             let keys = keys_of(turn, &request, &response);
             invocation.why = response.failures.as_deref().and_then(summary);

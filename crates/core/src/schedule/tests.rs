@@ -4,7 +4,7 @@ use longshore_api::ecs::Operation;
 use longshore_api::{ApiError, Timestamp, admin};
 use serde_json::{Value, json};
 
-use crate::cell::{Cell, Command, Reply};
+use crate::cell::{Cell, Command, Effect, Reply};
 use crate::fixture::{Lab, config, definition, principal};
 use crate::identity::Answer;
 use crate::limits;
@@ -179,6 +179,26 @@ fn what_finds_no_room_is_tried_again_after_longer_and_longer_times() {
         stopped(&mut lab, &task, 0);
     }
     assert_eq!(history(&mut lab), [("SUCCEEDED".to_owned(), 3, 3)]);
+}
+
+#[test]
+fn an_attempt_that_fails_in_the_middle_leaves_nothing_behind() {
+    let mut lab = lab();
+    let patient = json!([{"key": "longshore:max-wait", "value": "1h"}]);
+    for index in 0..limits::WAITING_KINDS {
+        let family = format!("huge{index}");
+        lab.ok(0, Operation::RegisterTaskDefinition, &definition(&family, 2_000, 100, &[]));
+        lab.ok(0, Operation::RunTask, &json!({"taskDefinition": family, "tags": patient}));
+    }
+    let before = lab.wanted();
+    // Ten fit, one would have to wait, and there is no room in the line for another kind.
+    create(&mut lab, "rate(1 day)", &json!({"target": {"taskDefinition": "web", "count": 10, "tags": patient}}));
+    lab.ok(0, Operation::RunTask, &json!({"taskDefinition": "web"}));
+    let orders = lab.pass(10);
+    assert_eq!(history(&mut lab), [("WAITING".to_owned(), 1, 0)]);
+    assert_eq!(lab.wanted(), before + 1);
+    assert!(!orders.iter().any(|effect| matches!(effect, Effect::Start { .. })), "{orders:?}");
+    lab.cell.check().expect("nothing is held by what is not there");
 }
 
 #[test]
