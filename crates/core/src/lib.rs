@@ -39,6 +39,7 @@ mod principal;
 pub mod query;
 pub mod read;
 pub mod resources;
+pub mod scheduler;
 pub mod secret;
 pub mod settings;
 mod tables;

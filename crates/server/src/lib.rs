@@ -20,6 +20,7 @@ mod logs;
 pub mod orchestrator;
 mod registry;
 pub mod runner;
+mod scheduler;
 mod scope;
 mod server;
 pub mod sessions;

@@ -5,6 +5,11 @@ use std::time::Duration;
 
 use longshore_core::config::LossPolicy;
 
+/// Bytes of an external scheduler's answer: twenty-five placements are five kilobytes.
+pub(crate) const SCHEDULER_ANSWER_BYTES: usize = 256 * 1_024;
+/// The longest time that one question to an external scheduler may take, whatever its deadline is.
+pub(crate) const SCHEDULER_TIMEOUT: Duration = Duration::from_secs(30);
+
 /// The bounds of the edge that an operator may change.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EdgeLimits {

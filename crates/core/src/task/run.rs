@@ -11,7 +11,7 @@ use crate::cluster::capacity::refuse_default_strategy;
 use crate::cluster::missing;
 use crate::entity::{Cluster, Made};
 use crate::idempotency::{self, Scope, Seen};
-use crate::ids::TaskKey;
+use crate::ids::{TaskId, TaskKey};
 use crate::limits;
 use crate::placement::Refusal;
 use crate::read::ReadModel;
@@ -41,10 +41,16 @@ pub(crate) fn run(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> Resul
     let mut copy = launch.prepare(turn, &cluster, count)?;
     let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
     copy.template.max_run_ms = patience.max_run_ms;
-    let made = match patience.max_wait_ms {
-        None => place(turn, &cluster, &copy, count)?,
-        Some(max_wait_ms) => {
-            let until = Some(turn.now.plus_millis(max_wait_ms));
+    let until = patience.max_wait_ms.map(|max_wait_ms| turn.now.plus_millis(max_wait_ms));
+    let made = match (&cluster.scheduler, until) {
+        (Some(scheduler), until) => {
+            let waiting = copy.waiting(&launch, WaitingFor::Scheduler, until);
+            let waiting = Waiting { decide_by: scheduler.decide_by(turn.now), ..waiting };
+            turn.ask_scheduler(cluster.id);
+            Made::Tasks { tasks: wait(turn, &cluster, &copy, count, waiting)?, failures: Vec::new() }
+        }
+        (None, None) => place(turn, &cluster, &copy, count)?,
+        (None, until) => {
             let waiting = copy.waiting(&launch, WaitingFor::Room, until);
             place_or_wait(turn, &cluster, &copy, count, waiting)?
         }
@@ -104,11 +110,25 @@ fn place_or_wait(
     }
     let left = count - tasks.len();
     if left > 0 {
-        let waiting = Arc::new(waiting);
-        waiting::check_room(turn, cluster, &waiting, left)?;
-        tasks.extend((0..left).map(|_| copy.wait(turn, &waiting).key.id));
+        tasks.extend(wait(turn, cluster, copy, left, waiting)?);
     }
     Ok(Made::Tasks { tasks, failures: Vec::new() })
+}
+
+/// Makes copies that wait.
+///
+/// # Errors
+/// When there is no room in the line.
+fn wait(
+    turn: &mut Turn<'_>,
+    cluster: &Cluster,
+    copy: &Copy,
+    count: usize,
+    waiting: Waiting,
+) -> Result<Vec<TaskId>, ApiError> {
+    let waiting = Arc::new(waiting);
+    waiting::check_room(turn, cluster, &waiting, count)?;
+    Ok((0..count).map(|_| copy.wait(turn, &waiting).key.id).collect())
 }
 
 /// Why each ACTIVE instance refuses one more copy.
