@@ -113,7 +113,8 @@ impl Rig {
             let (cpu, memory) = held(id).fold((0, 0), |(cpu, memory), task| (cpu + task.cpu.0, memory + task.memory.0));
             let ports = held(id).filter(|task| !task.host_ports.is_empty()).count();
             assert!(cpu <= 1_000 && memory <= 1_000 && ports <= 1, "{id} has {cpu}, {memory}, {ports}");
-            let connected = self.machines.iter().any(|(_, session)| session.is_some_and(|(key, _)| key == instance.key));
+            let connected =
+                self.machines.iter().any(|(_, session)| session.is_some_and(|(key, _)| key == instance.key));
             if instance.status != InstanceStatus::Active || !connected {
                 continue;
             }
