@@ -42,6 +42,7 @@ pub mod query;
 pub mod read;
 pub mod resources;
 pub mod schedule;
+pub mod scheduler;
 pub mod secret;
 pub mod settings;
 mod tables;

@@ -54,6 +54,8 @@ pub struct ReadModel {
     pub(crate) events: event::Log,
     /// The commit number given out last; as of the publication.
     pub(crate) sequence: u64,
+    /// Derived: the tasks that wait for the scheduler of their cluster.
+    pub(crate) asking: OrdSet<TaskKey>,
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
@@ -160,6 +162,7 @@ impl ReadModel {
             task_index: TaskIndex::default(),
             events: event::Log::default(),
             sequence: 0,
+            asking: OrdSet::new(),
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),

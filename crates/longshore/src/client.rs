@@ -6,15 +6,16 @@ use std::time::Duration;
 use longshore_agent::AgentConfig;
 use longshore_api::admin::{
     self, CreateJoinTokenRequest, CreateJoinTokenResponse, CreateScheduleRequest, CreateScheduleResponse,
-    DeleteScheduleRequest, DeleteScheduleResponse, DescribeNetworkRequest, DescribeNetworkResponse,
-    DescribeScheduleRequest, DescribeScheduleResponse, DescribeServerRequest, DescribeServerResponse,
-    ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest, FindTasksResponse, GetTaskLogsRequest,
-    GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken, ListInstanceIdentitiesRequest,
-    ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse, ListSchedulesRequest,
-    ListSchedulesResponse, PauseScheduleRequest, PauseScheduleResponse, ReleaseMassLossBrakeRequest,
-    ReleaseMassLossBrakeResponse, ResumeScheduleRequest, ResumeScheduleResponse, RevokeInstanceIdentityRequest,
-    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse, RunScheduleRequest,
-    RunScheduleResponse, Schedule, ScheduleInvocation,
+    DeleteScheduleRequest, DeleteScheduleResponse, DescribeClusterSchedulerRequest, DescribeClusterSchedulerResponse,
+    DescribeNetworkRequest, DescribeNetworkResponse, DescribeScheduleRequest, DescribeScheduleResponse,
+    DescribeServerRequest, DescribeServerResponse, ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest,
+    FindTasksResponse, GetTaskLogsRequest, GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken,
+    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
+    ListSchedulesRequest, ListSchedulesResponse, PauseScheduleRequest, PauseScheduleResponse,
+    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, ResumeScheduleRequest, ResumeScheduleResponse,
+    RevokeInstanceIdentityRequest, RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+    RunScheduleRequest, RunScheduleResponse, Schedule, ScheduleInvocation, SetClusterSchedulerRequest,
+    SetClusterSchedulerResponse, UnsetClusterSchedulerRequest, UnsetClusterSchedulerResponse,
 };
 use longshore_api::ecs::types::{
     Cluster, ContainerInstance, ContainerInstanceField, CreateClusterRequest, DescribeClustersRequest,
@@ -336,6 +337,30 @@ impl EcsClient {
     pub(crate) async fn describe_network(&self) -> Result<DescribeNetworkResponse, CliError> {
         let request = DescribeNetworkRequest {};
         self.call(admin::Operation::DescribeNetwork, request.to_json(), DescribeNetworkResponse::from_json).await
+    }
+
+    pub(crate) async fn set_cluster_scheduler(
+        &self,
+        request: &SetClusterSchedulerRequest,
+    ) -> Result<SetClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::SetClusterScheduler;
+        self.call(operation, request.to_json(), SetClusterSchedulerResponse::from_json).await
+    }
+
+    pub(crate) async fn unset_cluster_scheduler(
+        &self,
+        request: &UnsetClusterSchedulerRequest,
+    ) -> Result<UnsetClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::UnsetClusterScheduler;
+        self.call(operation, request.to_json(), UnsetClusterSchedulerResponse::from_json).await
+    }
+
+    pub(crate) async fn describe_cluster_scheduler(
+        &self,
+        request: &DescribeClusterSchedulerRequest,
+    ) -> Result<DescribeClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::DescribeClusterScheduler;
+        self.call(operation, request.to_json(), DescribeClusterSchedulerResponse::from_json).await
     }
 
     pub(crate) async fn find_tasks(&self, request: &FindTasksRequest) -> Result<FindTasksResponse, CliError> {

@@ -25,6 +25,7 @@ use crate::network;
 use crate::placement::explain;
 use crate::read::ReadModel;
 use crate::schedule;
+use crate::scheduler;
 use crate::tables::Tables;
 
 pub use authorise::Authorised;
@@ -70,6 +71,12 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         admin::Request::ResumeSchedule(request) => schedule::resume(turn, request).map(Into::into),
         admin::Request::RunSchedule(request) => schedule::run(turn, request).map(Into::into),
         admin::Request::DeleteSchedule(request) => schedule::delete(turn, request).map(Into::into),
+        admin::Request::SetClusterScheduler(request) => {
+            Ok(admin::Response::from(scheduler::set(turn, request)?).into())
+        }
+        admin::Request::UnsetClusterScheduler(request) => {
+            Ok(admin::Response::from(scheduler::unset(turn, request)?).into())
+        }
         // A read that came this way is answered from the state it would meet.
         admin::Request::ListJoinTokens(request) => Ok(token::list(turn.tables.view(), request)?.into()),
         admin::Request::ListInstanceIdentities(request) => {
@@ -81,6 +88,7 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         | admin::Request::DescribeNetwork(_)
         | admin::Request::DescribeSchedule(_)
         | admin::Request::ListSchedules(_)
+        | admin::Request::DescribeClusterScheduler(_)
         | admin::Request::GetTaskLogs(_)
         | admin::Request::SubmitTaskLogs(_) => {
             let answer = turn.tables.view().answer_admin(authorised);
@@ -104,8 +112,13 @@ impl ReadModel {
             admin::Request::DescribeNetwork(_) => Some(Ok(network::describe(self).into())),
             admin::Request::DescribeSchedule(request) => Some(schedule::describe(self, request)),
             admin::Request::ListSchedules(request) => Some(schedule::list(self, request)),
+            admin::Request::DescribeClusterScheduler(request) => {
+                Some(scheduler::describe(self, request).map(Into::into))
+            }
             admin::Request::GetTaskLogs(_)
             | admin::Request::SubmitTaskLogs(_)
+            | admin::Request::SetClusterScheduler(_)
+            | admin::Request::UnsetClusterScheduler(_)
             | admin::Request::CreateJoinToken(_)
             | admin::Request::RevokeJoinToken(_)
             | admin::Request::JoinContainerInstance(_)

@@ -168,6 +168,7 @@ impl Operation {
                 | Admin::DescribeNetwork
                 | Admin::DescribeSchedule
                 | Admin::ListSchedules
+                | Admin::DescribeClusterScheduler
                 | Admin::GetTaskLogs,
             ) => true,
             Self::Admin(
@@ -181,6 +182,8 @@ impl Operation {
                 | Admin::ResumeSchedule
                 | Admin::RunSchedule
                 | Admin::DeleteSchedule
+                | Admin::SetClusterScheduler
+                | Admin::UnsetClusterScheduler
                 | Admin::SubmitTaskLogs,
             ) => false,
         }
