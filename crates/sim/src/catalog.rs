@@ -184,18 +184,16 @@ pub(crate) fn placement(random: &mut Random) -> Vec<(&'static str, Value)> {
     members
 }
 
-/// The tags by which a task waits for an instance, and ends when it ran too long, now and then.
+/// The tags by which a task waits for an instance, or ends when it ran too long, now and then. Who waits for long sets no time
+/// to run: one after the other they would end and begin while everything is to settle.
 pub(crate) fn patience(random: &mut Random) -> Option<Value> {
-    let mut tags = Vec::new();
-    if random.per_mille(400) {
-        let wait = random.pick(&["1s", "20s", "5m", "1d"])?;
-        tags.push(json!({"key": "longshore:max-wait", "value": wait}));
+    let tag = |key: &str, value: &str| json!([{"key": format!("longshore:{key}"), "value": value}]);
+    match random.below(100) {
+        0..20 => Some(tag("max-wait", "1d")),
+        20..40 => random.pick(&["1s", "20s", "1m"]).map(|wait| tag("max-wait", wait)),
+        40..50 => random.pick(&["1s", "30s"]).map(|run| tag("max-run", run)),
+        _ => None,
     }
-    if random.per_mille(150) {
-        let run = random.pick(&["1s", "30s", "5m"])?;
-        tags.push(json!({"key": "longshore:max-run", "value": run}));
-    }
-    (!tags.is_empty()).then(|| Value::from(tags))
 }
 
 /// A request as the edge makes it of JSON.

@@ -30,9 +30,10 @@ pub(crate) fn next_due(tables: &Tables) -> Option<Timestamp> {
 /// Takes the line one step further.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
     let mut fits = BTreeMap::new();
-    expire(turn);
     listen(turn, &mut fits);
     place(turn, &mut fits);
+    // Last, so that nothing ends for want of an instance that is there: it has room only when all that can be is placed.
+    expire(turn);
 }
 
 /// What is needed to place the kinds that were looked at in this tick.
