@@ -1,4 +1,4 @@
-"""Capacity providers: the API of ECS around them, and one that starts agents for its tasks and removes them again."""
+"""Capacity providers: ECS's API around them, and one that starts and removes agents for its tasks."""
 
 from __future__ import annotations
 
@@ -89,6 +89,7 @@ def launched(
     launched.close()
 
 
+@pytest.mark.timeout(300)
 def test_from_no_machine_to_some_and_back(launched: Launched, family: str) -> None:
     """Five tasks of half a machine each: three machines come, and go when the tasks have ended."""
     launched.provide()
@@ -126,6 +127,7 @@ def test_from_no_machine_to_some_and_back(launched: Launched, family: str) -> No
     assert (gone["status"], gone["updateStatus"]) == ("INACTIVE", "DELETE_COMPLETE")
 
 
+@pytest.mark.timeout(200)
 def test_a_launcher_that_fails_is_seen_and_asked_again(launched: Launched, family: str) -> None:
     """What it complains about is in `updateStatusReason`; once it can, the task runs."""
     launched.home.write_text("in the way of the directory")

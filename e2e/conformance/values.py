@@ -274,6 +274,10 @@ MEMBERS: dict[str, Value | Maker] = {
     "CreateClusterRequest.capacityProviders": ["FARGATE"],
     "DescribeCapacityProvidersRequest.capacityProviders": [PROVIDER],
     "AutoScalingGroupProvider.autoScalingGroupArn": lambda world: world.name(),
+    # Managed scaling, and what needs it, would need a group that exists.
+    "AutoScalingGroupProvider.managedTerminationProtection": "DISABLED",
+    "AutoScalingGroupProviderUpdate.managedTerminationProtection": "DISABLED",
+    "ManagedScaling.status": "DISABLED",
     "Attribute.targetId": lambda world: world.instance.arn,
     "CapacityProviderStrategyItem.capacityProvider": PROVIDER,
     "DeregisterContainerInstanceRequest.cluster": REGISTRATIONS,
@@ -331,6 +335,7 @@ STRUCTURES: dict[str, Value | Maker] = {
     "ContainerStateChange": {"containerName": CONTAINER, "status": "RUNNING"},
     "ExecuteCommandLogConfiguration": {"cloudWatchLogGroupName": "commands"},
     "KeyValuePair": {"name": "NAME", "value": "value"},
+    "ManagedScaling": {"status": "DISABLED"},
     "MountPoint": {"sourceVolume": "data", "containerPath": "/data"},
     "NetworkBinding": {"containerPort": 80, "hostPort": 32768},
     "PlacementConstraint": {"type": "memberOf", "expression": "attribute:ecs.os-type == linux"},

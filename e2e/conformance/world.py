@@ -29,12 +29,11 @@ class World:
         self.caller = Caller(server.endpoint, server.key)
         self.account = server.account
         self.counter = itertools.count(1)
-        self.caller.must("CreateCapacityProvider", self.provider(PROVIDER))
-        self.caller.must(
-            "CreateCluster", {"clusterName": "default", "capacityProviders": [PROVIDER]}
-        )
-        for name in (REGISTRATIONS, CHANGED):
+        for name in ("default", REGISTRATIONS, CHANGED):
             self.caller.must("CreateCluster", {"clusterName": name})
+        self.caller.must("CreateCapacityProvider", self.provider(PROVIDER))
+        association = {"capacityProviders": [PROVIDER], "defaultCapacityProviderStrategy": []}
+        self.caller.must("PutClusterCapacityProviders", {"cluster": "default"} | association)
         self.instance = Instance(server.endpoint, server.key, cpu=PLENTY, memory=PLENTY)
         self.instance.custom = [{"name": "longshore.capacity-provider", "value": PROVIDER}]
         self.instance.register()

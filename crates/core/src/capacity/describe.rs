@@ -33,7 +33,8 @@ impl Described<'_> {
     }
 }
 
-/// DescribeCapacityProviders: those that are named, or all that are ACTIVE; in either case those of a cluster if one is given.
+/// DescribeCapacityProviders: those that are named, or all that are ACTIVE; in either case those of a cluster if one is
+/// given.
 pub(crate) fn describe(
     view: &ReadModel,
     request: &types::DescribeCapacityProvidersRequest,

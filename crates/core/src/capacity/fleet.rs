@@ -1,9 +1,10 @@
 //! The machines of a capacity provider in a cluster: what its launcher was asked for, and what came of it.
 //!
-//! Nothing here is a message. An order is a durable record; the shell reads the orders of the committed state, has the launcher carry
-//! them out, and says what came of it ([`answered`]). A shell that ends in the middle does it again, with the same number: a launcher
-//! that knows the number has nothing left to do. A machine that was asked for counts as being there until it registers, or until its
-//! warm-up is over; so it is neither asked for twice nor waited for for ever.
+//! Nothing here is a message. An order is a durable record; the shell reads the orders of the committed state, has the
+//! launcher carry them out, and says what came of it ([`answered`]). A shell that ends in the middle does it again,
+//! with the same number: a launcher that knows the number has nothing left to do. A machine that was asked for counts
+//! as being there until it registers, or until its warm-up is over; so it is neither asked for twice nor waited for for
+//! ever.
 
 use std::sync::Arc;
 
@@ -26,8 +27,8 @@ pub struct FleetKey {
     pub provider: Arc<str>,
 }
 
-/// What is under way between a capacity provider and its launcher in one cluster. Durable; written by [`super::review`], by the
-/// launcher's answers, and when a machine registers.
+/// What is under way between a capacity provider and its launcher in one cluster. Durable; written by
+/// [`super::review`], by the launcher's answers, and when a machine registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Fleet {
     /// Which machines.

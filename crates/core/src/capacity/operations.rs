@@ -51,15 +51,15 @@ pub(crate) fn create(
     let view = turn.tables.view();
     if view.providers.get(&name).is_some_and(|known| known.is_active()) {
         return Err(ApiError::client(
-            "The specified capacity provider already exists. To change the configuration of an existing capacity provider, \
-             update the capacity provider.",
+            "The specified capacity provider already exists. To change the configuration of an existing capacity \
+             provider, update the capacity provider.",
         ));
     }
     let mut others = view.providers.values().filter(|other| other.is_active());
     if others.any(|other| other.group_name() == provider.group_name()) {
         return Err(ApiError::client(
-            "The specified Auto Scaling group ARN is already being used by another capacity provider. Specify a unique Auto \
-             Scaling group ARN and try again.",
+            "The specified Auto Scaling group ARN is already being used by another capacity provider. Specify a \
+             unique Auto Scaling group ARN and try again.",
         ));
     }
     check(turn, &provider)?;
@@ -103,7 +103,8 @@ pub(crate) fn update(
     Ok(types::UpdateCapacityProviderResponse { capacity_provider }.into())
 }
 
-/// DeleteCapacityProvider. One that a cluster has stays, and says so: as in ECS that is no refusal, but the state DELETE_FAILED.
+/// DeleteCapacityProvider. One that a cluster has stays, and says so: as in ECS that is no refusal, but the state
+/// DELETE_FAILED.
 pub(crate) fn delete(
     turn: &mut Turn<'_>,
     request: &types::DeleteCapacityProviderRequest,
@@ -117,8 +118,8 @@ pub(crate) fn delete(
         None => ProviderState::Deleted,
         Some(cluster) => ProviderState::DeleteFailed {
             reason: format!(
-                "The capacity provider cannot be deleted because it is associated with cluster: {}. Remove the capacity \
-                 provider from the cluster and try again.",
+                "The capacity provider cannot be deleted because it is associated with cluster: {}. Remove the \
+                 capacity provider from the cluster and try again.",
                 cluster.name
             )
             .into(),
@@ -139,7 +140,8 @@ fn find(turn: &Turn<'_>, given: &str) -> Result<Arc<CapacityProvider>, ApiError>
     let name = names::capacity_provider(turn.config, given)?;
     if let Some(reserved) = name.as_deref().and_then(Reserved::of) {
         return Err(ApiError::client(format!(
-            "The specified capacity provider is reserved and cannot be changed or deleted: {} belongs to every account.",
+            "The specified capacity provider is reserved and cannot be changed or deleted: {} belongs to every \
+             account.",
             reserved.name()
         )));
     }
@@ -155,8 +157,8 @@ fn check_name(name: &str) -> Result<(), ApiError> {
         && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-' || byte == b'_');
     if !good {
         return Err(ApiError::invalid_parameter(format!(
-            "The specified capacity provider name is invalid: '{name}'. Up to {} letters, numbers, underscores and hyphens are \
-             allowed.",
+            "The specified capacity provider name is invalid: '{name}'. Up to {} letters, numbers, underscores and \
+             hyphens are allowed.",
             limits::CAPACITY_PROVIDER_NAME
         )));
     }
@@ -176,8 +178,8 @@ fn check_group(given: &str) -> Result<&str, ApiError> {
     match !name.is_empty() && given.len() <= limits::GROUP_ARN && name.chars().all(good) {
         true => Ok(given),
         false => Err(ApiError::invalid_parameter(format!(
-            "The specified Auto Scaling group ARN is invalid: '{given}'. Name a launcher of the server (longshore server \
-             --launcher NAME=...), or an ARN that ends in autoScalingGroupName/NAME."
+            "The specified Auto Scaling group ARN is invalid: '{given}'. Name a launcher of the server (longshore \
+             server --launcher NAME=...), or an ARN that ends in autoScalingGroupName/NAME."
         ))),
     }
 }
@@ -186,8 +188,8 @@ fn check_group(given: &str) -> Result<&str, ApiError> {
 fn check(turn: &Turn<'_>, provider: &CapacityProvider) -> Result<(), ApiError> {
     if provider.termination_protection && !provider.scaling.enabled {
         return Err(ApiError::invalid_parameter(
-            "The managed termination protection setting for the capacity provider is invalid. To enable managed termination \
-             protection for a capacity provider, managed scaling must be enabled.",
+            "The managed termination protection setting for the capacity provider is invalid. To enable managed \
+             termination protection for a capacity provider, managed scaling must be enabled.",
         ));
     }
     let launchers = &turn.config.scaling.launchers;
@@ -198,8 +200,8 @@ fn check(turn: &Turn<'_>, provider: &CapacityProvider) -> Result<(), ApiError> {
             false => known.join(", "),
         };
         return Err(ApiError::invalid_parameter(format!(
-            "Managed scaling needs a launcher, and the server has none named '{}'. It has: {known}. Start it with --launcher \
-             {}=/path/to/executable, or disable managed scaling.",
+            "Managed scaling needs a launcher, and the server has none named '{}'. It has: {known}. Start it with \
+             --launcher {}=/path/to/executable, or disable managed scaling.",
             provider.group_name(),
             provider.group_name(),
         )));

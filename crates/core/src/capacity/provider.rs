@@ -85,8 +85,8 @@ impl Default for ManagedScaling {
 }
 
 impl ManagedScaling {
-    /// What is given takes the place of what was; who asks for managed scaling and does not say whether, wants it. The numbers are
-    /// within ECS's bounds already: the shape of a request has them.
+    /// What is given takes the place of what was; who asks for managed scaling and does not say whether, wants it. The
+    /// numbers are within ECS's bounds already: the shape of a request has them.
     ///
     /// # Errors
     /// `InvalidParameterException` for a minimum above the maximum.

@@ -1,10 +1,13 @@
-//! How many machines a provider needs, and what that is in percent of those it has: `CapacityProviderReservation`. Pure.
+//! How many machines a provider needs, and what that is in percent of those it has: `CapacityProviderReservation`.
+//! Pure.
 //!
-//! `M` is the machines that are needed: those with tasks, and those that the waiting tasks would fill. `N` is the machines there are.
-//! The reservation is `M / N` in percent; without machines it is 100 when none is needed, and 200 when any is.
+//! `M` is the machines that are needed: those with tasks, and those that the waiting tasks would fill. `N` is the
+//! machines there are. The reservation is `M / N` in percent; without machines it is 100 when none is needed, and 200
+//! when any is.
 //!
-//! Waiting tasks are packed first-fit, the largest first, by CPU, memory and fixed ports. What ECS calls a lower bound: constraints and
-//! addresses may ask for more machines, and then the tasks go on waiting, and more are asked for when those have come.
+//! Waiting tasks are packed first-fit, the largest first, by CPU, memory and fixed ports. What ECS calls a lower bound:
+//! constraints and addresses may ask for more machines, and then the tasks go on waiting, and more are asked for when
+//! those have come.
 
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
 use serde::{Deserialize, Serialize};
@@ -80,9 +83,9 @@ pub(super) struct Filled {
     pub(super) more: usize,
 }
 
-/// Packs waiting tasks into what is offered, and then into as many machines of a size as they take, at most `most`. Tasks that are
-/// larger than such a machine are left out: more machines would not help them. As long as no machine was seen, one is taken to
-/// have room for all.
+/// Packs waiting tasks into what is offered, and then into as many machines of a size as they take, at most `most`.
+/// Tasks that are larger than such a machine are left out: more machines would not help them. As long as no machine was
+/// seen, one is taken to have room for all.
 pub(super) fn pack(mut demands: Vec<Demand>, mut offered: Vec<Room>, size: Option<MachineSize>, most: usize) -> Filled {
     demands.sort_by_key(|demand| std::cmp::Reverse((demand.memory, demand.cpu, demand.count)));
     let mut more: Vec<Room> = Vec::new();
@@ -166,8 +169,8 @@ mod tests {
     }
 
     proptest! {
-        /// No fewer machines than the sums ask for, no more than one a task, and no more than twice the bound and one for a resource
-        /// alone, as first-fit guarantees.
+        /// No fewer machines than the sums ask for, no more than one a task, and no more than twice the bound and one
+        /// for a resource alone, as first-fit guarantees.
         #[test]
         fn packing_stays_within_its_bounds(sizes in prop::collection::vec((1u32..=1_000, 1usize..6), 0..12)) {
             let demands: Vec<Demand> = sizes.iter().map(|&(cpu, count)| demand(cpu, 1, count)).collect();

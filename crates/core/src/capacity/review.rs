@@ -1,12 +1,14 @@
-//! The review: once a second it is compared, for each provider that scales by itself, how many machines its tasks need with how many there
-//! are, and the difference becomes an order for its launcher.
+//! The review: once a second it is compared, for each provider that scales by itself, how many machines its tasks need
+//! with how many there are, and the difference becomes an order for its launcher.
 //!
-//! * **Out** at once, by target tracking ([`super::tracking`]). Tasks that wait are packed into what is on its way first. An instance whose
-//!   agent is connected was tried already by the line of waiting tasks, so it counts as full for them.
-//! * **In** slowly: machines have to be a surplus for a quarter of an hour, while no task waits; then half of them go, a minute later half of
-//!   the rest. Only instances that have no task are chosen, those that have been there longer than a warm-up; they are drained, and
-//!   when they are found without tasks once more they become INACTIVE and their machines are removed. In one command: so no task can come
-//!   in between, whatever [`managedTerminationProtection`](super::CapacityProvider::termination_protection) says.
+//! * **Out** at once, by target tracking ([`super::tracking`]). Tasks that wait are packed into what is on its way
+//!   first. An instance whose agent is connected was tried already by the line of waiting tasks, so it counts as full
+//!   for them.
+//! * **In** slowly: machines have to be a surplus for a quarter of an hour, while no task waits; then half of them
+//!   go, a minute later half of the rest. Only instances that have no task are chosen, those that have been there
+//!   longer than a warm-up; they are drained, and when they are found without tasks once more they become INACTIVE and
+//!   their machines are removed. In one command: so no task can come in between, whatever
+//!   [`managedTerminationProtection`](super::CapacityProvider::termination_protection) says.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -62,7 +64,8 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
         let provider = turn.tables.view().providers.get(&key.provider).filter(|provider| scales(provider)).cloned();
         let size = provider.as_ref().and_then(|p| turn.config.scaling.launchers.get(p.group_name()).copied());
         if let (Some(provider), Some(size)) = (provider, size) {
-            // A step writes the fleet, retires instances and drains others; what finds no room waits for the next review.
+            // A step writes the fleet, retires instances and drains others; what finds no room waits for the next
+            // review.
             if turn.tables.changes_made() + 2 * limits::INSTANCES_LEAVING + 1 > limits::CHANGES_PER_GROUP {
                 turn.reviews.next = Some(turn.now);
                 return;
@@ -132,7 +135,8 @@ impl<'a> Review<'a> {
         track(&self.provider.scaling, self.size, needed, there)
     }
 
-    /// How many machines are needed. `None` while nobody can know: tasks wait, and none of the machines on their way has ever been seen.
+    /// How many machines are needed. `None` while nobody can know: tasks wait, and none of the machines on their way
+    /// has ever been seen.
     fn needed(&self, machines: &[Machine], waiting: Vec<Demand>, coming: usize) -> Option<usize> {
         let used = machines.iter().filter(|machine| machine.has_tasks).count();
         if waiting.is_empty() {

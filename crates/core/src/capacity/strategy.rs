@@ -1,8 +1,9 @@
 //! Capacity provider strategies: which provider each copy of a task goes to.
 //!
-//! The base goes first, as many copies as it says. What is left is shared by weight: each provider gets its exact share, rounded down,
-//! and the copies that are left over then go to those whose shares were cut the most, the first of the strategy among equals. So no
-//! provider is ever a whole copy away from its share; ECS documents the proportions and not the rounding.
+//! The base goes first, as many copies as it says. What is left is shared by weight: each provider gets its exact
+//! share, rounded down, and the copies that are left over then go to those whose shares were cut the most, the first of
+//! the strategy among equals. So no provider is ever a whole copy away from its share; ECS documents the proportions
+//! and not the rounding.
 
 use std::sync::Arc;
 
@@ -50,9 +51,9 @@ impl Strategy {
     fn read(view: &ReadModel, items: &[CapacityProviderStrategyItem], which: &str) -> Result<Self, ApiError> {
         if items.iter().all(|item| item.weight.unwrap_or(0) == 0) {
             return Err(ApiError::invalid_parameter(format!(
-                "There are no capacity providers with a weight value greater than zero defined {which}. At least one capacity \
-                 provider must have a weight value greater than zero specified. Update the cluster's default capacity provider \
-                 strategy or specify a valid capacity provider strategy and try again."
+                "There are no capacity providers with a weight value greater than zero defined {which}. At least one \
+                 capacity provider must have a weight value greater than zero specified. Update the cluster's default \
+                 capacity provider strategy or specify a valid capacity provider strategy and try again."
             )));
         }
         for item in items {
@@ -105,7 +106,8 @@ impl Strategy {
 
 fn not_found(name: &str) -> ApiError {
     ApiError::invalid_parameter(format!(
-        "The specified capacity provider was not found. Specify a valid capacity provider and try again: there is no '{name}'."
+        "The specified capacity provider was not found. Specify a valid capacity provider and try again: there is no \
+         '{name}'."
     ))
 }
 
@@ -133,8 +135,8 @@ pub(crate) fn check_providers(view: &ReadModel, given: &[String]) -> Result<Vec<
     Ok(given.iter().map(|name| name.as_str().into()).collect())
 }
 
-/// Checks a default strategy against the providers of its cluster, and fills in base and weight. A strategy whose weights are
-/// all zero can be had: it is what uses it that fails.
+/// Checks a default strategy against the providers of its cluster, and fills in base and weight. A strategy whose
+/// weights are all zero can be had: it is what uses it that fails.
 ///
 /// # Errors
 /// See [`check`].
@@ -153,9 +155,8 @@ pub(crate) fn check_default(
 
 /// What has to hold of any strategy in a cluster.
 ///
-/// # Errors
-/// `InvalidParameterException` for too many items, a provider of elsewhere or given twice, providers of two kinds, and for a second
-/// base.
+/// # Errors `InvalidParameterException` for too many items, a provider of elsewhere or given twice, providers of two
+/// kinds, and for a second base.
 fn check(given: &[CapacityProviderStrategyItem], providers: &[Arc<str>]) -> Result<(), ApiError> {
     let refuse = |message: String| Err(ApiError::invalid_parameter(message));
     if given.len() > limits::CAPACITY_PROVIDERS {
@@ -166,8 +167,8 @@ fn check(given: &[CapacityProviderStrategyItem], providers: &[Arc<str>]) -> Resu
         let name = item.capacity_provider.as_str();
         if !providers.iter().any(|provider| **provider == *name) {
             return refuse(format!(
-                "The specified capacity provider strategy cannot contain a capacity provider that is not associated with the \
-                 cluster. Associate the capacity provider with the cluster and try again: '{name}' is not."
+                "The specified capacity provider strategy cannot contain a capacity provider that is not associated \
+                 with the cluster. Associate the capacity provider with the cluster and try again: '{name}' is not."
             ));
         }
         if given[..index].iter().any(|earlier| earlier.capacity_provider == name) {
@@ -177,8 +178,8 @@ fn check(given: &[CapacityProviderStrategyItem], providers: &[Arc<str>]) -> Resu
     let fargate = given.iter().filter(|item| Reserved::of(&item.capacity_provider).is_some()).count();
     if fargate > 0 && fargate < given.len() {
         return refuse(
-            "The specified capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling groups and \
-             Fargate providers. Specify one or the other and try again."
+            "The specified capacity provider strategy cannot contain a mix of capacity providers using Auto Scaling \
+             groups and Fargate providers. Specify one or the other and try again."
                 .to_owned(),
         );
     }

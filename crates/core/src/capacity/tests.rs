@@ -47,7 +47,8 @@ fn put(lab: &mut Lab, providers: Value, strategy: Value) -> Value {
 }
 
 fn described(lab: &mut Lab, name: &str) -> Value {
-    lab.ok(0, DescribeCapacityProviders, &json!({"capacityProviders": [name], "include": ["TAGS"]}))["capacityProviders"][0].clone()
+    let request = json!({"capacityProviders": [name], "include": ["TAGS"]});
+    lab.ok(0, DescribeCapacityProviders, &request)["capacityProviders"][0].clone()
 }
 
 /// An instance of a provider, registered and connected.
@@ -137,7 +138,8 @@ fn what_cannot_be_is_refused_by_name() {
         (
             of(
                 "mine",
-                json!({"autoScalingGroupArn": "other", "managedScaling": {"minimumScalingStepSize": 3, "maximumScalingStepSize": 2}}),
+                json!({"autoScalingGroupArn": "other", "managedScaling":
+                    {"minimumScalingStepSize": 3, "maximumScalingStepSize": 2}}),
             ),
             INVALID,
             "minimumScalingStepSize",
@@ -152,8 +154,8 @@ fn what_cannot_be_is_refused_by_name() {
         let (given, message) = lab.refused(0, CreateCapacityProvider, &request);
         assert!(given == code && message.contains(words), "{request}: {given}: {message}");
     }
-    let managed = json!({"name": "m", "managedInstancesProvider": {"infrastructureRoleArn": "r", "instanceLaunchTemplate":
-        {"ec2InstanceProfileArn": "p", "networkConfiguration": {"subnets": ["s"]}}}});
+    let managed = json!({"name": "m", "managedInstancesProvider": {"infrastructureRoleArn": "r",
+        "instanceLaunchTemplate": {"ec2InstanceProfileArn": "p", "networkConfiguration": {"subnets": ["s"]}}}});
     assert!(lab.refused(0, CreateCapacityProvider, &managed).1.contains("managedInstancesProvider"));
     for operation in [DeleteCapacityProvider, UpdateCapacityProvider] {
         let (member, update) = match operation {
@@ -285,7 +287,10 @@ proptest! {
     /// The base is had first; of the rest nobody is a whole task away from its share; all are given away.
     #[test]
     fn a_strategy_is_exact(
-        weights in prop::collection::vec(0usize..=1_000, 1..6), base in 0usize..20, based in 0usize..6, count in 1usize..200,
+        weights in prop::collection::vec(0usize..=1_000, 1..6),
+        base in 0usize..20,
+        based in 0usize..6,
+        count in 1usize..200,
     ) {
         prop_assume!(weights.iter().any(|&weight| weight > 0));
         let based = based % weights.len();
@@ -297,10 +302,14 @@ proptest! {
         let items: Vec<longshore_api::ecs::types::CapacityProviderStrategyItem> =
             serde_json::from_value(json!(items)).expect("items");
         let cluster = Cluster { default_strategy: items, ..Cluster::new(ClusterId(1), "c") };
-        let strategy = Strategy::of_call(&lab.cell.snapshot(), &cluster, &[]).expect("it can be used").expect("there is one");
+        let strategy = Strategy::of_call(&lab.cell.snapshot(), &cluster, &[]).expect("it can be used");
+        let strategy = strategy.expect("there is one");
         let shares = strategy.distribute(count);
         prop_assert_eq!(shares.iter().map(|(_, share)| share).sum::<usize>(), count);
-        let share = |at: usize| shares.iter().find(|(name, _)| **name == format!("p{at}")).map_or(0, |(_, share)| *share);
+        let share = |at: usize| {
+            let own = shares.iter().find(|(name, _)| **name == format!("p{at}"));
+            own.map_or(0, |(_, share)| *share)
+        };
         let rest = count - base.min(count);
         let sum: usize = weights.iter().sum();
         for (at, weight) in weights.iter().enumerate() {
@@ -504,8 +513,8 @@ fn what_is_under_way_survives_a_restart_and_ends_with_the_provider() {
     );
 }
 
-/// Whatever comes, and in whatever order: no machine with a task is removed, there are never more than there may be, and in
-/// the end, when nothing is asked for any more, none is left.
+/// Whatever comes, and in whatever order: no machine with a task is removed, there are never more than there may be,
+/// and in the end, when nothing is asked for any more, none is left.
 #[derive(Clone, Debug)]
 enum Step {
     Run(usize),

@@ -14,8 +14,9 @@ pub(super) enum Tracked {
     Surplus(usize),
 }
 
-/// Compares the machines that are needed with those that are there or on their way. The reservation is above the target, and machines are
-/// added, by no less than the minimum step and no more than the maximum; it is below even with fewer machines, and they are a surplus.
+/// Compares the machines that are needed with those that are there or on their way. The reservation is above the
+/// target, and machines are added, by no less than the minimum step and no more than the maximum; it is below even with
+/// fewer machines, and they are a surplus.
 pub(super) fn track(scaling: &ManagedScaling, size: FleetSize, needed: usize, there: usize) -> Tracked {
     let (minimum, maximum) = (size.minimum as usize, size.maximum as usize);
     let wanted = (needed * 100).div_ceil(scaling.target_percent.max(1) as usize).max(minimum);
@@ -69,9 +70,16 @@ mod tests {
     }
 
     proptest! {
-        /// Done again and again, with nothing else changing, it comes to rest, where what is needed is there unless it may not be.
+        /// Done again and again, with nothing else changing, it comes to rest, where what is needed is there unless it
+        /// may not be.
         #[test]
-        fn it_comes_to_rest(target in 1u32..=100, least in 1u32..20, span in 0u32..20, needed in 0usize..60, there in 0usize..=50) {
+        fn it_comes_to_rest(
+            target in 1u32..=100,
+            least in 1u32..20,
+            span in 0u32..20,
+            needed in 0usize..60,
+            there in 0usize..=50,
+        ) {
             let (scaling, size) = (scaling(target, least, least + span), FleetSize { minimum: 1, maximum: 50 });
             let mut there = there;
             let mut steps = 0;

@@ -1,5 +1,5 @@
-//! RunTask: places copies of a definition on instances that fit, by its strategy; what fits nowhere comes back in `failures`, or
-//! waits if its caller is patient.
+//! RunTask: places copies of a definition on instances that fit, by its strategy; what fits nowhere comes back in
+//! `failures`, or waits if its caller is patient.
 
 use std::sync::Arc;
 
@@ -68,8 +68,8 @@ pub(crate) fn rehearse(turn: &mut Turn<'_>, request: &types::RunTaskRequest) -> 
     Ok(())
 }
 
-/// How many copies are run for which capacity provider: by the strategy of the call, or else by that of the cluster. Who names a launch
-/// type means neither.
+/// How many copies are run for which capacity provider: by the strategy of the call, or else by that of the cluster.
+/// Who names a launch type means neither.
 fn shares<'a>(
     turn: &Turn<'_>,
     cluster: &Cluster,
@@ -100,7 +100,8 @@ struct Lot {
     failures: Vec<types::Failure>,
 }
 
-/// Runs `count` copies of one kind. They wait where their caller is patient, and where their capacity provider adds machines for them.
+/// Runs `count` copies of one kind. They wait where their caller is patient, and where their capacity provider adds
+/// machines for them.
 fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: usize) -> Result<Lot, ApiError> {
     let mut copy = launch.prepare(turn, cluster, count)?;
     let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
@@ -125,8 +126,8 @@ fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: u
     }
 }
 
-/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it. Without instances to ask there are no
-/// failures either: ECS does not count those that are draining.
+/// Places up to `count` copies. The first that fits nowhere ends it: the others are like it. Without instances to ask
+/// there are no failures either: ECS does not count those that are draining.
 fn place(turn: &mut Turn<'_>, cluster: &Cluster, copy: &Copy, count: usize) -> Lot {
     let mut tasks = Vec::with_capacity(count);
     let mut failures = Vec::new();
@@ -243,7 +244,8 @@ fn launch(request: &types::RunTaskRequest) -> Launch<'_> {
     }
 }
 
-/// What can be refused without looking at any state; answers the count. What ECS refuses comes before what is missing here.
+/// What can be refused without looking at any state; answers the count. What ECS refuses comes before what is missing
+/// here.
 fn check(request: &types::RunTaskRequest) -> Result<usize, ApiError> {
     idempotency::check(request.client_token.as_deref())?;
     let given = request.count.unwrap_or(1);

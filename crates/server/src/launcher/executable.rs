@@ -1,5 +1,5 @@
-//! A launcher that is a program: `PROGRAM add COUNT` or `PROGRAM remove INSTANCE_ARN…`, with everything there is to know as JSON on its
-//! standard input. It has done what it was asked for when it ends with 0; what it prints is logged.
+//! A launcher that is a program: `PROGRAM add COUNT` or `PROGRAM remove INSTANCE_ARN…`, with everything there is to
+//! know as JSON on its standard input. It has done what it was asked for when it ends with 0; what it prints is logged.
 
 use std::process::Stdio;
 

@@ -1,8 +1,9 @@
 //! Launchers: what adds machines to a capacity provider, and removes them.
 //!
-//! The cell decides, and writes what it decided into its state as orders. Here the orders of the committed state are read, carried out one
-//! after the other for each launcher, and answered with a command. So nothing has to be remembered: after a crash the orders that were
-//! not answered are read again, and carried out again under the same numbers, by which a launcher knows what it has done.
+//! The cell decides, and writes what it decided into its state as orders. Here the orders of the committed state are
+//! read, carried out one after the other for each launcher, and answered with a command. So nothing has to be
+//! remembered: after a crash the orders that were not answered are read again, and carried out again under the same
+//! numbers, by which a launcher knows what it has done.
 //!
 //! What is to be done is the core's ([`longshore_core::capacity`]); how it is said is the business of [`executable`].
 
@@ -36,7 +37,8 @@ pub struct LauncherConfig {
 /// Carries out the orders of one launcher until the server stops.
 pub(crate) async fn serve(config: LauncherConfig, runner: Runner, stop: CancellationToken) {
     let mut look = tokio::time::interval(LAUNCHER_LOOK_EVERY);
-    // Those whose success is not in the committed state yet, because it cannot be written: they are told again, not done again.
+    // Those whose success is not in the committed state yet, because it cannot be written: they are told again, not
+    // done again.
     let mut done: BTreeSet<u64> = BTreeSet::new();
     loop {
         tokio::select! {
