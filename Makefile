@@ -54,12 +54,14 @@ test: engine fmt-check tidy lint unit e2e ## Everything that must pass before a 
 fmt: ## Format all Rust code
 	cargo fmt --all
 	cd examples/producer-consumer && cargo fmt
+	cd examples/schedulers/packing && cargo fmt
 	cd fuzz && cargo fmt
 
 .PHONY: fmt-check
 fmt-check:
 	cargo fmt --all --check
 	cd examples/producer-consumer && cargo fmt --check
+	cd examples/schedulers/packing && cargo fmt --check
 	cd fuzz && cargo fmt --check
 
 .PHONY: tidy
@@ -73,6 +75,7 @@ lint: needs ## clippy, warnings as errors
 .PHONY: unit
 unit: needs ## Unit, property and simulation tests
 	cargo test --locked --workspace
+	cargo test --locked --manifest-path examples/schedulers/packing/Cargo.toml --target-dir "$(TARGET_DIR)"
 
 # So many test files at a time: most of a test is waiting for Docker. WORKERS=0 runs one after the other.
 WORKERS ?= 3

@@ -148,6 +148,16 @@ static int run_oom(void) {
     return WIFSIGNALED(status) ? 128 + WTERMSIG(status) : 1;
 }
 
+/* hold MIB: takes so much memory and keeps it, then as sleep. */
+_Noreturn static void run_hold(const char *mib) {
+    size_t size = (size_t)atoi(mib) << 20;
+    /* Volatile, or the compiler sees that nobody ever reads it and takes none. */
+    volatile char *block = malloc(size);
+    for (size_t i = 0; block && i < size; i += 4096) block[i] = 1;
+    puts(block ? "holding" : "no memory");
+    run_sleep();
+}
+
 /* put PATH TEXT: writes a file and says whether that worked, then as sleep. */
 static int run_put(const char *path, const char *text) {
     FILE *file = fopen(path, "w");
@@ -223,6 +233,7 @@ int main(int argc, char **argv) {
     if (!strcmp(command, "trap") && argc > 2) run_trap(argv[2]);
     if (!strcmp(command, "exit") && argc > 2) return run_exit(argc, argv);
     if (!strcmp(command, "listen") && argc > 2) return run_listen(argv[2]);
+    if (!strcmp(command, "hold") && argc > 2) run_hold(argv[2]);
     if (!strcmp(command, "put") && argc > 3) return run_put(argv[2], argv[3]);
     if (!strcmp(command, "get") && argc > 2) return run_get(argv[2]);
     if (!strcmp(command, "processes")) return run_processes();

@@ -128,8 +128,15 @@ impl Oracle {
 
     /// A snapshot is published: nothing that was ever shown goes back.
     pub(crate) fn published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Step {
+        let news = self.tasks_published(snapshot, now)?;
         self.stream.published(snapshot, self.leapt_until >= now)?;
+        news.iter().try_for_each(|task| self.stream.knows(task))
+    }
+
+    /// Looks at all tasks; answers those that are new or changed.
+    fn tasks_published(&mut self, snapshot: &ReadModel, now: Timestamp) -> Result<Vec<Arc<Task>>, Violation> {
         let mut present = 0;
+        let mut changed = Vec::new();
         let mut new = Vec::new();
         for task in snapshot.tasks() {
             let id = task.key.id.to_string();
@@ -139,7 +146,7 @@ impl Oracle {
                     // A state loaded anew holds the same records in other places.
                     if known != task {
                         forward(known, task)?;
-                        self.stream.knows(task)?;
+                        changed.push(task.clone());
                         store(&mut self.stored, task);
                         if known.instance.is_none() && task.instance.is_some() {
                             new.push(task.clone());
@@ -150,7 +157,6 @@ impl Oracle {
                 None => {
                     ensure(!self.gone.contains(&id), 4, || format!("task {id} is back"))?;
                     self.mark(task, &id)?;
-                    self.stream.knows(task)?;
                     store(&mut self.stored, task);
                     if task.instance.is_some() {
                         new.push(task.clone());
@@ -160,12 +166,13 @@ impl Oracle {
             }
             present += 1;
         }
-        for task in new {
-            self.placed(&task, snapshot)?;
+        for task in &new {
+            self.placed(task, snapshot)?;
         }
+        changed.extend(new);
         self.vigil.published(snapshot, self.leapt_until >= now, now)?;
         if present == self.tasks.len() {
-            return Ok(());
+            return Ok(changed);
         }
         let shown_ids: BTreeSet<String> = snapshot.tasks().map(|task| task.key.id.to_string()).collect();
         let missing: Vec<String> = self.tasks.keys().filter(|id| !shown_ids.contains(*id)).cloned().collect();
@@ -180,7 +187,7 @@ impl Oracle {
             })?;
             self.gone.insert(id);
         }
-        Ok(())
+        Ok(changed)
     }
 
     /// The server's clock shows this. A process before this one may have had a clock that was ahead.
