@@ -136,7 +136,7 @@ fn request(args: &CreateScheduleArgs) -> Result<CreateScheduleRequest, CliError>
         schedule_expression: cron.or(rate).or(at).unwrap_or_default(),
         schedule_expression_timezone: Some(args.timezone.clone()),
         start_date: args.start.as_deref().map(|time| instant("--start", time, &args.timezone)).transpose()?,
-        target,
+        target: Box::new(target),
     })
 }
 
@@ -230,7 +230,9 @@ fn history(history: &[ScheduleInvocation]) -> String {
     let mut table = Table::new(["DUE", "FIRED", "OUTCOME", "ATTEMPTS", "TASK", "EXIT CODES", "WHY"]);
     for invocation in history {
         let missed = invocation.missed.map(|times| format!("{times} due times, noticed too late"));
-        let why = invocation.reason.clone().or(missed).unwrap_or_default();
+        let again = invocation.next_attempt_at.map(|at| format!("again at {}", time_text(at)));
+        let why: Vec<String> = invocation.reason.clone().or(missed).into_iter().chain(again).collect();
+        let why = why.join("; ");
         let due = if invocation.by_hand { "by hand".to_owned() } else { time_text(invocation.due_at) };
         let head = [
             due,

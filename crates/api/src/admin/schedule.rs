@@ -47,7 +47,7 @@ pub struct CreateScheduleRequest {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub start_date: Option<Timestamp>,
     /// What is run, as RunTask has it; without `clientToken` and `startedBy`, which are the schedule's own.
-    pub target: RunTaskRequest,
+    pub target: Box<RunTaskRequest>,
 }
 
 /// What happens when a schedule is due while tasks of an earlier invocation are not STOPPED.
@@ -213,7 +213,7 @@ pub struct Schedule {
     pub state: ScheduleState,
     /// What is run; absent in a listing.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub target: Option<RunTaskRequest>,
+    pub target: Option<Box<RunTaskRequest>>,
     /// The cluster's name.
     pub cluster: String,
     /// The task definition as it was named.

@@ -66,10 +66,10 @@ fn what_a_client_writes_the_server_reads() {
             retry_on: Some(RetryOn::Exit),
             schedule_expression: "rate(1 day)".to_owned(),
             start_date: Some(Timestamp::from_millis(1_500)),
-            target: ecs::types::RunTaskRequest {
+            target: Box::new(ecs::types::RunTaskRequest {
                 task_definition: "web".to_owned(),
                 ..ecs::types::RunTaskRequest::default()
-            },
+            }),
             ..CreateScheduleRequest::default()
         }
         .into(),

@@ -48,7 +48,7 @@ pub(crate) fn create(turn: &mut Turn<'_>, request: &admin::CreateScheduleRequest
         zone,
         start: request.start_date,
         end: request.end_date,
-        target: Arc::new(request.target.clone()),
+        target: Arc::from(request.target.clone()),
         overlap: request.overlap_policy.unwrap_or_default(),
         retry: Retry {
             attempts: request.retry_attempts.unwrap_or(*admin::RETRY_ATTEMPTS.end()).unsigned_abs(),
@@ -223,7 +223,7 @@ fn document(view: &ReadModel, schedule: &Schedule, detail: Detail) -> admin::Sch
             (None, Some(_)) => admin::ScheduleState::Enabled,
             (None, None) => admin::ScheduleState::Ended,
         },
-        target: (detail == Detail::Full).then(|| schedule.target.as_ref().clone()),
+        target: (detail == Detail::Full).then(|| Box::new(schedule.target.as_ref().clone())),
         cluster: cluster_name(view, schedule),
         task_definition: schedule.target.task_definition.clone(),
     }

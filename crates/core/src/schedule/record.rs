@@ -222,7 +222,7 @@ impl Schedule {
         }
         let due = self.history.iter().filter(|invocation| !invocation.by_hand).map(|invocation| invocation.due);
         let rising = due.clone().zip(due.clone().skip(1)).all(|(one, next)| one < next);
-        let behind = due.last().is_none_or(|due| Some(due) <= self.last_due);
+        let behind = due.max().is_none_or(|due| Some(due) <= self.last_due);
         let ahead = self.next_due.is_none_or(|next| self.last_due.is_none_or(|last| last < next));
         match rising && behind && ahead {
             true => Ok(()),

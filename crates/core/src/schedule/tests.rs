@@ -410,3 +410,46 @@ fn a_record_is_read_back_as_it_was_written() {
     let written: Value = serde_json::from_slice(&entity.encode().expect("JSON")).expect("JSON");
     assert_eq!(written, serde_json::from_str::<Value>(STORED).expect("JSON"));
 }
+
+/// Whatever happens in between (restarts, clocks set back and forward, tasks that fail, people), no due time counts twice.
+#[test]
+fn no_due_time_counts_twice_whatever_happens() {
+    use std::collections::BTreeMap;
+    let policies = [("ALLOW", "PLACEMENT"), ("SKIP", "EXIT"), ("REPLACE", "EXIT")];
+    for (round, (overlap, retry_on)) in policies.into_iter().cycle().take(12).enumerate() {
+        let mut lab = lab();
+        for _ in 0..round {
+            lab.chance();
+        }
+        let more = json!({"overlapPolicy": overlap, "retryOn": retry_on, "retryWindowSeconds": 240});
+        let expression = if round % 2 == 0 { "cron(0/3 * * * ? *)" } else { "rate(2 minutes)" };
+        create(&mut lab, expression, &more);
+        let mut fired: BTreeMap<i64, (i64, usize)> = BTreeMap::new();
+        for _ in 0..150 {
+            let mut chance = lab.chance();
+            let invocation = newest(&mut lab);
+            let open =
+                invocation["tasks"].as_array().and_then(|tasks| tasks.iter().find(|task| task["stoppedAt"].is_null()));
+            match chance.below(12) {
+                0 => restart(&mut lab, chance.below(20) as i64 * MINUTE - 6 * MINUTE),
+                1 => drop(about(&mut lab, admin::Operation::RunSchedule)),
+                2 => drop(about(&mut lab, admin::Operation::PauseSchedule)),
+                3 | 4 => drop(about(&mut lab, admin::Operation::ResumeSchedule)),
+                5..=7 if open.is_some() => {
+                    let task = open.and_then(|task| task["taskArn"].as_str()).expect("an ARN").to_owned();
+                    stopped(&mut lab, &task, chance.below(2) as i32);
+                }
+                _ => drop(lab.pass(chance.below(200) as i64 * 1_000)),
+            }
+            let shown = about(&mut lab, admin::Operation::DescribeSchedule);
+            for each in shown["schedule"]["history"].as_array().expect("a history") {
+                if each["byHand"] == false && each["outcome"] != "MISSED" {
+                    let ms = |member: &str| (each[member].as_f64().expect("a time") * 1_000.0) as i64;
+                    let known = fired.entry(ms("dueAt")).or_insert((ms("firedAt"), round));
+                    assert_eq!(known.0, ms("firedAt"), "{overlap}: due at {} twice", ms("dueAt"));
+                }
+            }
+        }
+        assert!(fired.len() > 5, "{overlap}: {fired:?}");
+    }
+}

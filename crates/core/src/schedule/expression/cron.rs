@@ -243,8 +243,7 @@ fn step(field: Field, text: Text<'_>) -> Result<u16, ExpressionError> {
 
 fn value(field: Field, text: Text<'_>) -> Result<u16, ExpressionError> {
     let (first, last) = field.bounds();
-    let name = |name: &&str| name.eq_ignore_ascii_case(text.text);
-    if let Some(index) = field.names().iter().position(|known| name(&known)) {
+    if let Some(index) = field.names().iter().position(|known| known.eq_ignore_ascii_case(text.text)) {
         return Ok(first + index as u16);
     }
     let number = !text.text.is_empty() && text.text.bytes().all(|byte| byte.is_ascii_digit());
