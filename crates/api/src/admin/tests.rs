@@ -24,7 +24,7 @@ fn names_lead_back_and_are_none_of_ecs() {
 
 #[test]
 fn what_a_client_writes_the_server_reads() {
-    let requests: [Request; 13] = [
+    let requests: [Request; 16] = [
         CreateJoinTokenRequest { cluster: Some("prod".to_owned()), uses: Some(2), expires_in_seconds: None }.into(),
         ListJoinTokensRequest { max_results: Some(5), next_token: Some("x".to_owned()) }.into(),
         RevokeJoinTokenRequest { token_id: "LSTK".to_owned() }.into(),
