@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use longshore_api::Timestamp;
 use longshore_api::admin::SchedulerFallback;
 use longshore_api::ecs::types;
+use longshore_api::{ApiError, Timestamp};
 
 use super::patience::Shown;
 use super::{Waiting, WaitingFor};
@@ -161,27 +161,30 @@ fn listen(turn: &mut Turn<'_>, fits: &mut Fits) {
             enough.map(|(id, first, _)| (id, first)).collect()
         };
         for (kind, first) in hopes {
-            let Some(fit) = fit_of(turn, fits, kind, first) else { continue };
-            let pool = turn.tables.pool();
-            let takes = |slot| pool.fits(slot, fit.need(turn.tables.addresses())).is_ok();
-            if pool.slot(instance).is_some_and(takes) {
+            let Some(task) = turn.tables.view().tasks.get(&first).cloned() else { continue };
+            let Some(waiting) = task.waiting.as_deref() else { continue };
+            let takes = match fit_of(turn, fits, &task, waiting) {
+                Ok(fit) => {
+                    let pool = turn.tables.pool();
+                    let takes = |slot| pool.fits(slot, fit.need(turn.tables.addresses())).is_ok();
+                    pool.slot(instance).is_some_and(takes)
+                }
+                // It cannot be placed at all any more: whoever tries it ends it.
+                Err(_) => true,
+            };
+            if takes {
                 turn.tables.line_mut().encourage(instance.cluster, kind);
             }
         }
     }
 }
 
-/// What is needed to place a kind. One that cannot be placed any more, as its subnet is not configured any longer, is promising
-/// nonetheless: so [`place`] comes to end it.
-fn fit_of<'a>(turn: &mut Turn<'_>, fits: &'a mut Fits, kind: KindId, first: TaskKey) -> Option<&'a Fit> {
-    if !fits.contains_key(&kind) {
-        let task = turn.tables.view().tasks.get(&first).cloned()?;
-        match Fit::again(turn, &task, task.waiting.as_deref()?) {
-            Ok(fit) => drop(fits.insert(kind, fit)),
-            Err(_) => turn.tables.line_mut().encourage(first.cluster, kind),
-        }
+/// What is needed to place a task, found out once for its kind.
+fn fit_of<'a>(turn: &mut Turn<'_>, fits: &'a mut Fits, task: &Task, waiting: &Waiting) -> Result<&'a Fit, ApiError> {
+    match fits.entry(waiting.kind) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => Ok(new.insert(Fit::again(turn, task, waiting)?)),
     }
-    fits.get(&kind)
 }
 
 /// Places what may fit, the oldest task first.
@@ -189,21 +192,16 @@ fn place(turn: &mut Turn<'_>, fits: &mut Fits) {
     while has_room(turn) {
         let Some((key, kind)) = turn.tables.line().next() else { break };
         let Some(task) = turn.tables.view().tasks.get(&key).cloned() else { break };
-        let Some(waiting) = task.waiting.clone() else { break };
-        if !fits.contains_key(&kind) {
-            match Fit::again(turn, &task, &waiting) {
-                Ok(fit) => drop(fits.insert(kind, fit)),
-                Err(error) => {
-                    let stop = Stop { code: types::TaskStopCode::TaskFailedToStart, reason: error.message.into() };
-                    stop::order(turn, task, stop);
-                    continue;
-                }
+        let Some(waiting) = task.waiting.as_deref() else { break };
+        let placed = match fit_of(turn, fits, &task, waiting) {
+            Ok(fit) => fit.choose(turn).is_some_and(|instance| settle(turn, &task, fit, instance).is_ok()),
+            // Its subnet is not configured any longer, for example.
+            Err(error) => {
+                let stop = Stop { code: types::TaskStopCode::TaskFailedToStart, reason: error.message.into() };
+                end(turn, &task, stop);
+                continue;
             }
-        }
-        let placed = fits.get(&kind).is_some_and(|fit| {
-            let instance = fit.choose(turn);
-            instance.is_some_and(|instance| settle(turn, &task, fit, instance).is_ok())
-        });
+        };
         if !placed {
             turn.tables.line_mut().stall(key.cluster, kind);
         }
@@ -227,13 +225,8 @@ pub(crate) fn place_on(
     instance: InstanceKey,
     fits: &mut Fits,
 ) -> Result<(), (String, String)> {
-    let fit = match fits.entry(waiting.kind) {
-        Entry::Occupied(known) => known.into_mut(),
-        Entry::Vacant(new) => {
-            let fit = Fit::again(turn, task, waiting).map_err(|error| (error.code.name.to_owned(), error.message))?;
-            new.insert(fit)
-        }
-    };
+    let unknown = |error: ApiError| (error.code.name.to_owned(), error.message);
+    let fit = fit_of(turn, fits, task, waiting).map_err(unknown)?;
     let refused = |refusal: Refusal| (refusal.reason().to_owned(), refusal.to_string());
     let pool = turn.tables.pool();
     let verdict = match pool.slot(instance) {

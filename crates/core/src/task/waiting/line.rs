@@ -227,9 +227,12 @@ impl Line {
     pub(crate) fn holds_exactly<'a>(&self, tasks: impl Iterator<Item = &'a Task>) -> bool {
         let mut recount = Self::default();
         tasks.for_each(|task| recount.change(None, Some(task)));
-        let who = |line: &Self| -> Vec<(ClusterId, usize, Vec<(KindId, BTreeSet<TaskId>)>)> {
-            let kinds = |queue: &Queue| queue.kinds.iter().map(|(id, kind)| (*id, kind.tasks.clone())).collect();
-            line.clusters.iter().map(|(cluster, queue)| (*cluster, queue.waiting, kinds(queue))).collect()
+        let who = |line: &Self| {
+            let kinds = line.clusters.iter().flat_map(|(cluster, queue)| {
+                let kinds = queue.kinds.iter();
+                kinds.map(move |(id, kind)| (*cluster, queue.waiting, *id, kind.tasks.clone()))
+            });
+            kinds.collect::<Vec<_>>()
         };
         let promising: BTreeSet<(TaskKey, KindId)> = self
             .clusters
