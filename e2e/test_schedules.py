@@ -6,7 +6,7 @@ import datetime
 import json
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -80,7 +80,7 @@ def soon(seconds: float) -> str:
 
 
 def test_a_rate_runs_at_once_and_the_history_has_exit_codes(
-    server: Server, schedules: Schedules, tasks: Tasks, json_file: Callable[[Any], str], tmp_path: Path
+    server: Server, schedules: Schedules, tasks: Tasks, tmp_path: Path
 ) -> None:
     tasks.define(container("main", "exit", "0"), container("side", essential=False))
     overrides = tmp_path / "overrides.json"
