@@ -314,7 +314,7 @@ mod tests {
             history(&[ran, missed]),
             "DUE                      FIRED                    OUTCOME  ATTEMPTS  TASK  EXIT CODES  WHY\n\
              1970-01-01 00:00:00 UTC  1970-01-01 00:00:00 UTC  failed   2         a     1 -         task a failed\n\
-             \x20                                                                  b     -\n\
+             \x20                                                                    b     -\n\
              1970-01-01 00:00:00 UTC  1970-01-01 00:00:00 UTC  missed   0         -     -           3 due times, noticed too late\n"
         );
     }
