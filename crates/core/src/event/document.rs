@@ -128,14 +128,20 @@ fn take_back(document: &mut types::Task, milestone: &Milestone<TaskState>) {
     if document.connectivity_at.is_none() {
         document.connectivity = None;
     }
+    if last == TaskStatus::Provisioning {
+        document.container_instance_arn = None;
+        document.attachments = None;
+    }
     if desired == DesiredStatus::Running {
         document.stop_code = None;
         document.stopped_reason = None;
     }
     for container in document.containers.iter_mut().flatten() {
         let known = container.last_status.as_deref().and_then(TaskStatus::from_report);
-        if known.is_some_and(|known| known > last) {
-            container.last_status = Some(last.as_str().to_owned());
+        // Containers of a task that waits are PENDING.
+        let then = last.max(TaskStatus::Pending);
+        if known.is_some_and(|known| known > then) {
+            container.last_status = Some(then.as_str().to_owned());
         }
         if last != TaskStatus::Stopped {
             container.exit_code = None;

@@ -106,18 +106,18 @@ fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: u
     let mut copy = launch.prepare(turn, cluster, count)?;
     let patience = Patience::read(&copy.template.tags, &cluster.tags)?;
     copy.template.max_run_ms = patience.max_run_ms;
-    let patient_until = patience.max_wait_ms.map(|max_wait_ms| turn.now.plus_millis(max_wait_ms));
+    let providers = &turn.tables.view().providers;
+    let scales = launch.provider.as_ref().and_then(|name| providers.get(name)).is_some_and(|one| one.scaling.enabled);
+    let on = if scales { WaitingFor::Provider } else { WaitingFor::Room };
+    let by_provider_ms = scales.then_some(turn.config.scaling.provision_for_ms);
+    let until = patience.max_wait_ms.or(by_provider_ms).map(|wait_ms| turn.now.plus_millis(wait_ms));
     if let Some(scheduler) = &cluster.scheduler {
-        let waiting = copy.waiting(launch, WaitingFor::Scheduler, patient_until);
+        let waiting = copy.waiting(launch, WaitingFor::Scheduler, until);
         let waiting = Waiting { decide_by: scheduler.decide_by(turn.now), ..waiting };
         turn.ask_scheduler(cluster.id);
         return Ok(Lot { tasks: wait(turn, cluster, &copy, count, waiting)?, failures: Vec::new() });
     }
-    let providers = &turn.tables.view().providers;
-    let scales = launch.provider.as_ref().and_then(|name| providers.get(name)).is_some_and(|one| one.scaling.enabled);
-    let on = if scales { WaitingFor::Provider } else { WaitingFor::Room };
-    let by_provider = scales.then(|| turn.now.plus_millis(turn.config.scaling.provision_for_ms));
-    match patient_until.or(by_provider) {
+    match until {
         None => Ok(place(turn, cluster, &copy, count)),
         until => {
             let waiting = copy.waiting(launch, on, until);
