@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use bytes::Bytes;
-use http::header::{HOST, HeaderName, HeaderValue};
+use http::header::{CONTENT_TYPE, HOST, HeaderName, HeaderValue};
 use http::{Method, Request, StatusCode};
 use http_body_util::{BodyExt, Full, Limited};
 use hyper_util::client::legacy::Client as HttpClient;
@@ -27,22 +27,56 @@ pub async fn fetch(
     headers: &[(HeaderName, String)],
     limit: Duration,
 ) -> Result<(StatusCode, String), String> {
+    let request = request(method, url, headers, Bytes::new())?;
+    exchange(transport, request, MAX_BODY_BYTES, limit).await
+}
+
+/// Posts JSON to a service that somebody named, and reads an answer of at most so many bytes.
+///
+/// # Errors
+/// As [`fetch`].
+pub async fn post_json(
+    transport: &Transport,
+    url: &str,
+    body: Vec<u8>,
+    most_bytes: usize,
+    limit: Duration,
+) -> Result<(StatusCode, String), String> {
+    let request = request(Method::POST, url, &[(CONTENT_TYPE, "application/json".to_owned())], body.into())?;
+    exchange(transport, request, most_bytes, limit).await
+}
+
+fn request(
+    method: Method,
+    url: &str,
+    headers: &[(HeaderName, String)],
+    body: Bytes,
+) -> Result<Request<Full<Bytes>>, String> {
     let (origin, _) =
         Origin::of(url.split('?').next().unwrap_or(url)).map_err(|error| format!("{url} is not {error}"))?;
     let value = |text: &str| HeaderValue::try_from(text).map_err(|error| error.to_string());
-    let mut request = Request::new(Full::new(Bytes::new()));
+    let mut request = Request::new(Full::new(body));
     *request.method_mut() = method;
     *request.uri_mut() = url.parse().map_err(|error: http::uri::InvalidUri| error.to_string())?;
     request.headers_mut().insert(HOST, value(origin.authority())?);
     for (name, text) in headers {
         request.headers_mut().insert(name, value(text)?);
     }
+    Ok(request)
+}
+
+async fn exchange(
+    transport: &Transport,
+    request: Request<Full<Bytes>>,
+    most_bytes: usize,
+    limit: Duration,
+) -> Result<(StatusCode, String), String> {
     let http: HttpClient<Connector, Full<Bytes>> =
         HttpClient::builder(TokioExecutor::new()).build(Connector(transport.clone()));
     let exchange = async {
         let response = http.request(request).await.map_err(|error| reason(&error))?;
         let (head, body) = response.into_parts();
-        let body = Limited::new(body, MAX_BODY_BYTES).collect().await.map_err(|error| error.to_string())?.to_bytes();
+        let body = Limited::new(body, most_bytes).collect().await.map_err(|error| error.to_string())?.to_bytes();
         Ok((head.status, String::from_utf8_lossy(&body).into_owned()))
     };
     timeout(limit, exchange).await.unwrap_or_else(|_| Err(format!("no answer within {}s", limit.as_secs_f32())))

@@ -22,7 +22,7 @@ mod transport;
 mod trust;
 
 pub use call::{CallError, Client, ClientConfig, ClientError, Operation, is_denial};
-pub use fetch::fetch;
+pub use fetch::{fetch, post_json};
 pub use loopback::Loopback;
 pub use proxy::{Proxies, ProxyError};
 pub use registry::{RegistryError, RegistryToken, RemoteImage};

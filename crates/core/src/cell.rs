@@ -13,11 +13,12 @@ use crate::config::CellConfig;
 use crate::decision::Decision;
 use crate::entity::{Entity, Task};
 use crate::entropy::Entropy;
-use crate::ids::{InstanceKey, SessionId, TaskKey};
+use crate::ids::{ClusterId, InstanceKey, SessionId, TaskKey};
 use crate::instance::liveness::Liveness;
 use crate::instance::session::{self, SessionRefusal, Sessions};
 use crate::principal::Principal;
 use crate::read::ReadModel;
+use crate::scheduler::{self, PlacementRefused, Wish};
 use crate::tables::{Change, Tables};
 use crate::task::status::DesiredStatus;
 use crate::{
@@ -94,6 +95,13 @@ pub enum Command {
         /// Task ARNs.
         candidates: Vec<String>,
     },
+    /// An external scheduler says where tasks of its cluster are to go.
+    Place {
+        /// The cluster's name.
+        cluster: Arc<str>,
+        /// Its wishes.
+        wishes: Vec<Wish>,
+    },
     /// The clock was set forward, or the machine slept: so much time did not really pass.
     ClockLeapt {
         /// How much, in milliseconds.
@@ -127,6 +135,8 @@ pub enum Reply {
     Secrets(Result<secret::Answer, ApiError>),
     /// To a session that was opened.
     Session(Result<InstanceKey, SessionRefusal>),
+    /// To the wishes of a scheduler: what became of the first of them, in their order. The rest is to be sent again.
+    Placed(Vec<Result<(), PlacementRefused>>),
     /// To everything else.
     None,
 }
@@ -197,6 +207,11 @@ pub enum Effect {
         session: SessionId,
         /// Why.
         reason: CloseReason,
+    },
+    /// Ask the scheduler of a cluster about the tasks that wait for it.
+    AskScheduler {
+        /// Of which cluster.
+        cluster: ClusterId,
     },
     /// Tell operators what was decided.
     Note(Decision),
@@ -420,6 +435,7 @@ impl Cell {
             | Command::Secrets { .. }
             | Command::SessionOpened { .. }
             | Command::LauncherAnswered(_)
+            | Command::Place { .. }
             | Command::Tick => true,
             Command::SessionClosed { .. }
             | Command::InstanceStatus { .. }
@@ -517,6 +533,7 @@ fn perform(turn: &mut Turn<'_>, command: Command) -> Reply {
             capacity::fleet::answered(turn, answer);
             Reply::None
         }
+        Command::Place { cluster, wishes } => Reply::Placed(scheduler::place(turn, &cluster, &wishes)),
         // It is about the clocks of the cell, not about what they measure.
         Command::ClockLeapt { .. } => Reply::None,
         Command::Tick => {

@@ -17,6 +17,7 @@ use crate::ids::{ClusterId, DefinitionKey, InstanceId, InstanceKey, TaskId, Task
 use crate::instance::InstanceStatus;
 use crate::network::{Block, SecurityGroup, Subnet, TaskNetwork};
 use crate::resources::{CpuUnits, HostPort, MemoryMib};
+use crate::scheduler::SchedulerHook;
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task::waiting::Waiting;
@@ -45,6 +46,9 @@ pub struct Cluster {
     /// How tasks are spread over them where the caller does not say.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub default_strategy: Vec<types::CapacityProviderStrategyItem>,
+    /// Who decides where its tasks go, if not we.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub scheduler: Option<SchedulerHook>,
 }
 
 impl Cluster {
@@ -59,6 +63,7 @@ impl Cluster {
             configuration: None,
             capacity_providers: Vec::new(),
             default_strategy: Vec::new(),
+            scheduler: None,
         }
     }
 }

@@ -40,6 +40,7 @@ mod principal;
 pub mod query;
 pub mod read;
 pub mod resources;
+pub mod scheduler;
 pub mod secret;
 pub mod settings;
 mod tables;

@@ -61,6 +61,10 @@ pub const INSTANCES_HEARD_PER_TICK: usize = 256;
 /// Changes that the placement of one waiting task makes at most: itself, the block of addresses that its host needs, and the
 /// subnets and groups of its call, should they have to be adopted again.
 pub const CHANGES_PER_PLACEMENT: usize = 24;
+/// Tasks in one question to an external scheduler: with all their candidates about a megabyte.
+pub const SCHEDULER_TASKS: usize = 25;
+/// Container instances that an external scheduler is offered for one task.
+pub const SCHEDULER_CANDIDATES: usize = 100;
 /// Characters of a client token of RunTask.
 pub const CLIENT_TOKEN: usize = 64;
 /// How long a client token is remembered, in milliseconds: a day.

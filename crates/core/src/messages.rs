@@ -36,8 +36,8 @@ impl ReadModel {
             &Effect::Close { instance, session, reason } => {
                 return Some(Delivery::Close { instance, session, reason });
             }
-            // For people, not for agents.
-            Effect::Note(_) => return None,
+            // Not for agents.
+            Effect::AskScheduler { .. } | Effect::Note(_) => return None,
         };
         Some(Delivery::Send { instance, session, message: Box::new(message) })
     }

@@ -172,6 +172,8 @@ const RUN_TASK: &[&str] = &[
      MANAGED_INSTANCES.",
     "`launchType` FARGATE, and the capacity providers FARGATE and FARGATE_SPOT: the task follows Fargate's rules, and runs on an instance of the cluster that has room; no public \
      addresses are assigned.",
+    "With the tag `longshore:max-wait`, of the call or of its cluster, what fits nowhere waits in PROVISIONING instead of failing \
+     (docs/queues.md); in a cluster with a scheduler of its own everything waits for that (docs/schedulers.md).",
     PLACEMENT_PATTERNS,
     OVERRIDES,
 ];

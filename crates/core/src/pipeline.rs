@@ -266,6 +266,7 @@ fn refusal(command: &Command) -> Reply {
         Command::SessionClosed { .. }
         | Command::InstanceStatus { .. }
         | Command::StopCandidates { .. }
+        | Command::Place { .. }
         | Command::ClockLeapt { .. }
         | Command::LauncherAnswered(_)
         | Command::Tick => Reply::None,
@@ -278,7 +279,8 @@ fn unavailable(reply: &Reply, error: fn() -> ApiError) -> Reply {
         Reply::Admin(_) => Reply::Admin(Err(error())),
         Reply::Secrets(_) => Reply::Secrets(Err(error())),
         Reply::Session(_) => Reply::Session(Err(SessionRefusal::Unavailable)),
-        Reply::None => Reply::None,
+        // Whoever asked the scheduler asks it again.
+        Reply::Placed(_) | Reply::None => Reply::None,
     }
 }
 

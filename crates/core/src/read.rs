@@ -48,6 +48,8 @@ pub struct ReadModel {
     pub(crate) tasks: OrdMap<TaskKey, Arc<Task>>,
     /// Derived.
     pub(crate) task_index: TaskIndex,
+    /// Derived: the tasks that wait for the scheduler of their cluster.
+    pub(crate) asking: OrdSet<TaskKey>,
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
@@ -151,6 +153,7 @@ impl ReadModel {
             instances_by_key: OrdSet::new(),
             tasks: OrdMap::new(),
             task_index: TaskIndex::default(),
+            asking: OrdSet::new(),
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),

@@ -18,7 +18,7 @@ use crate::placement::pool::{Pool, Slot, host_of};
 use crate::placement::{Constraints, Expressions, MemberOf};
 use crate::read::{Counters, KnownDefinition, ReadModel, Usage};
 use crate::secret::{Parameter, StoredSecret};
-use crate::task::waiting::Line;
+use crate::task::waiting::{self, Line};
 use crate::task_definition::{self, Deletions};
 
 /// One entity's change: what the store must write, and what a rollback puts back.
@@ -434,6 +434,14 @@ impl Tables {
 
     fn index_task(&mut self, old: Option<&Arc<Task>>, new: Option<&Arc<Task>>) {
         self.line.change(old.map(Arc::as_ref), new.map(Arc::as_ref));
+        for (task, asks) in old.map(|old| (old, false)).into_iter().chain(new.map(|new| (new, true))) {
+            if waiting::asks(task) {
+                match asks {
+                    true => self.view.asking.insert(task.key),
+                    false => self.view.asking.remove(&task.key),
+                };
+            }
+        }
         if let Some(task) = new.or(old) {
             self.pool.watch(task.key.cluster, self.line.waits_in(task.key.cluster));
         }

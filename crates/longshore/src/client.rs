@@ -5,12 +5,14 @@ use std::time::Duration;
 
 use longshore_agent::AgentConfig;
 use longshore_api::admin::{
-    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeNetworkRequest, DescribeNetworkResponse,
-    DescribeServerRequest, DescribeServerResponse, ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest,
-    FindTasksResponse, GetTaskLogsRequest, GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken,
-    ListInstanceIdentitiesRequest, ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse,
-    ReleaseMassLossBrakeRequest, ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest,
-    RevokeInstanceIdentityResponse, RevokeJoinTokenRequest, RevokeJoinTokenResponse,
+    self, CreateJoinTokenRequest, CreateJoinTokenResponse, DescribeClusterSchedulerRequest,
+    DescribeClusterSchedulerResponse, DescribeNetworkRequest, DescribeNetworkResponse, DescribeServerRequest,
+    DescribeServerResponse, ExplainPlacementRequest, ExplainPlacementResponse, FindTasksRequest, FindTasksResponse,
+    GetTaskLogsRequest, GetTaskLogsResponse, Identity, InstanceIdentity, JoinToken, ListInstanceIdentitiesRequest,
+    ListInstanceIdentitiesResponse, ListJoinTokensRequest, ListJoinTokensResponse, ReleaseMassLossBrakeRequest,
+    ReleaseMassLossBrakeResponse, RevokeInstanceIdentityRequest, RevokeInstanceIdentityResponse,
+    RevokeJoinTokenRequest, RevokeJoinTokenResponse, SetClusterSchedulerRequest, SetClusterSchedulerResponse,
+    UnsetClusterSchedulerRequest, UnsetClusterSchedulerResponse,
 };
 use longshore_api::ecs::types::{
     Cluster, ContainerInstance, ContainerInstanceField, CreateClusterRequest, DescribeClustersRequest,
@@ -332,6 +334,30 @@ impl EcsClient {
     pub(crate) async fn describe_network(&self) -> Result<DescribeNetworkResponse, CliError> {
         let request = DescribeNetworkRequest {};
         self.call(admin::Operation::DescribeNetwork, request.to_json(), DescribeNetworkResponse::from_json).await
+    }
+
+    pub(crate) async fn set_cluster_scheduler(
+        &self,
+        request: &SetClusterSchedulerRequest,
+    ) -> Result<SetClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::SetClusterScheduler;
+        self.call(operation, request.to_json(), SetClusterSchedulerResponse::from_json).await
+    }
+
+    pub(crate) async fn unset_cluster_scheduler(
+        &self,
+        request: &UnsetClusterSchedulerRequest,
+    ) -> Result<UnsetClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::UnsetClusterScheduler;
+        self.call(operation, request.to_json(), UnsetClusterSchedulerResponse::from_json).await
+    }
+
+    pub(crate) async fn describe_cluster_scheduler(
+        &self,
+        request: &DescribeClusterSchedulerRequest,
+    ) -> Result<DescribeClusterSchedulerResponse, CliError> {
+        let operation = admin::Operation::DescribeClusterScheduler;
+        self.call(operation, request.to_json(), DescribeClusterSchedulerResponse::from_json).await
     }
 
     pub(crate) async fn find_tasks(&self, request: &FindTasksRequest) -> Result<FindTasksResponse, CliError> {

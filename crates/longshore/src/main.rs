@@ -27,6 +27,7 @@ mod ps;
 mod reach;
 mod registered;
 mod run;
+mod scheduler;
 mod server;
 mod settings;
 mod shutdown;
@@ -94,6 +95,7 @@ fn run(command: Command, program: &str) -> Result<(), CliError> {
             Command::Image(command) => image::image(command, program).await,
             Command::Instance(command) => instance::instance(command, program).await,
             Command::Network(command) => network::network(command, program).await,
+            Command::Scheduler(command) => scheduler::scheduler(command, program).await,
             Command::Status(args) => status::status(&args, program).await,
             Command::Ps(args) => ps::ps(&args, program).await,
             Command::Task(args) => task::task(&args, program).await,

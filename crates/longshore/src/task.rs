@@ -127,6 +127,10 @@ pub(crate) fn ports<'a>(bindings: impl Iterator<Item = &'a NetworkBinding>) -> S
 }
 
 fn place(task: &Task, instance: Option<&ContainerInstance>) -> String {
+    if task.container_instance_arn.is_none() {
+        let over = task.last_status.as_deref() == Some("STOPPED");
+        return if over { "none: it was never placed" } else { "none: it waits for one" }.to_owned();
+    }
     let id = last_part(task.container_instance_arn.as_deref());
     let Some(instance) = instance else { return format!("{id} (forgotten)") };
     let attribute = |name: &str| {
@@ -223,6 +227,13 @@ mod tests {
             ..ContainerInstance::default()
         };
         (task, instance)
+    }
+
+    #[test]
+    fn a_task_that_has_no_instance_says_why() {
+        let nowhere = |status: &str| Task { last_status: Some(status.to_owned()), ..Task::default() };
+        assert_eq!(place(&nowhere("PROVISIONING"), None), "none: it waits for one");
+        assert_eq!(place(&nowhere("STOPPED"), None), "none: it was never placed");
     }
 
     #[test]

@@ -21,6 +21,7 @@ mod logs;
 pub mod orchestrator;
 mod registry;
 pub mod runner;
+mod scheduler;
 mod scope;
 mod server;
 pub mod sessions;

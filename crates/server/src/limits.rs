@@ -11,6 +11,10 @@ pub const LAUNCHER_LOOK_EVERY: Duration = Duration::from_millis(200);
 pub const LAUNCHER_TIME: Duration = Duration::from_secs(300);
 /// Bytes of what a launcher prints that are logged, of each of its two streams.
 pub const LAUNCHER_OUTPUT_BYTES: usize = 16 << 10;
+/// Bytes of an external scheduler's answer: twenty-five placements are five kilobytes.
+pub(crate) const SCHEDULER_ANSWER_BYTES: usize = 256 * 1_024;
+/// The longest time that one question to an external scheduler may take, whatever its deadline is.
+pub(crate) const SCHEDULER_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// The bounds of the edge that an operator may change.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -22,6 +22,7 @@ use crate::files;
 use crate::launcher;
 use crate::registry::{REGISTRY_DIR, Registry};
 use crate::runner::{LoadError, Perform, Runner};
+use crate::scheduler::{Performers, Schedulers};
 use crate::scope;
 use crate::sessions::Sessions;
 use crate::task_roles::TaskRoles;
@@ -90,12 +91,14 @@ impl Server {
 
         descriptors::raise(&config.limits, &config.session_limits);
         let sessions = Arc::new(Sessions::new(config.session_limits.clone().within(&config.loss)));
+        let schedulers = Arc::new(Schedulers::default());
         let runner = {
-            let (config, performer) = (config.clone(), Arc::clone(&sessions) as Arc<dyn Perform>);
+            let performers = Performers { sessions: Arc::clone(&sessions), schedulers: Arc::clone(&schedulers) };
+            let (config, performer) = (config.clone(), Arc::new(performers) as Arc<dyn Perform>);
             let loaded = tokio::task::spawn_blocking(move || load(&config, performer)).await;
             loaded.map_err(|_| ServerError::StartPanicked)??
         };
-        let parts = Parts { config, listener, local_addr, sessions, runner: runner.clone() };
+        let parts = Parts { config, listener, local_addr, sessions, schedulers, runner: runner.clone() };
         match parts.assemble() {
             Ok(running) => Ok(running),
             Err(error) => {
@@ -132,12 +135,13 @@ struct Parts {
     listener: TcpListener,
     local_addr: SocketAddr,
     sessions: Arc<Sessions>,
+    schedulers: Arc<Schedulers>,
     runner: Runner,
 }
 
 impl Parts {
     fn assemble(self) -> Result<RunningServer, ServerError> {
-        let Self { config, listener, local_addr, sessions, runner } = self;
+        let Self { config, listener, local_addr, sessions, schedulers, runner } = self;
         scope::bind(&config)?;
         let root_key = RootAccessKey::load_or_create(&config.data_dir)?;
         let server_key = ServerKey::load_or_create(&config.data_dir)?;
@@ -173,6 +177,7 @@ impl Parts {
             tokio::spawn(launcher::serve(launcher.clone(), runner.clone(), stop.clone()));
         }
         tokio::spawn(Arc::clone(&sessions).keep_credentials(Arc::new(runner.clone())));
+        tokio::spawn(schedulers.serve(runner.clone(), stop.clone()));
         if let Some(tls) = tls {
             tokio::spawn(tls.keep_current(stop.clone()));
         }

@@ -542,6 +542,8 @@ fn says_unavailable(reply: &Reply) -> bool {
         }
         Reply::Session(refused) => *refused == Err(SessionRefusal::Unavailable),
         Reply::None => true,
+        // Nobody here asks a scheduler.
+        Reply::Placed(_) => false,
         Reply::Api(Ok(_)) | Reply::Admin(Ok(_)) | Reply::Secrets(Ok(_)) => false,
     }
 }

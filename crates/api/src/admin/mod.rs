@@ -9,6 +9,7 @@ mod logs;
 mod look;
 mod network;
 mod placement;
+mod scheduler;
 mod shapes;
 #[cfg(test)]
 mod tests;
@@ -31,6 +32,12 @@ pub use placement::{
     Amount, COUNT, ExplainPlacementRequest, ExplainPlacementResponse, InstanceVerdict, NeededAttribute,
     PlacementRefusal, RefusalCount, TaskNeeds,
 };
+pub use scheduler::{
+    ClusterScheduler, DescribeClusterSchedulerRequest, DescribeClusterSchedulerResponse, SCHEDULER_DEADLINE_SECONDS,
+    SchedulerFallback, SetClusterSchedulerRequest, SetClusterSchedulerResponse, UnsetClusterSchedulerRequest,
+    UnsetClusterSchedulerResponse,
+};
+use scheduler::{DESCRIBE_CLUSTER_SCHEDULER, SET_CLUSTER_SCHEDULER, UNSET_CLUSTER_SCHEDULER};
 use shapes::{
     CREATE_JOIN_TOKEN, JOIN_CONTAINER_INSTANCE, LIST_INSTANCE_IDENTITIES, LIST_JOIN_TOKENS, RELEASE_MASS_LOSS_BRAKE,
     REVOKE_INSTANCE_IDENTITY, REVOKE_JOIN_TOKEN,
@@ -80,6 +87,15 @@ operations! {
     ExplainPlacement(ExplainPlacementRequest => ExplainPlacementResponse, EXPLAIN_PLACEMENT),
     /// Says which subnets and security groups there are, and which host has which addresses.
     DescribeNetwork(DescribeNetworkRequest => DescribeNetworkResponse, DESCRIBE_NETWORK),
+    /// Names the external scheduler of a cluster.
+    SetClusterScheduler(SetClusterSchedulerRequest => SetClusterSchedulerResponse, SET_CLUSTER_SCHEDULER),
+    /// Takes the external scheduler of a cluster away.
+    UnsetClusterScheduler(UnsetClusterSchedulerRequest => UnsetClusterSchedulerResponse, UNSET_CLUSTER_SCHEDULER),
+    /// Says which external scheduler a cluster has.
+    DescribeClusterScheduler(
+        DescribeClusterSchedulerRequest => DescribeClusterSchedulerResponse,
+        DESCRIBE_CLUSTER_SCHEDULER
+    ),
     /// Reads what a container of a task printed, through the agent that has it.
     GetTaskLogs(GetTaskLogsRequest => GetTaskLogsResponse, GET_TASK_LOGS),
     /// An agent's answer to the request above.

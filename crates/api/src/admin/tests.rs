@@ -24,7 +24,7 @@ fn names_lead_back_and_are_none_of_ecs() {
 
 #[test]
 fn what_a_client_writes_the_server_reads() {
-    let requests: [Request; 13] = [
+    let requests: [Request; 16] = [
         CreateJoinTokenRequest { cluster: Some("prod".to_owned()), uses: Some(2), expires_in_seconds: None }.into(),
         ListJoinTokensRequest { max_results: Some(5), next_token: Some("x".to_owned()) }.into(),
         RevokeJoinTokenRequest { token_id: "LSTK".to_owned() }.into(),
@@ -36,6 +36,15 @@ fn what_a_client_writes_the_server_reads() {
         FindTasksRequest { cluster: None, id_prefix: "01a2".to_owned() }.into(),
         ExplainPlacementRequest { count: Some(3), task_definition: "web:1".to_owned(), ..Default::default() }.into(),
         DescribeNetworkRequest {}.into(),
+        SetClusterSchedulerRequest {
+            cluster: Some("c".to_owned()),
+            deadline_seconds: Some(5),
+            fallback: Some(SchedulerFallback::Wait),
+            url: "http://127.0.0.1:1/place".to_owned(),
+        }
+        .into(),
+        UnsetClusterSchedulerRequest::default().into(),
+        DescribeClusterSchedulerRequest::default().into(),
         GetTaskLogsRequest {
             since: Some(Timestamp::from_millis(1_500)),
             tail: Some(0),

@@ -12,6 +12,7 @@ use crate::placement::pool::{Holding, HostBook, Slot};
 use crate::read::Counters;
 use crate::resources::HostPort;
 use crate::task::status::{DesiredStatus, TaskStatus};
+use crate::task::waiting;
 use crate::task_definition::Deletions;
 
 /// An invariant that does not hold. A bug, or a damaged store.
@@ -69,6 +70,8 @@ impl Cell {
         ensure(self.tables.line().holds_exactly(tasks), || {
             "the line of waiting tasks differs from a recount".to_owned()
         })?;
+        let asking = view.tasks.values().filter(|task| waiting::asks(task)).map(|task| task.key);
+        ensure(view.asking.iter().copied().eq(asking), || "the tasks that ask a scheduler differ".to_owned())?;
         self.check_indexes()?;
         self.check_clusters()?;
         self.check_pool(&held)?;

@@ -188,7 +188,7 @@ fn an_agent_that_connects_is_told_what_it_has_not_done() {
     let mut numbers = Vec::new();
     for effect in &outcome.effects {
         match effect {
-            Effect::Close { .. } | Effect::Network { .. } => {}
+            Effect::Close { .. } | Effect::Network { .. } | Effect::AskScheduler { .. } => {}
             Effect::Manifest { tasks, sequence, .. } => {
                 numbers.push(*sequence);
                 told.push(format!("manifest of {}", tasks.len()));

@@ -24,6 +24,7 @@ use crate::look;
 use crate::network;
 use crate::placement::explain;
 use crate::read::ReadModel;
+use crate::scheduler;
 use crate::tables::Tables;
 
 pub use authorise::Authorised;
@@ -64,6 +65,12 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         }
         admin::Request::RevokeInstanceIdentity(request) => instance_identity::revoke(turn, request),
         admin::Request::ReleaseMassLossBrake(request) => instance_identity::release_brake(turn, request),
+        admin::Request::SetClusterScheduler(request) => {
+            Ok(admin::Response::from(scheduler::set(turn, request)?).into())
+        }
+        admin::Request::UnsetClusterScheduler(request) => {
+            Ok(admin::Response::from(scheduler::unset(turn, request)?).into())
+        }
         // A read that came this way is answered from the state it would meet.
         admin::Request::ListJoinTokens(request) => Ok(token::list(turn.tables.view(), request)?.into()),
         admin::Request::ListInstanceIdentities(request) => {
@@ -73,6 +80,7 @@ pub(crate) fn administer(turn: &mut Turn<'_>, authorised: Authorised<'_, admin::
         | admin::Request::FindTasks(_)
         | admin::Request::ExplainPlacement(_)
         | admin::Request::DescribeNetwork(_)
+        | admin::Request::DescribeClusterScheduler(_)
         | admin::Request::GetTaskLogs(_)
         | admin::Request::SubmitTaskLogs(_) => {
             let answer = turn.tables.view().answer_admin(authorised);
@@ -94,8 +102,13 @@ impl ReadModel {
             admin::Request::FindTasks(request) => Some(look::find_tasks(self, request).map(Into::into)),
             admin::Request::ExplainPlacement(request) => Some(explain::explain(self, request).map(Into::into)),
             admin::Request::DescribeNetwork(_) => Some(Ok(network::describe(self).into())),
+            admin::Request::DescribeClusterScheduler(request) => {
+                Some(scheduler::describe(self, request).map(Into::into))
+            }
             admin::Request::GetTaskLogs(_)
             | admin::Request::SubmitTaskLogs(_)
+            | admin::Request::SetClusterScheduler(_)
+            | admin::Request::UnsetClusterScheduler(_)
             | admin::Request::CreateJoinToken(_)
             | admin::Request::RevokeJoinToken(_)
             | admin::Request::JoinContainerInstance(_)

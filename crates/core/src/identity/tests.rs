@@ -348,7 +348,10 @@ fn any_admin(operation: Admin) -> admin::Request {
         | Admin::ListJoinTokens
         | Admin::ListInstanceIdentities
         | Admin::DescribeServer
-        | Admin::DescribeNetwork => json!({}),
+        | Admin::DescribeNetwork
+        | Admin::UnsetClusterScheduler
+        | Admin::DescribeClusterScheduler => json!({}),
+        Admin::SetClusterScheduler => json!({"url": "http://127.0.0.1:1"}),
     };
     admin::Request::decode(operation, &document).expect("a request")
 }

@@ -152,7 +152,7 @@ fn number(effect: &Effect) -> u64 {
         | Effect::Stop { sequence, .. }
         | Effect::Network { sequence, .. }
         | Effect::Manifest { sequence, .. } => *sequence,
-        Effect::ConfirmStops { .. } | Effect::Close { .. } | Effect::Note(_) => 0,
+        Effect::ConfirmStops { .. } | Effect::Close { .. } | Effect::AskScheduler { .. } | Effect::Note(_) => 0,
     }
 }
 

@@ -103,6 +103,20 @@ fn in_service<'a>(view: &'a ReadModel, cluster: &Cluster) -> impl Iterator<Item 
     all.filter(|instance| instance.status != InstanceStatus::Inactive)
 }
 
+/// Of these instances, those that can take a task now.
+pub(crate) fn takers<'a>(
+    view: &ReadModel,
+    cluster: &Cluster,
+    instances: impl Iterator<Item = &'a Arc<Instance>>,
+    need: &Need<'_>,
+) -> impl Iterator<Item = &'a Arc<Instance>> {
+    let (ports, gpus) = (TakenPorts::of(view, need.host_ports), TakenGpus::of(view, need.gpus));
+    instances.filter(move |instance| {
+        let active = instance.status == InstanceStatus::Active;
+        active && judge(view, cluster, instance, need, (&ports, &gpus)).refusals.is_empty()
+    })
+}
+
 /// How many copies fit altogether. A fixed host port is had once on each host, however many instances that is.
 fn fitting(verdicts: &[(Arc<str>, InstanceVerdict)], fixed_ports: bool) -> i64 {
     let open = verdicts.iter().filter(|(_, verdict)| verdict.copies > 0);

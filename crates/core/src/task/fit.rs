@@ -31,7 +31,7 @@ pub(super) struct Asked<'a> {
 }
 
 /// The same, resolved: what one copy needs of an instance.
-pub(super) struct Fit {
+pub(crate) struct Fit {
     cluster: ClusterId,
     gpus: Vec<GpuDemand>,
     requires: Vec<RequiredAttribute>,
@@ -70,7 +70,6 @@ fn requires(
     effective: &EffectiveTask,
     launch_type: LaunchType,
 ) -> Result<Vec<RequiredAttribute>, ApiError> {
-    let mut requires = effective.requires.clone();
     let compatible = match launch_type {
         LaunchType::External => known.resolved.external,
         LaunchType::Fargate => known.resolved.fargate,
@@ -80,15 +79,19 @@ fn requires(
         let message = format!("Task definition does not support launch_type {launch_type}.");
         return Err(ApiError::invalid_parameter(message));
     }
-    if launch_type == LaunchType::External {
-        requires.push(RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
-    }
     // A size that the definition has is one of the table; overrides can make it another.
     let (cpu, memory) = (effective.task_cpu.unwrap_or_default(), effective.task_memory.unwrap_or_default());
     if launch_type == LaunchType::Fargate && !task_definition::is_fargate_size(cpu, memory) {
         return Err(ApiError::invalid_parameter(task_definition::no_fargate_size(cpu, memory)));
     }
-    Ok(requires)
+    Ok(required_for(effective, launch_type))
+}
+
+/// What an instance must have for a task of a launch type.
+pub(crate) fn required_for(effective: &EffectiveTask, launch_type: LaunchType) -> Vec<RequiredAttribute> {
+    let external =
+        (launch_type == LaunchType::External).then(|| RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
+    effective.requires.iter().cloned().chain(external).collect()
 }
 
 /// How many GPUs an instance must have free.
@@ -160,7 +163,7 @@ impl Fit {
     pub(super) fn kind(&self, task: &Task, waiting: &Waiting) -> KindId {
         let (cpu, memory) = (self.effective.cpu, self.effective.memory);
         let own = (self.cluster, &task.definition, task.launch_type, &task.group, &task.capacity_provider, cpu, memory);
-        let asked = (&self.gpus, &self.requires, &waiting.network, &waiting.constraints, &waiting.strategy, waiting.on);
+        let asked = (&self.gpus, &self.requires, &waiting.network, &waiting.constraints, &waiting.strategy);
         let digest = Sha256::digest(format!("{own:?} {asked:?}"));
         KindId(digest.iter().take(16).fold(0, |id, byte| (id << 8) | u128::from(*byte)))
     }

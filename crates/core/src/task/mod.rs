@@ -1,7 +1,7 @@
 //! Tasks: their status machine, RunTask, StartTask, StopTask, those that wait, what agents report, DescribeTasks and ListTasks.
 
 pub(crate) mod describe;
-mod fit;
+pub(crate) mod fit;
 mod launch;
 pub(crate) mod listing;
 pub(crate) mod report;

@@ -97,10 +97,16 @@ fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: u
         false => WaitingFor::Room,
     };
     let by_provider_ms = (on == WaitingFor::Provider).then_some(turn.config.scaling.provision_for_ms);
-    match patience.max_wait_ms.or(by_provider_ms) {
+    let until = patience.max_wait_ms.or(by_provider_ms).map(|wait_ms| turn.now.plus_millis(wait_ms));
+    if let Some(scheduler) = &cluster.scheduler {
+        let waiting = copy.waiting(launch, WaitingFor::Scheduler, until);
+        let waiting = Waiting { decide_by: scheduler.decide_by(turn.now), ..waiting };
+        turn.ask_scheduler(cluster.id);
+        return Ok(Lot { tasks: wait(turn, cluster, &copy, count, waiting)?, failures: Vec::new() });
+    }
+    match until {
         None => Ok(place(turn, cluster, &copy, count)),
-        Some(max_wait_ms) => {
-            let until = Some(turn.now.plus_millis(max_wait_ms));
+        until => {
             let waiting = copy.waiting(launch, on, until);
             place_or_wait(turn, cluster, &copy, count, waiting)
         }
@@ -150,11 +156,25 @@ fn place_or_wait(
     }
     let left = count - tasks.len();
     if left > 0 {
-        let waiting = Arc::new(waiting);
-        waiting::check_room(turn, cluster, &waiting, left)?;
-        tasks.extend((0..left).map(|_| copy.wait(turn, &waiting).key.id));
+        tasks.extend(wait(turn, cluster, copy, left, waiting)?);
     }
     Ok(Lot { tasks, failures: Vec::new() })
+}
+
+/// Makes copies that wait.
+///
+/// # Errors
+/// When there is no room in the line.
+fn wait(
+    turn: &mut Turn<'_>,
+    cluster: &Cluster,
+    copy: &Copy,
+    count: usize,
+    waiting: Waiting,
+) -> Result<Vec<TaskId>, ApiError> {
+    let waiting = Arc::new(waiting);
+    waiting::check_room(turn, cluster, &waiting, count)?;
+    Ok((0..count).map(|_| copy.wait(turn, &waiting).key.id).collect())
 }
 
 /// Why each ACTIVE instance refuses one more copy.

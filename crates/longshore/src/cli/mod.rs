@@ -6,6 +6,7 @@ mod instance;
 mod launcher;
 mod network;
 mod reach;
+mod scheduler;
 mod server;
 mod status;
 mod store;
@@ -24,6 +25,7 @@ pub(crate) use image::{ImageCommand, ListImagesArgs, PushArgs, RemoveImagesArgs}
 pub(crate) use instance::{EvictArgs, InstanceCommand, ListInstancesArgs, RevokeInstanceArgs};
 pub(crate) use network::{ListNetworksArgs, NetworkArgs, NetworkCommand};
 pub(crate) use reach::ReachArgs;
+pub(crate) use scheduler::{SchedulerCommand, SetSchedulerArgs, ShowSchedulerArgs, UnsetSchedulerArgs};
 pub(crate) use server::{DEFAULT_LISTEN, LossArgs, ServerArgs, TlsArgs};
 pub(crate) use status::StatusArgs;
 pub(crate) use store::{BackupArgs, CheckArgs, DumpArgs, Kind, RestoreArgs, StoreCommand};
@@ -124,6 +126,9 @@ pub(crate) enum Command {
     /// List the subnets, security groups and addresses of awsvpc tasks
     #[command(subcommand)]
     Network(NetworkCommand),
+    /// Name, show or take away the external scheduler of a cluster
+    #[command(subcommand)]
+    Scheduler(SchedulerCommand),
     /// Check, back up, restore or dump a data directory's store
     #[command(subcommand)]
     Store(StoreCommand),
@@ -189,6 +194,9 @@ mod tests {
             "longshore server --data-dir d --listen [::1]:1 --region r --account-id 123456789012 --zone z",
             "longshore server --task-network 10.0.0.0/14 --subnet subnet-a=10.0.0.0/16@a --task-dns 10.0.0.2 --adopt-networks",
             "longshore network list --output json",
+            "longshore scheduler set batch --url http://h:1/place --deadline 1m30s --fallback wait",
+            "longshore scheduler show batch --output json",
+            "longshore scheduler unset batch",
             "longshore server --tls --tls-name a --tls-name b --instance-lost-after 90s --mass-loss-brake 30 --log-file l",
             "longshore agent --config f",
             "longshore agent --cpu 512 --memory 256 --zone z --instances 2 --attribute a=b --tag c=d --tag e=",

@@ -166,6 +166,7 @@ impl Operation {
                 | Admin::FindTasks
                 | Admin::ExplainPlacement
                 | Admin::DescribeNetwork
+                | Admin::DescribeClusterScheduler
                 | Admin::GetTaskLogs,
             ) => true,
             Self::Admin(
@@ -174,6 +175,8 @@ impl Operation {
                 | Admin::JoinContainerInstance
                 | Admin::RevokeInstanceIdentity
                 | Admin::ReleaseMassLossBrake
+                | Admin::SetClusterScheduler
+                | Admin::UnsetClusterScheduler
                 | Admin::SubmitTaskLogs,
             ) => false,
         }

@@ -26,7 +26,7 @@ use longshore_core::cell::{Command, Delivery, Effect, Reply};
 use longshore_core::clock::Reading;
 use longshore_core::entropy::Entropy;
 use longshore_core::identity::Answer;
-use longshore_core::ids::{InstanceKey, TaskId};
+use longshore_core::ids::{ClusterId, InstanceKey, TaskId};
 use longshore_core::instance::SessionRefusal;
 use longshore_core::logs::LogSource;
 use longshore_core::pipeline::{Batch, Pipeline, Release, Step, Ticket};
@@ -54,6 +54,9 @@ const WAITING_AFTERMATHS: usize = 64;
 pub trait Perform: Send + Sync + 'static {
     /// Sends a message to an agent, or closes its session; nothing happens when the session is gone.
     fn perform(&self, delivery: Delivery);
+
+    /// Asks the external scheduler of a cluster about the tasks that wait for it. Without any there is nothing to do.
+    fn ask_scheduler(&self, _cluster: ClusterId) {}
 }
 
 /// The way to the cell. Cheap to clone; the threads end when [`Runner::stop`] is called.
@@ -189,9 +192,8 @@ impl Orchestrator for Runner {
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Api(answer)) => answer,
-                    Ok(Reply::Admin(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::None) | Err(_) => {
-                        Err(stopping())
-                    }
+                    Ok(Reply::Admin(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::Placed(_) | Reply::None)
+                    | Err(_) => Err(stopping()),
                 }
             }
             .boxed(),
@@ -217,7 +219,8 @@ impl Orchestrator for Runner {
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Admin(answer)) => answer,
-                    Ok(Reply::Api(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                    Ok(Reply::Api(_) | Reply::Secrets(_) | Reply::Session(_) | Reply::Placed(_) | Reply::None)
+                    | Err(_) => Err(stopping()),
                 }
             }
             .boxed(),
@@ -239,7 +242,8 @@ impl Orchestrator for Runner {
             Ok(reply) => async move {
                 match reply.await {
                     Ok(Reply::Secrets(answer)) => answer,
-                    Ok(Reply::Api(_) | Reply::Admin(_) | Reply::Session(_) | Reply::None) | Err(_) => Err(stopping()),
+                    Ok(Reply::Api(_) | Reply::Admin(_) | Reply::Session(_) | Reply::Placed(_) | Reply::None)
+                    | Err(_) => Err(stopping()),
                 }
             }
             .boxed(),
@@ -493,6 +497,7 @@ fn perform_effects(orders: &Receiver<Aftermath>, performer: &dyn Perform) {
         for effect in &effects {
             match effect {
                 Effect::Note(decision) => tell(decision),
+                Effect::AskScheduler { cluster } => performer.ask_scheduler(*cluster),
                 effect => {
                     if let Some(delivery) = snapshot.render(effect, clock::now()) {
                         performer.perform(delivery);

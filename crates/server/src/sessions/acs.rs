@@ -117,7 +117,7 @@ impl Session {
         match self.orchestrator.command(command).await {
             Reply::Session(Ok(instance)) => Ok(instance),
             Reply::Session(Err(refusal)) => Err(Refusal::of(refusal)),
-            Reply::Api(_) | Reply::Admin(_) | Reply::Secrets(_) | Reply::None => {
+            Reply::Api(_) | Reply::Admin(_) | Reply::Secrets(_) | Reply::Placed(_) | Reply::None => {
                 Err(Refusal::server("The control plane cannot take sessions at the moment."))
             }
         }

@@ -1,18 +1,21 @@
 //! The line moves: tasks are placed as instances change, and end when they waited or ran long enough. A bounded number a tick.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
-use longshore_api::Timestamp;
+use longshore_api::admin::SchedulerFallback;
 use longshore_api::ecs::types;
+use longshore_api::{ApiError, Timestamp};
 
-use super::Waiting;
 use super::patience::Shown;
+use super::{Waiting, WaitingFor};
 use crate::cell::Turn;
 use crate::entity::{Entity, Stop, Task};
-use crate::ids::{InstanceKey, KindId, TaskKey};
+use crate::ids::{ClusterId, InstanceId, InstanceKey, KindId, TaskKey};
 use crate::limits;
 use crate::placement::Refusal;
+use crate::scheduler::SchedulerHook;
 use crate::tables::Tables;
 use crate::task::fit::Fit;
 use crate::task::status::{DesiredStatus, TaskStatus};
@@ -21,7 +24,7 @@ use crate::task::stop;
 /// When the line moves next: at once if an instance changed or something may fit, else at a deadline.
 pub(crate) fn next_due(tables: &Tables) -> Option<Timestamp> {
     let line = tables.line();
-    if line.next().is_some() || tables.pool().is_stirred() {
+    if line.next().is_some() || tables.pool().is_stirred() || orphaned(tables).is_some() {
         return Some(Timestamp::from_millis(0));
     }
     line.deadlines().first().map(|(at, _)| *at)
@@ -30,30 +33,82 @@ pub(crate) fn next_due(tables: &Tables) -> Option<Timestamp> {
 /// Takes the line one step further.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
     let mut fits = BTreeMap::new();
+    adopt(turn);
     listen(turn, &mut fits);
     place(turn, &mut fits);
-    // Last, so that nothing ends for want of an instance that is there: it has room only when all that can be is placed.
     expire(turn);
 }
 
 /// What is needed to place the kinds that were looked at in this tick.
-type Fits = BTreeMap<KindId, Fit>;
+pub(crate) type Fits = BTreeMap<KindId, Fit>;
 
 /// Room for what one step writes: a task, the block of addresses that its host needs, and subnets that are adopted anew.
-fn has_room(turn: &Turn<'_>) -> bool {
+pub(crate) fn has_room(turn: &Turn<'_>) -> bool {
     turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT <= limits::CHANGES_PER_GROUP
 }
 
-/// Ends what waited or ran long enough.
+/// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task.
 fn expire(turn: &mut Turn<'_>) {
-    while has_room(turn) {
+    while has_room(turn) && turn.tables.line().next().is_none() {
         let due = turn.tables.line().deadlines().first().copied().filter(|(at, _)| *at <= turn.now);
         let Some(task) = due.and_then(|(_, key)| turn.tables.view().tasks.get(&key).cloned()) else { break };
         let stop = match &task.waiting {
+            Some(waiting) if waiting.until.is_none_or(|until| until > turn.now) => {
+                match undecided(turn, &task, waiting) {
+                    Some(stop) => stop,
+                    None => continue,
+                }
+            }
             Some(waiting) => gave_up(turn, &task, waiting),
             None => ran_long(&task),
         };
         stop::order(turn, task, stop);
+    }
+}
+
+/// The scheduler did not decide in time: what its cluster wants then. Why it ends, if it does.
+fn undecided(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) -> Option<Stop> {
+    match scheduler_of(turn.tables, task.key.cluster) {
+        Some(SchedulerHook { fallback: SchedulerFallback::Stop, url, deadline_s }) => {
+            let reason = format!("The scheduler {url} did not place the task within {deadline_s} seconds");
+            return Some(Stop { code: types::TaskStopCode::TaskFailedToStart, reason: reason.into() });
+        }
+        Some(SchedulerHook { fallback: SchedulerFallback::Wait, .. }) => {
+            wait_otherwise(turn, task, Waiting { decide_by: None, ..waiting.clone() });
+        }
+        Some(SchedulerHook { fallback: SchedulerFallback::Place, .. }) | None => stand_in_line(turn, task, waiting),
+    }
+    None
+}
+
+/// From now on a task waits for room. Who was not allowed to wait is tried once, and fails then as its RunTask would have.
+fn stand_in_line(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) {
+    let until = Some(waiting.until.unwrap_or(turn.now));
+    wait_otherwise(turn, task, Waiting { on: WaitingFor::Room, until, decide_by: None, ..waiting.clone() });
+}
+
+fn wait_otherwise(turn: &mut Turn<'_>, task: &Task, waiting: Waiting) {
+    let next = Task { waiting: Some(Arc::new(waiting)), version: task.version + 1, ..task.clone() };
+    turn.tables.put(Entity::Task(Arc::new(next)));
+}
+
+fn scheduler_of(tables: &Tables, cluster: ClusterId) -> Option<&SchedulerHook> {
+    let view = tables.view();
+    view.clusters.get(view.cluster_names.get(&cluster)?)?.scheduler.as_ref()
+}
+
+/// A cluster whose tasks wait for a scheduler that it has no more.
+fn orphaned(tables: &Tables) -> Option<ClusterId> {
+    tables.line().asking().find(|cluster| scheduler_of(tables, *cluster).is_none())
+}
+
+/// What waited for a scheduler that is gone waits for room.
+fn adopt(turn: &mut Turn<'_>) {
+    while has_room(turn) {
+        let next = orphaned(turn.tables).and_then(|cluster| turn.tables.view().asking_in(cluster).next());
+        let Some(task) = next.and_then(|key| turn.tables.view().tasks.get(&key).cloned()) else { break };
+        let Some(waiting) = &task.waiting else { break };
+        stand_in_line(turn, &task, waiting);
     }
 }
 
@@ -94,6 +149,9 @@ fn ran_long(task: &Task) -> Stop {
 fn listen(turn: &mut Turn<'_>, fits: &mut Fits) {
     for _ in 0..limits::INSTANCES_HEARD_PER_TICK {
         let Some(instance) = turn.tables.take_stirred() else { break };
+        if turn.tables.line().asks_in(instance.cluster) {
+            turn.ask_scheduler(instance.cluster);
+        }
         let hopes: Vec<(KindId, TaskKey)> = {
             let Some(slot) = turn.tables.pool().slot(instance) else { continue };
             let (cpu, memory) = (slot.cpu_free, slot.memory_free);
@@ -103,27 +161,30 @@ fn listen(turn: &mut Turn<'_>, fits: &mut Fits) {
             enough.map(|(id, first, _)| (id, first)).collect()
         };
         for (kind, first) in hopes {
-            let Some(fit) = fit_of(turn, fits, kind, first) else { continue };
-            let pool = turn.tables.pool();
-            let takes = |slot| pool.fits(slot, fit.need(turn.tables.addresses())).is_ok();
-            if pool.slot(instance).is_some_and(takes) {
+            let Some(task) = turn.tables.view().tasks.get(&first).cloned() else { continue };
+            let Some(waiting) = task.waiting.as_deref() else { continue };
+            let takes = match fit_of(turn, fits, &task, waiting) {
+                Ok(fit) => {
+                    let pool = turn.tables.pool();
+                    let takes = |slot| pool.fits(slot, fit.need(turn.tables.addresses())).is_ok();
+                    pool.slot(instance).is_some_and(takes)
+                }
+                // It cannot be placed at all any more: whoever tries it ends it.
+                Err(_) => true,
+            };
+            if takes {
                 turn.tables.line_mut().encourage(instance.cluster, kind);
             }
         }
     }
 }
 
-/// What is needed to place a kind. One that cannot be placed any more, as its subnet is not configured any longer, is promising
-/// nonetheless: so [`place`] comes to end it.
-fn fit_of<'a>(turn: &mut Turn<'_>, fits: &'a mut Fits, kind: KindId, first: TaskKey) -> Option<&'a Fit> {
-    if !fits.contains_key(&kind) {
-        let task = turn.tables.view().tasks.get(&first).cloned()?;
-        match Fit::again(turn, &task, task.waiting.as_deref()?) {
-            Ok(fit) => drop(fits.insert(kind, fit)),
-            Err(_) => turn.tables.line_mut().encourage(first.cluster, kind),
-        }
+/// What is needed to place a task, found out once for its kind.
+fn fit_of<'a>(turn: &mut Turn<'_>, fits: &'a mut Fits, task: &Task, waiting: &Waiting) -> Result<&'a Fit, ApiError> {
+    match fits.entry(waiting.kind) {
+        Entry::Occupied(known) => Ok(known.into_mut()),
+        Entry::Vacant(new) => Ok(new.insert(Fit::again(turn, task, waiting)?)),
     }
-    fits.get(&kind)
 }
 
 /// Places what may fit, the oldest task first.
@@ -131,35 +192,49 @@ fn place(turn: &mut Turn<'_>, fits: &mut Fits) {
     while has_room(turn) {
         let Some((key, kind)) = turn.tables.line().next() else { break };
         let Some(task) = turn.tables.view().tasks.get(&key).cloned() else { break };
-        let Some(waiting) = task.waiting.clone() else { break };
-        if !fits.contains_key(&kind) {
-            match Fit::again(turn, &task, &waiting) {
-                Ok(fit) => drop(fits.insert(kind, fit)),
-                Err(error) => {
-                    let stop = Stop { code: types::TaskStopCode::TaskFailedToStart, reason: error.message.into() };
-                    stop::order(turn, task, stop);
-                    continue;
-                }
+        let Some(waiting) = task.waiting.as_deref() else { break };
+        let placed = match fit_of(turn, fits, &task, waiting) {
+            Ok(fit) => fit.choose(turn).is_some_and(|instance| settle(turn, &task, fit, instance).is_ok()),
+            // Its subnet is not configured any longer, for example.
+            Err(error) => {
+                let stop = Stop { code: types::TaskStopCode::TaskFailedToStart, reason: error.message.into() };
+                end(turn, &task, stop);
+                continue;
             }
-        }
-        let placed = fits.get(&kind).is_some_and(|fit| {
-            let instance = fit.choose(turn);
-            instance.is_some_and(|instance| {
-                let mut next = Task { waiting: None, known: TaskStatus::Pending, ..Task::clone(&task) };
-                let settled = fit.settle(turn, instance, &mut next).is_ok();
-                if settled {
-                    next.version += 1;
-                    let next = Arc::new(next);
-                    turn.tables.put(Entity::Task(next.clone()));
-                    turn.send_start(&next);
-                }
-                settled
-            })
-        });
+        };
         if !placed {
             turn.tables.line_mut().stall(key.cluster, kind);
         }
     }
+}
+
+/// Puts a task that waited on an instance that fits, and orders it to run.
+fn settle(turn: &mut Turn<'_>, task: &Task, fit: &Fit, instance: InstanceId) -> Result<(), Refusal> {
+    let mut next = Task { waiting: None, known: TaskStatus::Pending, version: task.version + 1, ..task.clone() };
+    fit.settle(turn, instance, &mut next)?;
+    let next = Arc::new(next);
+    turn.tables.put(Entity::Task(next.clone()));
+    turn.send_start(&next);
+    Ok(())
+}
+
+/// Puts a task that waits on an instance that somebody else chose, if it can take it; else why not, in ECS's words and ours.
+pub(crate) fn place_on(
+    turn: &mut Turn<'_>,
+    task: &Task,
+    waiting: &Waiting,
+    instance: InstanceKey,
+    fits: &mut Fits,
+) -> Result<(), (String, String)> {
+    let unknown = |error: ApiError| (error.code.name.to_owned(), error.message);
+    let fit = fit_of(turn, fits, task, waiting).map_err(unknown)?;
+    let refused = |refusal: Refusal| (refusal.reason().to_owned(), refusal.to_string());
+    let pool = turn.tables.pool();
+    let verdict = match pool.slot(instance) {
+        Some(slot) => pool.fits(slot, fit.need(turn.tables.addresses())),
+        None => Err(Refusal::Inactive),
+    };
+    verdict.and_then(|()| settle(turn, task, fit, instance.id)).map_err(refused)
 }
 
 /// Ends a task that was never placed: nobody has to be told.

@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use longshore_api::Timestamp;
 
-use super::{Waiting, WaitingFor};
+use super::{Waiting, WaitingFor, asks};
 use crate::entity::Task;
 use crate::ids::{ClusterId, KindId, TaskId, TaskKey};
 use crate::resources::{CpuUnits, MemoryMib};
@@ -17,6 +17,8 @@ pub(crate) struct Line {
     deadlines: BTreeSet<(Timestamp, TaskKey)>,
     /// The kinds that something may take by now, by their oldest task.
     promising: BTreeSet<(TaskKey, KindId)>,
+    /// How many tasks wait for the scheduler of their cluster.
+    asking: BTreeMap<ClusterId, usize>,
 }
 
 /// Those of one cluster.
@@ -51,7 +53,7 @@ impl Kind {
 /// When a task is to be looked at next if nothing happens.
 fn due(task: &Task) -> Option<Timestamp> {
     if let Some(waiting) = &task.waiting {
-        return waiting.until;
+        return waiting.until.into_iter().chain(waiting.decide_by).min();
     }
     let runs = task.last_status() == TaskStatus::Running && task.desired == DesiredStatus::Running;
     let limit = task.max_run_ms.filter(|_| runs)?;
@@ -62,6 +64,7 @@ fn due(task: &Task) -> Option<Timestamp> {
 fn in_line(task: &Task) -> Option<&Waiting> {
     task.waiting.as_deref().filter(|waiting| match waiting.on {
         WaitingFor::Room | WaitingFor::Provider => true,
+        WaitingFor::Scheduler => false,
     })
 }
 
@@ -74,6 +77,8 @@ impl Line {
             before.map(|entry| self.deadlines.remove(&entry));
             self.deadlines.extend(after);
         }
+        old.filter(|old| asks(old)).into_iter().for_each(|old| self.count_asking(old.key.cluster, false));
+        new.filter(|new| asks(new)).into_iter().for_each(|new| self.count_asking(new.key.cluster, true));
         let (before, after) = (old.and_then(in_line).map(|w| w.kind), new.and_then(in_line).map(|w| w.kind));
         if before == after {
             return;
@@ -83,6 +88,14 @@ impl Line {
         }
         if let (Some(_), Some(task)) = (after, new) {
             self.join(task);
+        }
+    }
+
+    fn count_asking(&mut self, cluster: ClusterId, more: bool) {
+        let asking = self.asking.entry(cluster).or_insert(0);
+        *asking = if more { *asking + 1 } else { asking.saturating_sub(1) };
+        if *asking == 0 {
+            self.asking.remove(&cluster);
         }
     }
 
@@ -184,14 +197,25 @@ impl Line {
         self.clusters.get(&cluster).is_some_and(|queue| queue.kinds.contains_key(&id))
     }
 
-    /// Whether tasks wait for room in a cluster.
+    /// Whether tasks wait in a cluster.
     pub(crate) fn waits_in(&self, cluster: ClusterId) -> bool {
-        self.clusters.contains_key(&cluster)
+        self.clusters.contains_key(&cluster) || self.asks_in(cluster)
     }
 
-    /// How many tasks wait for room in a cluster, and of how many kinds.
+    /// Whether tasks wait for the scheduler of a cluster.
+    pub(super) fn asks_in(&self, cluster: ClusterId) -> bool {
+        self.asking.contains_key(&cluster)
+    }
+
+    /// The clusters in which tasks wait for a scheduler.
+    pub(super) fn asking(&self) -> impl Iterator<Item = ClusterId> {
+        self.asking.keys().copied()
+    }
+
+    /// How many tasks wait in a cluster, and of how many kinds those for room are.
     pub(crate) fn count(&self, cluster: ClusterId) -> (usize, usize) {
-        self.clusters.get(&cluster).map_or((0, 0), |queue| (queue.waiting, queue.kinds.len()))
+        let (tasks, kinds) = self.clusters.get(&cluster).map_or((0, 0), |queue| (queue.waiting, queue.kinds.len()));
+        (tasks + self.asking.get(&cluster).copied().unwrap_or(0), kinds)
     }
 
     /// Deadlines of tasks that wait or run, first to come first.
@@ -203,9 +227,12 @@ impl Line {
     pub(crate) fn holds_exactly<'a>(&self, tasks: impl Iterator<Item = &'a Task>) -> bool {
         let mut recount = Self::default();
         tasks.for_each(|task| recount.change(None, Some(task)));
-        let who = |line: &Self| -> Vec<(ClusterId, usize, Vec<(KindId, BTreeSet<TaskId>)>)> {
-            let kinds = |queue: &Queue| queue.kinds.iter().map(|(id, kind)| (*id, kind.tasks.clone())).collect();
-            line.clusters.iter().map(|(cluster, queue)| (*cluster, queue.waiting, kinds(queue))).collect()
+        let who = |line: &Self| {
+            let kinds = line.clusters.iter().flat_map(|(cluster, queue)| {
+                let kinds = queue.kinds.iter();
+                kinds.map(move |(id, kind)| (*cluster, queue.waiting, *id, kind.tasks.clone()))
+            });
+            kinds.collect::<Vec<_>>()
         };
         let promising: BTreeSet<(TaskKey, KindId)> = self
             .clusters
@@ -215,6 +242,9 @@ impl Line {
                 kinds.filter_map(|(id, kind)| Some((kind.first(*cluster)?, *id)))
             })
             .collect();
-        recount.deadlines == self.deadlines && who(&recount) == who(self) && promising == self.promising
+        recount.deadlines == self.deadlines
+            && recount.asking == self.asking
+            && who(&recount) == who(self)
+            && promising == self.promising
     }
 }

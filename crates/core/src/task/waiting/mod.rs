@@ -15,7 +15,7 @@ use longshore_api::{ApiError, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::cell::Turn;
-use crate::entity::Cluster;
+use crate::entity::{Cluster, Task};
 use crate::ids::KindId;
 use crate::limits;
 pub(crate) use line::Line;
@@ -29,6 +29,9 @@ pub struct Waiting {
     /// When it stops waiting, if it ever does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
+    /// When the scheduler of its cluster must have decided, if it waits for that and not for ever.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub decide_by: Option<Timestamp>,
     /// Names all tasks that the same instances can take.
     pub kind: KindId,
     /// The constraints of the call.
@@ -66,4 +69,11 @@ pub enum WaitingFor {
     Room,
     /// The same, while its capacity provider adds instances.
     Provider,
+    /// The decision of its cluster's external scheduler.
+    Scheduler,
+}
+
+/// Whether a task waits for the scheduler of its cluster.
+pub(crate) fn asks(task: &Task) -> bool {
+    task.waiting.as_ref().is_some_and(|waiting| waiting.on == WaitingFor::Scheduler)
 }

@@ -1,5 +1,7 @@
 //! What waiting tasks promise: placed once, oldest first, ended in time, and forgotten by nobody.
 
+mod random;
+
 use longshore_api::ecs::Operation::{
     self, CreateCluster, DeleteCluster, DescribeClusters, ListTasks, RegisterTaskDefinition, RunTask, StartTask,
     StopTask, TagResource, UpdateContainerInstancesState,
