@@ -180,7 +180,7 @@ def test_what_cannot_be_is_refused_by_name(
 def test_a_default_strategy_is_never_passed_over(
     ecs: Any, cluster: str, family: str, fleet: Callable[..., Engine]
 ) -> None:
-    """Who names neither launch type nor strategy asks for the default, which cannot be done yet."""
+    """Who names neither launch type nor strategy asks for the default, which this definition does not support."""
     fleet()
     tasks = Tasks(ecs, cluster, family)
     definition = tasks.define()
@@ -190,9 +190,9 @@ def test_a_default_strategy_is_never_passed_over(
         defaultCapacityProviderStrategy=[{"capacityProvider": "FARGATE", "weight": 1}],
     )
     message = refused(
-        ecs.run_task, "UnsupportedFeatureException", cluster=cluster, taskDefinition=definition
+        ecs.run_task, "InvalidParameterException", cluster=cluster, taskDefinition=definition
     )
-    assert "FARGATE" in message and "launchType" in message
+    assert message == "Task definition does not support launch_type FARGATE."
     tasks.run(definition, launchType="EC2")
 
 

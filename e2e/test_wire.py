@@ -209,7 +209,6 @@ def test_a_foreign_target_is_an_unknown_operation(wire: Wire) -> None:
     [
         ("CreateService", {"serviceName": "web", "taskDefinition": "web", "desiredCount": 1}),
         ("DescribeServices", {"services": ["web"]}),
-        ("CreateCapacityProvider", {"name": "provider"}),
         ("ExecuteCommand", {"task": "x", "command": "sh", "interactive": True}),
     ],
 )

@@ -436,7 +436,7 @@ impl Cell {
         };
         let ended = secret::next_due(&self.tables);
         let network = network::next_due(&self.tables);
-        let line = task::waiting::advance::next_due(&self.tables);
+        let line = task::waiting::advance::next_due(&self.tables, &self.liveness);
         let joined = identity::next_due(&self.tables);
         let scheduled = schedule::next_due(&self.tables);
         let scaling = capacity::review::next_due(&self.tables, self.reviews);

@@ -253,6 +253,8 @@ pub const SCHEDULES: usize = 10_000;
 pub const SCHEDULE_NAME: usize = 64;
 /// Characters of a schedule expression, as EventBridge Scheduler has it.
 pub const SCHEDULE_EXPRESSION: usize = 256;
+/// Where the dates of schedules end, in milliseconds: as the years of their expressions do, with 2199.
+pub const SCHEDULE_DATES_END_MS: i64 = 7_258_118_400_000;
 /// Characters of a time zone's name: the longest of the database has 32.
 pub const TIME_ZONE: usize = 50;
 /// The value of a rate: every unit of a year of minutes is enough for anybody, and its milliseconds fit.

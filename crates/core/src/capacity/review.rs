@@ -266,8 +266,9 @@ impl<'a> Review<'a> {
         });
         let machine = |slot: &Slot| {
             let age_ms = turn.now.since(slot.instance.registered_at);
-            // An agent that has not come by now may never come: nobody waits for it.
-            let untried = age_ms < limits::SETTLING_MS || (!slot.connected && age_ms < warmup_ms);
+            // An agent that has not come by now may never come: nobody waits for it. One that was here may be back soon.
+            let coming = !slot.connected && (age_ms < warmup_ms || turn.liveness.may_return(slot.instance.key));
+            let untried = age_ms < limits::SETTLING_MS || coming;
             let (has_tasks, ports) = (!slot.tasks.is_empty(), || slot.held.ports.keys().copied().collect());
             Machine {
                 key: slot.instance.key,

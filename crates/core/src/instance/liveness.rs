@@ -62,6 +62,10 @@ pub(crate) struct Liveness {
     deadlines: BTreeSet<(Timestamp, InstanceKey)>,
     /// `missing` by when events are to say so.
     silences: BTreeSet<(Timestamp, InstanceKey)>,
+    /// Those of `missing` that had no session when the cell began to serve: their agents are on their way back.
+    returning: BTreeSet<InstanceKey>,
+    /// When the last of them has had its grace.
+    grace_ends: Timestamp,
     /// When lost instances that are not back had vanished: a later mass loss counts them. Those an operator gave up are
     /// not among them.
     lost: BTreeMap<InstanceKey, Timestamp>,
@@ -100,7 +104,7 @@ impl Liveness {
         self.deadlines = self.missing.iter().filter_map(|(key, missing)| Some((missing.due?, *key))).collect();
         self.silences = self.missing.iter().filter_map(|(key, missing)| Some((missing.silent_at?, *key))).collect();
         let others = self.lost.values_mut().chain(self.reviews.values_mut());
-        others.chain([&mut self.next_ending]).for_each(|at| *at = at.plus_millis(by_ms));
+        others.chain([&mut self.next_ending, &mut self.grace_ends]).for_each(|at| *at = at.plus_millis(by_ms));
     }
 
     /// When something is due.
@@ -127,6 +131,24 @@ impl Liveness {
         let missing = Missing { heard_at, since, lost_after_ms, grace_ms, due, silent_at, condemned: false };
         self.set(instance.key, Some(missing));
         due
+    }
+
+    /// An instance has no session as the cell begins to serve: until `since` its absence means nothing.
+    pub(crate) fn await_return(&mut self, policy: &LossPolicy, instance: &Instance, now: Timestamp) {
+        let since = now.plus_millis(policy.clock(AgentKind::of(instance)).grace_ms);
+        self.vanish(policy, instance, now, since);
+        self.returning.insert(instance.key);
+        self.grace_ends = self.grace_ends.max(since);
+    }
+
+    /// Until when nothing is to end for want of an instance: agents are on their way back. `None` when all of them are there.
+    pub(crate) fn returns_awaited_until(&self) -> Option<Timestamp> {
+        (!self.returning.is_empty()).then_some(self.grace_ends)
+    }
+
+    /// Whether the agent of an instance may come back before that is lost.
+    pub(crate) fn may_return(&self, key: InstanceKey) -> bool {
+        self.missing.get(&key).is_some_and(|missing| missing.due.is_some())
     }
 
     /// An instance is back, or gone for good.
@@ -286,7 +308,10 @@ impl Liveness {
     fn set(&mut self, key: InstanceKey, missing: Option<Missing>) {
         let old = match missing {
             Some(missing) => self.missing.insert(key, missing),
-            None => self.missing.remove(&key),
+            None => {
+                self.returning.remove(&key);
+                self.missing.remove(&key)
+            }
         };
         if let Some(old) = old {
             old.due.map(|due| self.deadlines.remove(&(due, key)));

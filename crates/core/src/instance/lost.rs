@@ -22,8 +22,7 @@ pub(crate) fn begin(turn: &mut Turn<'_>) {
     turn.liveness.set_begun();
     let slots = turn.tables.pool().slots();
     for slot in slots.iter().filter(|slot| !slot.connected && slot.instance.lost_at.is_none()) {
-        let grace_ms = turn.config.loss.clock(AgentKind::of(&slot.instance)).grace_ms;
-        turn.liveness.vanish(&turn.config.loss, &slot.instance, turn.now, turn.now.plus_millis(grace_ms));
+        turn.liveness.await_return(&turn.config.loss, &slot.instance, turn.now);
     }
     // What a server did not end before it ended itself.
     for slot in slots {

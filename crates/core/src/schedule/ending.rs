@@ -56,7 +56,9 @@ fn conclude(turn: &mut Turn<'_>, schedule: &Schedule, invocation: &mut Invocatio
         failed.iter().any(|task| task.end.as_ref().is_some_and(|end| end.code == Some(TaskStopCode::UserInitiated)));
     let copies = u32::try_from(failed.len()).unwrap_or_default();
     invocation.why = Some(why);
-    let again = (schedule.retry.on == RetryOn::Exit
+    // What waited in vain was not placed, as if RunTask had said so at once.
+    let unplaced = failed.iter().all(|task| task.end.as_ref().is_some_and(|end| end.unplaced));
+    let again = ((schedule.retry.on == RetryOn::Exit || unplaced)
         && last
         && !stopped
         && (schedule.paused_at.is_none() || invocation.by_hand))
@@ -90,13 +92,21 @@ fn has_ended(view: &ReadModel, key: TaskKey) -> bool {
 fn end_of(turn: &Turn<'_>, key: TaskKey) -> TaskEnd {
     let view = turn.tables.view();
     let Some(task) = view.tasks.get(&key) else {
-        return TaskEnd { at: turn.now, well: false, exit_codes: Vec::new(), code: None, reason: None };
+        return TaskEnd {
+            at: turn.now,
+            well: false,
+            unplaced: false,
+            exit_codes: Vec::new(),
+            code: None,
+            reason: None,
+        };
     };
     let exit_codes: Vec<Option<i32>> =
         task.containers.iter().map(|container| container.detail.as_ref().and_then(|detail| detail.exit_code)).collect();
     TaskEnd {
         at: task.life.stopped_at.unwrap_or(turn.now),
         well: ended_well(view, task, &exit_codes),
+        unplaced: task.instance.is_none(),
         exit_codes,
         code: task.stop.as_ref().map(|stop| stop.code),
         reason: task.stop.as_ref().map(|stop| shortened(&stop.reason)),

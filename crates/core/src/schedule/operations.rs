@@ -31,6 +31,11 @@ pub(crate) fn create(turn: &mut Turn<'_>, request: &admin::CreateScheduleRequest
     {
         return Err(ApiError::invalid_parameter("endDate must not be before startDate."));
     }
+    for (member, date) in [("startDate", request.start_date), ("endDate", request.end_date)] {
+        if date.is_some_and(|date| !(0..limits::SCHEDULE_DATES_END_MS).contains(&date.as_millis())) {
+            return Err(ApiError::invalid_parameter(format!("{member} must be in the years 1970 to 2199.")));
+        }
+    }
     check_target(&request.target)?;
     let known = &turn.tables.view().schedules;
     if known.contains_key(&*request.name) {

@@ -134,6 +134,9 @@ pub struct TaskEnd {
     pub at: Timestamp,
     /// Every essential container ended with exit code 0.
     pub well: bool,
+    /// It waited for an instance and never had one.
+    #[serde(default, skip_serializing_if = "is_false")]
+    pub unplaced: bool,
     /// Of each container, in the order of the definition.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub exit_codes: Vec<Option<i32>>,

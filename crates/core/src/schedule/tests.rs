@@ -202,6 +202,37 @@ fn an_attempt_that_fails_in_the_middle_leaves_nothing_behind() {
 }
 
 #[test]
+fn a_date_that_is_none_is_refused() {
+    let mut lab = lab();
+    for (member, date) in [("startDate", -1e18), ("endDate", 1e18), ("startDate", 7_258_118_400.0)] {
+        let request = json!({
+            "name": "s", "scheduleExpression": "rate(1 minute)", "target": {"taskDefinition": "web"}, member: date
+        });
+        let error = call(&mut lab, admin::Operation::CreateSchedule, &request).expect_err("a date of no calendar");
+        assert_eq!(error.message, format!("{member} must be in the years 1970 to 2199."));
+    }
+}
+
+#[test]
+fn what_waited_in_vain_is_tried_again_like_what_was_not_placed() {
+    let mut lab = lab();
+    lab.ok(0, Operation::RegisterTaskDefinition, &definition("huge", 2_000, 100, &[]));
+    let patient = json!([{"key": "longshore:max-wait", "value": "10s"}]);
+    create(
+        &mut lab,
+        "rate(1 day)",
+        &json!({"target": {"taskDefinition": "huge", "tags": patient}, "retryAttempts": 3}),
+    );
+    lab.pass(10);
+    assert_eq!(history(&mut lab), [("RUNNING".to_owned(), 1, 1)]);
+    lab.pass(10_010);
+    assert_eq!(history(&mut lab), [("WAITING".to_owned(), 1, 0)]);
+    assert!(newest(&mut lab)["reason"].as_str().expect("a reason").contains("RESOURCE:CPU"));
+    lab.pass(5_010);
+    assert_eq!(history(&mut lab), [("RUNNING".to_owned(), 2, 1)]);
+}
+
+#[test]
 fn attempts_end_with_their_number_with_their_window_and_with_the_next_due_time() {
     let failing = json!({"taskDefinition": "web", "placementConstraints": [{"type": "memberOf", "expression": "attribute:no exists"}]});
     let mut lab = lab();

@@ -57,7 +57,8 @@ impl Timetable<'_> {
                 }
             }
         };
-        next.filter(|due| self.end.is_none_or(|end| *due <= end))
+        // Times saturate: where there are no later ones, there is no later due time.
+        next.filter(|due| *due > time && self.end.is_none_or(|end| *due <= end))
     }
 
     /// The last due time that is not later than `until`; `first` is one. Found by halving, since `next_after` only rises.

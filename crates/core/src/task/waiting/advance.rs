@@ -13,6 +13,7 @@ use super::{Waiting, WaitingFor};
 use crate::cell::Turn;
 use crate::entity::{Stop, Task};
 use crate::ids::{ClusterId, InstanceId, InstanceKey, KindId, TaskKey};
+use crate::instance::liveness::Liveness;
 use crate::limits;
 use crate::placement::Refusal;
 use crate::scheduler::SchedulerHook;
@@ -22,12 +23,13 @@ use crate::task::status::{DesiredStatus, TaskStatus};
 use crate::task::stop;
 
 /// When the line moves next: at once if an instance changed or something may fit, else at a deadline.
-pub(crate) fn next_due(tables: &Tables) -> Option<Timestamp> {
+pub(crate) fn next_due(tables: &Tables, liveness: &Liveness) -> Option<Timestamp> {
     let line = tables.line();
     if line.next().is_some() || tables.pool().is_stirred() || orphaned(tables).is_some() {
         return Some(Timestamp::from_millis(0));
     }
-    line.deadlines().first().map(|(at, _)| *at)
+    let (at, _) = *line.deadlines().first()?;
+    Some(liveness.returns_awaited_until().map_or(at, |until| at.max(until)))
 }
 
 /// Takes the line one step further.
@@ -47,9 +49,13 @@ pub(crate) fn has_room(turn: &Turn<'_>) -> bool {
     turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT <= limits::CHANGES_PER_GROUP
 }
 
-/// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task.
+/// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task: an instance
+/// that changed was not asked yet, or agents are on their way back to a server that has just started.
 fn expire(turn: &mut Turn<'_>) {
-    while has_room(turn) && turn.tables.line().next().is_none() {
+    if turn.liveness.returns_awaited_until().is_some_and(|until| turn.now < until) {
+        return;
+    }
+    while has_room(turn) && turn.tables.line().next().is_none() && !turn.tables.pool().is_stirred() {
         let due = turn.tables.line().deadlines().first().copied().filter(|(at, _)| *at <= turn.now);
         let Some(task) = due.and_then(|(_, key)| turn.tables.view().tasks.get(&key).cloned()) else { break };
         let stop = match &task.waiting {

@@ -75,6 +75,30 @@ fn what_fits_is_placed_at_once_and_the_rest_waits_for_its_turn() {
 }
 
 #[test]
+fn nothing_ends_for_want_of_instances_whose_agents_are_on_their_way_back() {
+    let mut lab = Lab::new();
+    let instance = lab.instance(1, 1_000, 1_000);
+    let gone = lab.instance(2, 10, 10);
+    lab.ok(0, RegisterTaskDefinition, &definition("web", 600, 100, &[]));
+    let tasks = patient(&mut lab, "web", 2, "5s");
+    lab.report(1, &tasks[0], "STOPPED");
+    restart(&mut lab);
+    // Longer than it may wait; the server begins with nobody there.
+    lab.now = lab.now.plus_millis(6_000);
+    lab.pass(1_000);
+    assert_eq!(status(&mut lab, &tasks[1]), "PROVISIONING");
+    lab.connect(1, &instance);
+    lab.pass(1_000);
+    assert_eq!(status(&mut lab, &tasks[1]), "PENDING");
+    // One that does not come back holds nobody up for ever.
+    let [late] = patient(&mut lab, "web", 1, "1s").try_into().expect("one");
+    lab.pass(2_000);
+    assert_eq!(status(&mut lab, &late), "PROVISIONING", "{gone} may be back");
+    lab.pass(600_000);
+    assert_eq!(status(&mut lab, &late), "STOPPED");
+}
+
+#[test]
 fn a_cluster_can_make_its_run_task_calls_patient() {
     let mut lab = Lab::new();
     lab.ok(0, CreateCluster, &json!({"clusterName": "batch", "tags": tags(&[("longshore:max-wait", "10m")])}));
