@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -28,7 +29,9 @@ def remains(hosts: Hosts) -> list[str]:
         except OSError:
             continue
     groups = hosts.command("groups").strip()
-    return found + [str(path) for path in Path("/sys/fs/cgroup").glob(f"**/{groups}")]
+    # Others' groups come and go meanwhile, which a glob does not bear.
+    every = (Path(folder) / name for folder, names, _ in os.walk("/sys/fs/cgroup") for name in names)
+    return found + [str(path) for path in every if path.match(f"**/{groups}")]
 
 
 def reaches(hosts: Hosts, source: str, target: str) -> bool:
