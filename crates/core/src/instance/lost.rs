@@ -13,7 +13,6 @@ use crate::decision::{Decision, Released};
 use crate::entity::{Entity, Instance};
 use crate::ids::{ClusterId, InstanceKey};
 use crate::instance::brake::Hosts;
-use crate::instance::liveness::AgentKind;
 use crate::instance::{InstanceStatus, ending};
 use crate::limits;
 

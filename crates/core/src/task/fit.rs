@@ -162,7 +162,10 @@ impl Fit {
     /// The name of all tasks of a cluster that the same instances can take: what fits none of them fits none of the others.
     pub(super) fn kind(&self, task: &Task, waiting: &Waiting) -> KindId {
         let (cpu, memory) = (self.effective.cpu, self.effective.memory);
-        let own = (self.cluster, &task.definition, task.launch_type, &task.group, &task.capacity_provider, cpu, memory);
+        // Whose group it is of matters to what looks at groups: a constraint of the call, or a strategy.
+        let looks = !(waiting.constraints.is_empty() && waiting.strategy.is_empty());
+        let group = looks.then_some(&task.group);
+        let own = (self.cluster, &task.definition, task.launch_type, group, &task.capacity_provider, cpu, memory);
         let asked = (&self.gpus, &self.requires, &waiting.network, &waiting.constraints, &waiting.strategy);
         let digest = Sha256::digest(format!("{own:?} {asked:?}"));
         KindId(digest.iter().take(16).fold(0, |id, byte| (id << 8) | u128::from(*byte)))

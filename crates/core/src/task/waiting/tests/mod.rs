@@ -99,6 +99,25 @@ fn nothing_ends_for_want_of_instances_whose_agents_are_on_their_way_back() {
 }
 
 #[test]
+fn tasks_of_many_groups_are_of_one_kind_unless_groups_are_looked_at() {
+    let mut lab = Lab::new();
+    lab.ok(0, RegisterTaskDefinition, &definition("web", 400, 100, &[]));
+    let waiting = tags(&[("longshore:max-wait", "1h")]);
+    let run = |lab: &mut Lab, group: &str, more: Value| {
+        let mut request = json!({"taskDefinition": "web", "group": group, "tags": waiting});
+        request.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        lab.ok(0, RunTask, &request);
+        let cluster = lab.cell.snapshot().tasks().next().expect("a task").key.cluster;
+        lab.cell.line().count(cluster)
+    };
+    assert_eq!(run(&mut lab, "a", json!({})), (1, 1));
+    assert_eq!(run(&mut lab, "b", json!({})), (2, 1));
+    let alone = json!({"placementConstraints": [{"type": "distinctInstance"}]});
+    assert_eq!(run(&mut lab, "a", alone.clone()), (3, 2));
+    assert_eq!(run(&mut lab, "b", alone), (4, 3));
+}
+
+#[test]
 fn a_cluster_can_make_its_run_task_calls_patient() {
     let mut lab = Lab::new();
     lab.ok(0, CreateCluster, &json!({"clusterName": "batch", "tags": tags(&[("longshore:max-wait", "10m")])}));
