@@ -1,5 +1,7 @@
 //! The server's stream of events, read as it comes.
 
+use std::time::Duration;
+
 use bytes::{Bytes, BytesMut};
 use http::header::{ACCEPT, HOST, HeaderMap, HeaderValue, PROXY_AUTHORIZATION};
 use http::{Method, Request};
@@ -8,11 +10,16 @@ use hyper::body::Incoming;
 use tokio::time::timeout;
 
 use crate::call::{CallError, Client, api_error, reason};
+use crate::chain;
 
 /// The name that errors have.
 const OPERATION: &str = "ReadEvents";
 /// The largest error, and the largest block of the stream: an event is some kilobytes, of a task with ten containers tens of them.
 const MAX_BLOCK_BYTES: usize = 1 << 20;
+
+/// A server sends a sign of life every 15 seconds when nothing happens. One of which nothing came for three times as long is gone,
+/// or the way to it, without a word: a machine that lost its power closes no connection.
+const SILENCE: Duration = Duration::from_secs(45);
 
 /// What a block of the stream says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -29,6 +36,8 @@ pub struct Events {
     body: Incoming,
     endpoint: String,
     buffer: BytesMut,
+    /// For how long nothing may come.
+    silence: Duration,
 }
 
 impl Client {
@@ -56,7 +65,8 @@ impl Client {
             let response = self.http().request(request).await.map_err(|error| transport(reason(&error)))?;
             let (head, body) = response.into_parts();
             if head.status.is_success() {
-                return Ok(Events { body, endpoint: self.origin().url(), buffer: BytesMut::new() });
+                let endpoint = self.origin().url();
+                return Ok(Events { body, endpoint, buffer: BytesMut::new(), silence: SILENCE });
             }
             let body = Limited::new(body, MAX_BLOCK_BYTES).collect().await;
             let body = body.map_err(|error| transport(error.to_string()))?.to_bytes();
@@ -68,10 +78,10 @@ impl Client {
 }
 
 impl Events {
-    /// The next block; nothing when the server has ended the stream.
+    /// The next block; nothing when the server has told all that was asked for.
     ///
     /// # Errors
-    /// When the connection broke, or what comes is no stream of events.
+    /// When the stream broke off, nothing came for too long, or what comes is no stream of events.
     pub async fn next(&mut self) -> Result<Option<Block>, CallError> {
         loop {
             if let Some(block) = take_block(&mut self.buffer) {
@@ -80,10 +90,11 @@ impl Events {
             if self.buffer.len() > MAX_BLOCK_BYTES {
                 return Err(self.broken(format!("a block of more than {MAX_BLOCK_BYTES} bytes")));
             }
-            match self.body.frame().await {
-                None => return Ok(None),
-                Some(Ok(frame)) => self.buffer.extend(frame.into_data()),
-                Some(Err(error)) => return Err(self.broken(error.to_string())),
+            match timeout(self.silence, self.body.frame()).await {
+                Err(_elapsed) => return Err(self.broken(format!("nothing came for {}s", self.silence.as_secs()))),
+                Ok(None) => return Ok(None),
+                Ok(Some(Ok(frame))) => self.buffer.extend(frame.into_data()),
+                Ok(Some(Err(error))) => return Err(self.broken(format!("the stream broke off: {}", chain(&error)))),
             }
         }
     }
@@ -111,7 +122,49 @@ fn take_block(buffer: &mut BytesMut) -> Option<Block> {
 
 #[cfg(test)]
 mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
+
     use super::*;
+    use crate::call::ClientConfig;
+    use crate::testing::credentials;
+
+    const HEAD: &str = "HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\ntransfer-encoding: chunked\r\n\r\n";
+    const BLOCK: &str = "7\r\nid: 1\n\n\r\n";
+    const END: &str = "0\r\n\r\n";
+
+    /// What a reader makes of an answer, after which the server closes the connection or says nothing any more.
+    async fn read(answer: String, closes: bool) -> Result<Vec<Block>, CallError> {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let client = Client::new(ClientConfig::new(url, "us-east-1", credentials())).unwrap();
+        let server = async {
+            let (mut socket, _) = listener.accept().await.unwrap();
+            socket.read(&mut [0; 4_096]).await.unwrap();
+            socket.write_all(answer.as_bytes()).await.unwrap();
+            (!closes).then_some(socket)
+        };
+        let reader = async {
+            let mut stream = client.events("after=oldest").await?;
+            stream.silence = Duration::from_millis(200);
+            let mut blocks = Vec::new();
+            while let Some(block) = stream.next().await? {
+                blocks.push(block);
+            }
+            Ok(blocks)
+        };
+        tokio::join!(server, reader).1
+    }
+
+    #[tokio::test]
+    async fn a_part_is_never_taken_for_the_whole() {
+        let whole = read(format!("{HEAD}{BLOCK}{END}"), true).await.unwrap();
+        assert_eq!(whole, [Block { id: Some("1".to_owned()), data: None }]);
+        let broken = read(format!("{HEAD}{BLOCK}"), true).await.unwrap_err();
+        assert!(matches!(&broken, CallError::Transport { cause, .. } if cause.contains("broke off")), "{broken}");
+        let silent = read(format!("{HEAD}{BLOCK}"), false).await.unwrap_err();
+        assert!(matches!(&silent, CallError::Transport { cause, .. } if cause.contains("nothing came")), "{silent}");
+    }
 
     #[test]
     fn blocks_come_whole_however_they_arrive() {

@@ -235,8 +235,8 @@ pub const PATTERN_DEPTH: u32 = 32;
 pub const CUSTOM_ATTRIBUTES: usize = 10;
 /// Changes of status that a task remembers for events: each moves one of its two statuses forward.
 pub const MILESTONES_PER_TASK: usize = 8;
-/// Changes that a container instance remembers for events, about 60 bytes each in its record. A reader that is further behind
-/// sees the newest of them.
+/// Changes that a container instance remembers for events, about 60 bytes each in its record. With each one that is dropped the horizon
+/// of events moves: whoever is further behind starts over.
 pub const MILESTONES_PER_INSTANCE: usize = 16;
 /// How long an agent may be away before events say so, in milliseconds: agents drop their connection now and then, and take up to
 /// seconds to come back.

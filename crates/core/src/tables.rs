@@ -64,8 +64,8 @@ pub(crate) struct Tables {
     counters_dirty: BTreeSet<ClusterId>,
     /// What the events of the command under way are marked with.
     stamp: event::Stamp,
-    /// The newest event that the command under way has forgotten.
-    forgotten: u64,
+    /// The newest events that the command under way has forgotten.
+    forgotten: Horizon,
     /// Changes of the command under way.
     changes: Vec<Change>,
 }
@@ -91,7 +91,7 @@ impl Tables {
             schedules: schedule::Book::default(),
             counters_dirty: BTreeSet::new(),
             stamp: event::Stamp::default(),
-            forgotten: 0,
+            forgotten: Horizon::default(),
             changes: Vec::new(),
         }
     }
@@ -212,14 +212,14 @@ impl Tables {
         self.stamp = stamp;
     }
 
-    /// The number of the newest event that was forgotten since the last call.
-    pub(crate) fn take_forgotten(&mut self) -> u64 {
+    /// The newest events that were forgotten since the last call.
+    pub(crate) fn take_forgotten(&mut self) -> Horizon {
         std::mem::take(&mut self.forgotten)
     }
 
     /// Makes or replaces a task.
     pub(crate) fn put_task(&mut self, mut task: Task) -> Arc<Task> {
-        event::stamp_task(&mut task, self.stamp);
+        self.forgotten = self.forgotten.and(event::stamp_task(&mut task, self.stamp));
         let task = Arc::new(task);
         self.put(Entity::Task(task.clone()));
         task
@@ -227,7 +227,7 @@ impl Tables {
 
     /// Makes or replaces an entity.
     pub(crate) fn put(&mut self, mut entity: Entity) {
-        event::stamp(&mut entity, self.stamp);
+        self.forgotten = self.forgotten.and(event::stamp(&mut entity, self.stamp));
         let key = entity.key();
         let old = self.get(&key);
         self.index(old.as_ref(), Some(&entity));
@@ -237,7 +237,7 @@ impl Tables {
     /// Removes an entity; nothing happens when there is none.
     pub(crate) fn remove(&mut self, key: &EntityKey) {
         if let Some(old) = self.get(key) {
-            self.forgotten = self.forgotten.max(newest_event(&old));
+            self.forgotten = self.forgotten.and(newest_event(&old));
             self.index(Some(&old), None);
             self.changes.push(Change { key: key.clone(), old: Some(old), new: None });
         }
@@ -660,14 +660,17 @@ impl Tables {
     }
 }
 
-/// The number of the newest event about an entity.
-fn newest_event(entity: &Entity) -> u64 {
-    let number = match entity {
-        Entity::Task(task) => task.milestones.last().map(|last| last.number),
-        Entity::Instance(instance) => instance.milestones.last().map(|last| last.number),
-        _ => None,
-    };
-    number.unwrap_or_default()
+/// The newest event about an entity, which is forgotten with it.
+fn newest_event(entity: &Entity) -> Horizon {
+    match entity {
+        Entity::Task(task) => {
+            Horizon { number: task.milestones.last().map_or(0, |last| last.number), ..Horizon::default() }
+        }
+        Entity::Instance(instance) => {
+            Horizon { instances: instance.milestones.last().map_or(0, |last| last.number), ..Horizon::default() }
+        }
+        _ => Horizon::default(),
+    }
 }
 
 fn usage(slot: &Slot) -> Usage {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 use serde::{Deserialize, Serialize};
 
+use super::Horizon;
 use crate::entity::{Entity, Instance, Task};
 use crate::instance::InstanceStatus;
 use crate::limits;
@@ -79,11 +80,15 @@ impl<S: Copy> Milestones<S> {
         self.0.iter().find(|milestone| milestone.number == number)
     }
 
-    /// Adds the newest one; of one command only the last is told. At most `most` are kept.
-    fn push(&mut self, newest: Milestone<S>, most: usize) {
-        let kept = self.0.iter().filter(|milestone| milestone.number < newest.number);
-        let surplus = (kept.clone().count() + 1).saturating_sub(most);
-        self.0 = kept.skip(surplus).copied().chain([newest]).collect();
+    /// Adds the newest one; of one command only the last is told. At most `most` are kept: the number of the newest that is
+    /// dropped for it, or 0.
+    fn push(&mut self, newest: Milestone<S>, most: usize) -> u64 {
+        let mut kept: Vec<_> = self.0.iter().filter(|milestone| milestone.number < newest.number).copied().collect();
+        let surplus = (kept.len() + 1).saturating_sub(most);
+        let forgotten = kept.drain(..surplus).next_back().map_or(0, |oldest| oldest.number);
+        kept.push(newest);
+        self.0 = kept.into_boxed_slice();
+        forgotten
     }
 }
 
@@ -102,27 +107,30 @@ pub(crate) struct Stamp {
     pub(crate) at: Timestamp,
 }
 
-/// Marks an entity that is about to be stored, if its change is one that events tell.
-pub(crate) fn stamp(entity: &mut Entity, stamp: Stamp) {
+/// Marks an entity that is about to be stored, if its change is one that events tell; what it forgets for that.
+pub(crate) fn stamp(entity: &mut Entity, stamp: Stamp) -> Horizon {
     match entity {
         Entity::Task(task) if is_news_of_task(task) => stamp_task(Arc::make_mut(task), stamp),
         Entity::Instance(instance) if is_news_of_instance(instance) => {
             let instance = Arc::make_mut(instance);
             let state = InstanceState(instance.status, instance.agent_connected);
             let newest = Milestone { number: stamp.number, at: stamp.at, version: instance.version, state };
-            instance.milestones.push(newest, limits::MILESTONES_PER_INSTANCE);
+            let instances = instance.milestones.push(newest, limits::MILESTONES_PER_INSTANCE);
+            Horizon { instances, ..Horizon::default() }
         }
-        _ => {}
+        _ => Horizon::default(),
     }
 }
 
 /// The same for a task that nobody shares yet.
-pub(crate) fn stamp_task(task: &mut Task, stamp: Stamp) {
-    if is_news_of_task(task) {
-        let state = TaskState(task.last_status(), task.desired_status());
-        let newest = Milestone { number: stamp.number, at: stamp.at, version: task.version, state };
-        task.milestones.push(newest, limits::MILESTONES_PER_TASK);
+pub(crate) fn stamp_task(task: &mut Task, stamp: Stamp) -> Horizon {
+    if !is_news_of_task(task) {
+        return Horizon::default();
     }
+    let state = TaskState(task.last_status(), task.desired_status());
+    let newest = Milestone { number: stamp.number, at: stamp.at, version: task.version, state };
+    let number = task.milestones.push(newest, limits::MILESTONES_PER_TASK);
+    Horizon { number, ..Horizon::default() }
 }
 
 /// Whether a task's statuses are other than was told last. What else changes of it is told with the next of them.

@@ -35,6 +35,13 @@ pub struct Filter {
     pub kinds: BTreeSet<DetailType>,
 }
 
+impl Filter {
+    /// Whether events of this kind are wanted.
+    pub(super) fn wants(&self, kind: DetailType) -> bool {
+        self.kinds.is_empty() || self.kinds.contains(&kind)
+    }
+}
+
 /// A piece of the stream.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Reading {
@@ -54,10 +61,10 @@ impl ReadModel {
     pub fn begin_events(&self, principal: &Principal, start: Start, filter: &Filter) -> Result<Cursor, ApiError> {
         let cursor = match start {
             Start::Latest => Cursor::end_of(self.sequence),
-            Start::Oldest => Cursor::end_of(self.events.horizon().number),
+            Start::Oldest => Cursor::end_of(self.events.horizon().before(filter)),
             Start::After(cursor) => cursor,
         };
-        self.check(principal, cursor)?;
+        self.check(principal, cursor, filter)?;
         self.wanted_cluster(filter)?;
         Ok(cursor)
     }
@@ -68,12 +75,12 @@ impl ReadModel {
     /// `AccessDeniedException` for whoever is not the owner, `CursorExpiredException` if some of what lies behind the cursor is
     /// forgotten, `InvalidParameterException` for a cursor that is ahead of everything.
     pub fn read_events(&self, principal: &Principal, after: Cursor, filter: &Filter) -> Result<Reading, ApiError> {
-        self.check(principal, after)?;
+        self.check(principal, after, filter)?;
         let cluster = self.wanted_cluster(filter)?;
         let wanted = |subject: Subject| {
             let name = self.cluster_names.get(&subject.cluster());
             let in_cluster = cluster.as_deref().is_none_or(|cluster| name.is_some_and(|name| **name == *cluster));
-            in_cluster && (filter.kinds.is_empty() || filter.kinds.contains(&DetailType::of(subject)))
+            in_cluster && filter.wants(DetailType::of(subject))
         };
         let mut reading = Reading { events: Vec::new(), next: after, complete: false };
         let mut behind = self.events.after(after).peekable();
@@ -100,7 +107,7 @@ impl ReadModel {
         Ok(reading)
     }
 
-    fn check(&self, principal: &Principal, cursor: Cursor) -> Result<(), ApiError> {
+    fn check(&self, principal: &Principal, cursor: Cursor, filter: &Filter) -> Result<(), ApiError> {
         if principal.role != Role::Owner {
             return Err(denial(principal, "longshore", "ReadEvents", "*"));
         }
@@ -111,12 +118,13 @@ impl ReadModel {
                  directory was replaced. Start over: list everything, and read on from the cursor {now}."
             )));
         }
-        if cursor < Cursor::end_of(self.events.horizon().number) {
+        if cursor < Cursor::end_of(self.events.horizon().before(filter)) {
             return Err(ApiError::new(
                 CURSOR_EXPIRED,
                 format!(
-                    "Some of the events behind the cursor {cursor} are forgotten, with tasks that stopped long ago. Start over: \
-                     take the cursor {now}, then list everything (ListTasks, ListContainerInstances), then read on from there."
+                    "Some of the events behind the cursor {cursor} are forgotten: those of tasks that stopped long ago, and of \
+                     instances that changed often. Start over: take the cursor {now}, then list everything (ListTasks, \
+                     ListContainerInstances), then read on from there."
                 ),
             ));
         }

@@ -11,6 +11,7 @@ use super::{Cursor, DetailType, Filter, Start};
 use crate::cell::Cell;
 use crate::entity::Entity;
 use crate::fixture::{Lab, config, definition, principal};
+use crate::limits::MILESTONES_PER_INSTANCE;
 use crate::principal::{Principal, Role};
 
 /// What identifies an event and says what it tells.
@@ -45,8 +46,8 @@ fn now(lab: &mut Lab) -> Cursor {
     lab.cell.snapshot().begin_events(&principal(0), Start::Latest, &filter).expect("a cursor")
 }
 
-fn oldest() -> Cursor {
-    Cursor::end_of(0)
+fn oldest(lab: &mut Lab, filter: &Filter) -> Cursor {
+    lab.cell.snapshot().begin_events(&principal(0), Start::Oldest, filter).expect("a cursor")
 }
 
 /// The same state in another process: what the store holds, and nothing else.
@@ -146,8 +147,36 @@ fn a_cursor_to_forgotten_events_is_refused_and_says_what_to_do() {
         assert_eq!(read(&mut lab, end, &task_events()).0, [], "nothing is missing behind this one");
         restart(&mut lab);
     }
-    let all = lab.cell.snapshot().begin_events(&principal(0), Start::Oldest, &Filter::default()).expect("a cursor");
+    let all = oldest(&mut lab, &Filter::default());
     assert_eq!(read(&mut lab, all, &task_events()).0.len(), 3, "the three that are kept");
+}
+
+#[test]
+fn an_instance_that_changes_often_leaves_no_silent_gap() {
+    let mut lab = Lab::new();
+    lab.ok(0, RegisterTaskDefinition, &definition("web", 1, 6, &[]));
+    let arn = lab.instance(1, 1_000, 1_000);
+    lab.run("web");
+    let instances = Filter { kinds: [DetailType::ContainerInstance].into(), ..Filter::default() };
+    let before = oldest(&mut lab, &Filter::default());
+    let known = read(&mut lab, before, &instances).0.len();
+    let change = |lab: &mut Lab, rack: usize| {
+        let attribute = json!({"name": "rack", "value": rack.to_string(), "targetId": arn});
+        lab.ok(0, PutAttributes, &json!({"attributes": [attribute]}));
+    };
+    (known..MILESTONES_PER_INSTANCE).for_each(|rack| change(&mut lab, rack));
+    assert_eq!(read(&mut lab, before, &instances).0.len(), MILESTONES_PER_INSTANCE, "nothing is forgotten yet");
+    change(&mut lab, 100);
+    for _ in 0..2 {
+        for filter in [&instances, &Filter::default()] {
+            let refused = lab.cell.snapshot().read_events(&principal(0), before, filter).expect_err("refused");
+            assert_eq!((refused.code.name, refused.code.status), ("CursorExpiredException", 410));
+        }
+        let begin = oldest(&mut lab, &instances);
+        assert_eq!(read(&mut lab, begin, &instances).0.len(), MILESTONES_PER_INSTANCE);
+        assert_eq!(read(&mut lab, before, &task_events()).0.len(), 1, "who reads of tasks alone misses nothing");
+        restart(&mut lab);
+    }
 }
 
 #[test]
@@ -209,7 +238,7 @@ proptest! {
         let mut lab = Lab::with(crate::CellConfig::new("us-east-1", "000000000000"));
         lab.ok(0, RegisterTaskDefinition, &definition("web", 1, 6, &[]));
         let arn = lab.instance(1, 1_000, 1_000);
-        let (mut live, mut at) = read(&mut lab, oldest(), &Filter::default());
+        let (mut live, mut at) = read(&mut lab, Cursor::end_of(0), &Filter::default());
         let (mut tasks, mut session): (Vec<String>, _) = (Vec::new(), None);
         for step in steps {
             let some = |tasks: &[String], n: usize| tasks.get(n % tasks.len().max(1)).cloned();
@@ -237,13 +266,22 @@ proptest! {
             live.extend(more);
             at = next;
         }
-        let live: Vec<_> = live.iter().map(|(_, event)| brief(event)).collect();
-        let (whole, _) = read(&mut lab, oldest(), &Filter::default());
+        // An instance keeps its newest milestones only, and then there is no reading from the very beginning; nothing else is missing.
+        let begin = oldest(&mut lab, &Filter::default());
+        let (whole, _) = read(&mut lab, begin, &Filter::default());
         let told: Vec<_> = whole.iter().map(|(_, event)| brief(event)).collect();
-        // An instance keeps its newest milestones only; nothing else is ever missing.
-        let kept: Vec<_> = live.iter().filter(|event| told.contains(event)).cloned().collect();
+        let kept: Vec<_> = live.iter().filter(|(at, _)| *at > begin).map(|(_, event)| brief(event)).collect();
         prop_assert_eq!(&kept, &told);
-        prop_assert!(live.iter().all(|event| told.contains(event) || event.1.starts_with("ACTIVE/")));
+        for (cursor, _) in live.iter().filter(|(at, _)| *at < begin) {
+            prop_assert!(lab.cell.snapshot().read_events(&principal(0), *cursor, &Filter::default()).is_err());
+        }
+        // Of tasks all is there from the beginning.
+        let tasks_of = |events: &[(Cursor, String)]| -> Vec<_> {
+            let of_tasks = events.iter().filter(|(_, event)| event.contains(DetailType::Task.as_str()));
+            of_tasks.map(|(_, event)| brief(event)).collect()
+        };
+        let (of_tasks, _) = read(&mut lab, Cursor::end_of(0), &task_events());
+        prop_assert_eq!(tasks_of(&of_tasks), tasks_of(&live));
         for (index, (cursor, _)) in whole.iter().enumerate().filter(|(index, _)| cuts >> (index % 64) & 1 == 1) {
             let parsed: Cursor = cursor.to_string().parse().expect("a cursor");
             prop_assert_eq!(parsed, *cursor);

@@ -44,7 +44,8 @@ const PER_TICK: usize = 2;
 /// Notes what ended, and invokes what is due; as much as the tick's group has room for.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
     for _ in 0..PER_TICK {
-        let room = turn.tables.changes_made() + limits::CHANGES_PER_INVOCATION <= limits::CHANGES_PER_GROUP;
+        // One is left for the horizon of events.
+        let room = turn.tables.changes_made() + limits::CHANGES_PER_INVOCATION < limits::CHANGES_PER_GROUP;
         let Some(name) = due(turn.tables, turn.now).filter(|_| room) else { return };
         let Some(schedule) = turn.tables.view().schedules.get(&name).cloned() else { return };
         ending::settle(turn, &schedule);

@@ -198,7 +198,7 @@ impl Schedule {
         again.into_iter().chain(self.next_due).min()
     }
 
-    /// Adds to the history. What is oldest makes room, but not while its tasks run: overlaps are told by them.
+    /// Adds to the history. What is oldest makes room, but if possible not while its tasks run: overlaps are told by them.
     pub(super) fn note(&mut self, invocation: Invocation) {
         self.history.push(invocation);
         while self.history.len() > limits::SCHEDULE_HISTORY {

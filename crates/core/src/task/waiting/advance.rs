@@ -44,9 +44,10 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
 /// What is needed to place the kinds that were looked at in this tick.
 pub(crate) type Fits = BTreeMap<KindId, Fit>;
 
-/// Room for what one step writes: a task, the block of addresses that its host needs, and subnets that are adopted anew.
+/// Room for what one step writes: a task, the block of addresses that its host needs, and subnets that are adopted anew; and for the
+/// horizon of events.
 pub(crate) fn has_room(turn: &Turn<'_>) -> bool {
-    turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT <= limits::CHANGES_PER_GROUP
+    turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT < limits::CHANGES_PER_GROUP
 }
 
 /// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task: an instance
