@@ -23,6 +23,7 @@ use crate::instance::health::Checks;
 use crate::network::{HostNetwork, SecurityGroup, Subnet};
 use crate::resources::HostPort;
 use crate::schedule::Schedule;
+use crate::scheduler::Asking;
 use crate::secret::{Parameter, StoredSecret};
 use crate::task::listing::TaskIndex;
 use crate::task::status::TaskStatus;
@@ -55,7 +56,7 @@ pub struct ReadModel {
     /// The commit number given out last; as of the publication.
     pub(crate) sequence: u64,
     /// Derived: the tasks that wait for the scheduler of their cluster.
-    pub(crate) asking: OrdSet<TaskKey>,
+    pub(crate) asking: Asking,
     pub(crate) join_tokens: OrdMap<Arc<str>, Arc<JoinToken>>,
     pub(crate) identities: OrdMap<Arc<str>, Arc<Identity>>,
     pub(crate) settings: OrdMap<SettingKey, Arc<AccountSetting>>,
@@ -162,7 +163,7 @@ impl ReadModel {
             task_index: TaskIndex::default(),
             events: event::Log::default(),
             sequence: 0,
-            asking: OrdSet::new(),
+            asking: Asking::default(),
             join_tokens: OrdMap::new(),
             identities: OrdMap::new(),
             settings: OrdMap::new(),

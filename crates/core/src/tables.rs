@@ -501,7 +501,7 @@ impl Tables {
             if waiting::asks(task) {
                 match asks {
                     true => self.view.asking.insert(task.key),
-                    false => self.view.asking.remove(&task.key),
+                    false => self.view.asking.remove(task.key),
                 };
             }
         }

@@ -11,7 +11,8 @@ use crate::shape::{Kind, Member, Shape};
 /// How long a scheduler may take to decide about a task, in seconds.
 pub const SCHEDULER_DEADLINE_SECONDS: RangeInclusive<i32> = 1..=3_600;
 
-/// Names the scheduler of a cluster, or changes it. Tasks that wait for the one before are given to the new one.
+/// Names the scheduler of a cluster, or changes it. Tasks that wait for the one before are given to the new one, which has its
+/// whole deadline for them.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct SetClusterSchedulerRequest {
@@ -60,7 +61,8 @@ pub struct SetClusterSchedulerResponse {
     pub scheduler: ClusterScheduler,
 }
 
-/// Takes the scheduler of a cluster away: tasks that wait for it are placed by the server. Without one nothing changes.
+/// Takes the scheduler of a cluster away: tasks that wait for it are placed by the server, and stopped if they fit nowhere and
+/// may not wait for room. Without one nothing changes.
 #[derive(Clone, Debug, Default, Deserialize, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct UnsetClusterSchedulerRequest {

@@ -72,8 +72,8 @@ impl Cell {
         ensure(self.tables.line().holds_exactly(tasks), || {
             "the line of waiting tasks differs from a recount".to_owned()
         })?;
-        let asking = view.tasks.values().filter(|task| waiting::asks(task)).map(|task| task.key);
-        ensure(view.asking.iter().copied().eq(asking), || "the tasks that ask a scheduler differ".to_owned())?;
+        let asking = view.tasks.values().filter(|task| waiting::asks(task)).map(|task| task.key).collect();
+        ensure(view.asking == asking, || "the tasks that ask a scheduler differ".to_owned())?;
         self.check_indexes()?;
         self.check_events()?;
         self.check_clusters()?;

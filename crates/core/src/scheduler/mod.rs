@@ -4,6 +4,7 @@
 //! scheduler's placements come back as a command, to be held against the pool like any other. A scheduler is never believed: what
 //! it says is a wish. What it does not decide about in time goes the way of the cluster's fallback.
 
+mod asking;
 mod question;
 #[cfg(test)]
 mod tests;
@@ -24,6 +25,7 @@ use crate::ids::{ClusterId, InstanceKey, TaskKey};
 use crate::names;
 use crate::read::ReadModel;
 use crate::task::waiting::{WaitingFor, advance};
+pub(crate) use asking::Asking;
 pub use question::{Answer, AskedTask, Candidate, PlacementRefused, Question, Wish};
 
 /// Seconds that a scheduler has unless its cluster says otherwise.
@@ -38,21 +40,25 @@ pub struct SchedulerHook {
     pub deadline_s: i32,
     /// What becomes of a task that it does not decide about in time.
     pub fallback: SchedulerFallback,
+    /// When it was named so, or changed.
+    #[serde(default)]
+    pub since: Timestamp,
 }
 
 impl SchedulerHook {
-    /// When a task that is made now must be decided about.
-    pub(crate) fn decide_by(&self, now: Timestamp) -> Option<Timestamp> {
+    /// When a task must be decided about, if ever. Tasks that waited when the scheduler was changed have the whole deadline from
+    /// then, so that it is asked about them at all.
+    pub(crate) fn decide_by(&self, created_at: Timestamp) -> Option<Timestamp> {
         match self.fallback {
             SchedulerFallback::Wait => None,
             SchedulerFallback::Place | SchedulerFallback::Stop => {
-                Some(now.plus_millis(i64::from(self.deadline_s) * 1_000))
+                Some(created_at.max(self.since).plus_millis(i64::from(self.deadline_s) * 1_000))
             }
         }
     }
 
     fn shown(&self) -> ClusterScheduler {
-        let Self { url, deadline_s, fallback } = self;
+        let Self { url, deadline_s, fallback, since: _ } = self;
         ClusterScheduler { deadline_seconds: *deadline_s, fallback: *fallback, url: url.to_string() }
     }
 }
@@ -64,12 +70,17 @@ pub(crate) fn set(
 ) -> Result<SetClusterSchedulerResponse, ApiError> {
     let cluster = turn.tables.view().cluster(request.cluster.as_deref())?.clone();
     check_url(&request.url)?;
-    let hook = SchedulerHook {
+    let mut hook = SchedulerHook {
         url: request.url.as_str().into(),
         deadline_s: request.deadline_seconds.unwrap_or(DEADLINE_S),
         fallback: request.fallback.unwrap_or_default(),
+        since: turn.now,
     };
     let scheduler = hook.shown();
+    // Who says the same again and again must not put the deadlines off for ever.
+    if let Some(same) = cluster.scheduler.as_ref().filter(|before| before.shown() == scheduler) {
+        hook.since = same.since;
+    }
     put(turn, &cluster, Some(hook));
     turn.ask_scheduler(cluster.id);
     Ok(SetClusterSchedulerResponse { scheduler })
@@ -94,7 +105,7 @@ pub(crate) fn describe(
     Ok(DescribeClusterSchedulerResponse {
         cluster: cluster.name.to_string(),
         scheduler: cluster.scheduler.as_ref().map(SchedulerHook::shown),
-        waiting_tasks: i32::try_from(view.asking_in(cluster.id).count()).unwrap_or(i32::MAX),
+        waiting_tasks: i32::try_from(view.asking.count(cluster.id)).unwrap_or(i32::MAX),
     })
 }
 

@@ -1,7 +1,6 @@
 //! What a scheduler is asked, and what it may answer: JSON both ways. Members that it does not know it must ignore, as we do.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::ops::Bound;
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
@@ -132,16 +131,9 @@ pub struct PlacementRefused {
 }
 
 impl ReadModel {
-    /// The tasks of a cluster that wait for its scheduler, in order.
-    pub(crate) fn asking_in(&self, cluster: ClusterId) -> impl Iterator<Item = TaskKey> {
-        let key = |id| TaskKey { cluster, id: TaskId(id) };
-        self.asking.range(key(0)..=key(u128::MAX)).copied()
-    }
-
     /// The clusters in which tasks wait for a scheduler.
     pub fn clusters_asking(&self) -> Vec<ClusterId> {
-        let clusters: BTreeSet<ClusterId> = self.asking.iter().map(|key| key.cluster).collect();
-        clusters.into_iter().collect()
+        self.asking.clusters().collect()
     }
 
     /// The name of a cluster.
@@ -160,16 +152,13 @@ impl ReadModel {
         let cluster = self.clusters.get(self.cluster_names.get(&cluster)?)?;
         let hook = cluster.scheduler.clone()?;
         let most = limits::SCHEDULER_TASKS;
-        let behind =
-            (Bound::Excluded(TaskKey { cluster: cluster.id, id: after.unwrap_or(TaskId(0)) }), Bound::Unbounded);
-        let rest = self.asking.range(behind).copied().take_while(|key| key.cluster == cluster.id);
-        let mut keys: Vec<TaskKey> = rest.take(most).collect();
+        let mut keys: Vec<TaskKey> = self.asking.behind(cluster.id, after).take(most).collect();
         if keys.is_empty() {
-            keys = self.asking_in(cluster.id).take(most).collect();
+            keys = self.asking.behind(cluster.id, None).take(most).collect();
         }
         let mut kinds: BTreeMap<KindId, Arc<[Candidate]>> = BTreeMap::new();
         let tasks: Vec<AskedTask> = keys.iter().filter_map(|key| self.asked(cluster, *key, &mut kinds)).collect();
-        let waiting = self.asking_in(cluster.id).count();
+        let waiting = self.asking.count(cluster.id);
         let more_tasks = waiting > tasks.len();
         let last = keys.last().map(|key| key.id);
         let cluster = self.config.cluster_arn(&cluster.name);
@@ -208,7 +197,7 @@ impl ReadModel {
             host_ports: task.host_ports.iter().map(HostPort::to_string).collect(),
             tags: task.tags.clone(),
             created_at: task.created_at,
-            decide_by: waiting.decide_by,
+            decide_by: cluster.scheduler.as_ref().and_then(|hook| hook.decide_by(task.created_at)),
             candidates,
         })
     }

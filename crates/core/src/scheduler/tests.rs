@@ -133,6 +133,46 @@ fn who_is_not_decided_about_goes_the_way_of_the_fallback() {
 }
 
 #[test]
+fn who_waits_when_the_scheduler_changes_has_its_deadline_anew_and_once() {
+    let mut lab = lab("wait");
+    lab.instance(1, 1_000, 1_000);
+    let tasks = run(&mut lab, 1);
+    lab.pass(1_000_000);
+    let set = |lab: &mut Lab, fallback: &str| {
+        let request = json!({"url": URL, "deadlineSeconds": 5, "fallback": fallback});
+        administer(lab, admin::Operation::SetClusterScheduler, &request).expect("it is set");
+    };
+    set(&mut lab, "stop");
+    assert!(question(&mut lab).expect("a question").tasks[0].decide_by.is_some());
+    lab.pass(3_000);
+    assert_eq!(shown(&mut lab, &tasks[0]).0, "PROVISIONING", "the scheduler has its time");
+    set(&mut lab, "stop");
+    lab.pass(3_000);
+    assert_eq!(shown(&mut lab, &tasks[0]).0, "STOPPED", "to say the same again gives no more of it");
+
+    let tasks = run(&mut lab, 2);
+    set(&mut lab, "wait");
+    lab.pass(1_000_000);
+    assert_eq!(shown(&mut lab, &tasks[0]).0, "PROVISIONING", "it has no deadline any more");
+    set(&mut lab, "place");
+    lab.pass(6_000);
+    assert_eq!(tasks.iter().map(|task| shown(&mut lab, task).0).collect::<Vec<_>>(), ["PENDING", "PENDING"]);
+}
+
+#[test]
+fn without_its_scheduler_what_fits_nowhere_ends_unless_it_may_wait() {
+    let mut lab = lab("wait");
+    let asleep = run(&mut lab, 1);
+    let tags = json!([{"key": "longshore:max-wait", "value": "1h"}]);
+    let patient = lab.ok(0, RunTask, &json!({"taskDefinition": "web", "tags": tags}))["tasks"][0]["taskArn"].clone();
+    administer(&mut lab, admin::Operation::UnsetClusterScheduler, &json!({})).expect("it is unset");
+    lab.pass(10);
+    let (status, reason) = shown(&mut lab, &asleep[0]);
+    assert_eq!(status, "STOPPED", "{reason}");
+    assert_eq!(shown(&mut lab, patient.as_str().expect("an ARN")).0, "PROVISIONING");
+}
+
+#[test]
 fn without_its_scheduler_a_cluster_places_itself() {
     let mut lab = lab("wait");
     lab.instance(1, 1_000, 1_000);

@@ -163,7 +163,6 @@ impl Copy {
         let mut waiting = Waiting {
             on,
             until,
-            decide_by: None,
             kind: KindId(0),
             constraints: launch.constraints.to_vec(),
             strategy: launch.strategy.to_vec(),

@@ -111,9 +111,8 @@ fn run_lot(turn: &mut Turn<'_>, cluster: &Cluster, launch: &Launch<'_>, count: u
     let on = if scales { WaitingFor::Provider } else { WaitingFor::Room };
     let by_provider_ms = scales.then_some(turn.config.scaling.provision_for_ms);
     let until = patience.max_wait_ms.or(by_provider_ms).map(|wait_ms| turn.now.plus_millis(wait_ms));
-    if let Some(scheduler) = &cluster.scheduler {
+    if cluster.scheduler.is_some() {
         let waiting = copy.waiting(launch, WaitingFor::Scheduler, until);
-        let waiting = Waiting { decide_by: scheduler.decide_by(turn.now), ..waiting };
         turn.ask_scheduler(cluster.id);
         return Ok(Lot { tasks: wait(turn, cluster, &copy, count, waiting)?, failures: Vec::new() });
     }

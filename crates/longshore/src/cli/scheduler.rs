@@ -24,6 +24,8 @@ pub(crate) enum SchedulerCommand {
     /// `waitingTasks`.
     Show(ShowSchedulerArgs),
     /// Take the scheduler of a cluster away: the server places its tasks itself, also those that wait
+    ///
+    /// Of those that wait, what fits nowhere is STOPPED at once, unless it may wait for room (the tag longshore:max-wait).
     Unset(UnsetSchedulerArgs),
 }
 
@@ -37,7 +39,7 @@ pub(crate) struct SetSchedulerArgs {
     /// How long it may take to decide about a task, up to an hour
     #[arg(long, value_name = "DURATION", default_value = "5s", value_parser = deadline)]
     pub(crate) deadline: Duration,
-    /// What becomes of a task that it does not decide about in time
+    /// What becomes of a task that it does not decide about in time; counts for tasks that wait already, too
     #[arg(long, value_enum, default_value_t)]
     pub(crate) fallback: Fallback,
     #[command(flatten)]

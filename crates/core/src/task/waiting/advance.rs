@@ -25,20 +25,27 @@ use crate::task::stop;
 /// When the line moves next: at once if an instance changed or something may fit, else at a deadline.
 pub(crate) fn next_due(tables: &Tables, liveness: &Liveness) -> Option<Timestamp> {
     let line = tables.line();
-    if line.next().is_some() || tables.pool().is_stirred() || orphaned(tables).is_some() {
+    if line.next().is_some() || tables.pool().is_stirred() {
         return Some(Timestamp::from_millis(0));
     }
-    let (at, _) = *line.deadlines().first()?;
+    let undecided = line.asking().filter_map(|cluster| oldest_undecided(tables, cluster)).map(|(at, _)| at);
+    let at = line.deadlines().first().map(|(at, _)| *at).into_iter().chain(undecided).min()?;
     Some(liveness.returns_awaited_until().map_or(at, |until| at.max(until)))
 }
 
-/// Takes the line one step further.
+/// Takes the line one step further. No time is up while agents are on their way back to a server that has just started: what waits
+/// may fit where they are.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
     let mut fits = BTreeMap::new();
-    adopt(turn);
+    let returns_are_awaited = turn.liveness.returns_awaited_until().is_some_and(|until| turn.now < until);
+    if !returns_are_awaited {
+        fall_back(turn);
+    }
     listen(turn, &mut fits);
     place(turn, &mut fits);
-    expire(turn);
+    if !returns_are_awaited {
+        expire(turn);
+    }
 }
 
 /// What is needed to place the kinds that were looked at in this tick.
@@ -50,22 +57,13 @@ pub(crate) fn has_room(turn: &Turn<'_>) -> bool {
     turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT < limits::CHANGES_PER_GROUP
 }
 
-/// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task: an instance
-/// that changed was not asked yet, or agents are on their way back to a server that has just started.
+/// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task, or an
+/// instance that changed was not asked yet.
 fn expire(turn: &mut Turn<'_>) {
-    if turn.liveness.returns_awaited_until().is_some_and(|until| turn.now < until) {
-        return;
-    }
     while has_room(turn) && turn.tables.line().next().is_none() && !turn.tables.pool().is_stirred() {
         let due = turn.tables.line().deadlines().first().copied().filter(|(at, _)| *at <= turn.now);
         let Some(task) = due.and_then(|(_, key)| turn.tables.view().tasks.get(&key).cloned()) else { break };
         let stop = match &task.waiting {
-            Some(waiting) if waiting.until.is_none_or(|until| until > turn.now) => {
-                match undecided(turn, &task, waiting) {
-                    Some(stop) => stop,
-                    None => continue,
-                }
-            }
             Some(waiting) => gave_up(turn, &task, waiting),
             None => ran_long(&task),
         };
@@ -73,50 +71,52 @@ fn expire(turn: &mut Turn<'_>) {
     }
 }
 
-/// The scheduler did not decide in time: what its cluster wants then. Why it ends, if it does.
-fn undecided(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) -> Option<Stop> {
-    match scheduler_of(turn.tables, task.key.cluster) {
-        Some(SchedulerHook { fallback: SchedulerFallback::Stop, url, deadline_s }) => {
-            let reason = format!("The scheduler {url} did not place the task within {deadline_s} seconds");
-            return Some(Stop { code: types::TaskStopCode::TaskFailedToStart, reason: reason.into() });
+/// The task of a cluster that its scheduler must decide about first, and by when; at once if it has none any more. Whoever was
+/// made later has more time, so none of the others needs a look.
+fn oldest_undecided(tables: &Tables, cluster: ClusterId) -> Option<(Timestamp, &Arc<Task>)> {
+    let view = tables.view();
+    let task = view.tasks.get(&view.asking.behind(cluster, None).next()?)?;
+    let decide_by = match scheduler_of(tables, cluster) {
+        Some(hook) => hook.decide_by(task.created_at)?,
+        None => Timestamp::from_millis(0),
+    };
+    Some((decide_by, task))
+}
+
+/// What a scheduler did not decide about in time goes the way that its cluster wants; what waits for a scheduler that is gone
+/// waits for room.
+fn fall_back(turn: &mut Turn<'_>) {
+    let asking: Vec<ClusterId> = turn.tables.line().asking().collect();
+    for cluster in asking {
+        while has_room(turn) {
+            let due = oldest_undecided(turn.tables, cluster).filter(|(at, _)| *at <= turn.now);
+            let Some(task) = due.map(|(_, task)| task.clone()) else { break };
+            let Some(waiting) = &task.waiting else { break };
+            match scheduler_of(turn.tables, cluster) {
+                Some(SchedulerHook { fallback: SchedulerFallback::Stop, url, deadline_s, .. }) => {
+                    let reason = format!("The scheduler {url} did not place the task within {deadline_s} seconds");
+                    let stop = Stop { code: types::TaskStopCode::TaskFailedToStart, reason: reason.into() };
+                    stop::order(turn, task, stop);
+                }
+                // With `wait` nothing is ever due.
+                Some(SchedulerHook { fallback: SchedulerFallback::Place | SchedulerFallback::Wait, .. }) | None => {
+                    stand_in_line(turn, &task, waiting);
+                }
+            }
         }
-        Some(SchedulerHook { fallback: SchedulerFallback::Wait, .. }) => {
-            wait_otherwise(turn, task, Waiting { decide_by: None, ..waiting.clone() });
-        }
-        Some(SchedulerHook { fallback: SchedulerFallback::Place, .. }) | None => stand_in_line(turn, task, waiting),
     }
-    None
 }
 
 /// From now on a task waits for room. Who was not allowed to wait is tried once, and fails then as its RunTask would have.
 fn stand_in_line(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) {
     let until = Some(waiting.until.unwrap_or(turn.now));
-    wait_otherwise(turn, task, Waiting { on: WaitingFor::Room, until, decide_by: None, ..waiting.clone() });
-}
-
-fn wait_otherwise(turn: &mut Turn<'_>, task: &Task, waiting: Waiting) {
-    let next = Task { waiting: Some(Arc::new(waiting)), version: task.version + 1, ..task.clone() };
-    turn.tables.put_task(next);
+    let waiting = Waiting { on: WaitingFor::Room, until, ..waiting.clone() };
+    turn.tables.put_task(Task { waiting: Some(Arc::new(waiting)), version: task.version + 1, ..task.clone() });
 }
 
 fn scheduler_of(tables: &Tables, cluster: ClusterId) -> Option<&SchedulerHook> {
     let view = tables.view();
     view.clusters.get(view.cluster_names.get(&cluster)?)?.scheduler.as_ref()
-}
-
-/// A cluster whose tasks wait for a scheduler that it has no more.
-fn orphaned(tables: &Tables) -> Option<ClusterId> {
-    tables.line().asking().find(|cluster| scheduler_of(tables, *cluster).is_none())
-}
-
-/// What waited for a scheduler that is gone waits for room.
-fn adopt(turn: &mut Turn<'_>) {
-    while has_room(turn) {
-        let next = orphaned(turn.tables).and_then(|cluster| turn.tables.view().asking_in(cluster).next());
-        let Some(task) = next.and_then(|key| turn.tables.view().tasks.get(&key).cloned()) else { break };
-        let Some(waiting) = &task.waiting else { break };
-        stand_in_line(turn, &task, waiting);
-    }
 }
 
 /// The first refusal stands for all, as the failure of a RunTask that does not wait.

@@ -53,7 +53,7 @@ impl Kind {
 /// When a task is to be looked at next if nothing happens.
 fn due(task: &Task) -> Option<Timestamp> {
     if let Some(waiting) = &task.waiting {
-        return waiting.until.into_iter().chain(waiting.decide_by).min();
+        return waiting.until;
     }
     let runs = task.last_status() == TaskStatus::Running && task.desired == DesiredStatus::Running;
     let limit = task.max_run_ms.filter(|_| runs)?;

@@ -29,9 +29,6 @@ pub struct Waiting {
     /// When it stops waiting, if it ever does.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub until: Option<Timestamp>,
-    /// When the scheduler of its cluster must have decided, if it waits for that and not for ever.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub decide_by: Option<Timestamp>,
     /// Names all tasks that the same instances can take.
     pub kind: KindId,
     /// The constraints of the call.
