@@ -6,6 +6,7 @@
 //! as being there until it registers, or until its warm-up is over; so it is neither asked for twice nor waited for for
 //! ever.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
@@ -79,11 +80,40 @@ pub enum Work {
         /// How many of them have not registered yet.
         missing: u32,
     },
-    /// Remove the machines of these instances; they are INACTIVE.
+    /// Remove the machines of instances that are INACTIVE.
     Remove {
+        /// Who has them: the provider may be gone by then, or have been made anew with another launcher.
+        launcher: Arc<str>,
         /// Which.
-        instances: Vec<InstanceId>,
+        machines: Vec<Departed>,
     },
+}
+
+/// The machine of an instance that is INACTIVE, with what its launcher knows it by: the instance is forgotten in the end,
+/// an order stays until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// The instance that it was.
+    pub instance: InstanceId,
+    /// Its id at EC2, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ec2_instance_id: Option<Arc<str>>,
+    /// Its attributes, but for those that say what its agent is capable of. One without a value has an empty one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Departed {
+    pub(super) fn of(instance: &Instance) -> Self {
+        let capability = |name: &str| name.starts_with("ecs.capability.") || name.starts_with("com.amazonaws.");
+        let own = instance.attributes.iter().filter(|(name, _)| !capability(name));
+        let valued = own.map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| "".into())));
+        Self {
+            instance: instance.key.id,
+            ec2_instance_id: instance.ec2_instance_id.clone(),
+            attributes: valued.take(limits::DEPARTED_ATTRIBUTES).collect(),
+        }
+    }
 }
 
 /// What went wrong with an order.
@@ -110,6 +140,10 @@ impl Order {
             Work::Remove { .. } => 0,
         }
     }
+
+    pub(super) fn removes(&self) -> bool {
+        matches!(self.work, Work::Remove { .. })
+    }
 }
 
 impl Fleet {
@@ -120,6 +154,18 @@ impl Fleet {
     /// How many machines are on their way.
     pub(super) fn coming(&self) -> usize {
         self.orders.iter().map(Order::missing).sum()
+    }
+
+    /// How many orders to remove machines are under way.
+    pub(super) fn removals(&self) -> usize {
+        self.orders.iter().filter(|order| order.removes()).count()
+    }
+
+    /// What is left of it when its provider does not scale its cluster any more: machines whose instances are INACTIVE
+    /// are removed all the same, as nobody would know them afterwards.
+    pub(super) fn ended(&self) -> Option<Self> {
+        let orders: Vec<Order> = self.orders.iter().filter(|order| order.removes()).cloned().collect();
+        (!orders.is_empty()).then(|| Self { orders, ..Self::new(self.key.clone()) })
     }
 
     /// What the launcher failed at last, if it has not succeeded since.

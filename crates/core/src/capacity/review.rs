@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use longshore_api::Timestamp;
 
-use super::fleet::{Fleet, FleetKey, Order, Surplus, Work, note};
+use super::fleet::{Departed, Fleet, FleetKey, Order, Surplus, Work, note};
 use super::reservation::{Demand, MachineSize, Room, pack, reservation};
 use super::tracking::{Tracked, step_in, track};
 use super::{CapacityProvider, Reserved};
@@ -75,7 +75,8 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
     }
 }
 
-/// What is under way for a provider that its cluster does not have any more, or that does not scale any more, is over.
+/// What is under way for a provider that its cluster does not have any more, or that does not scale any more, is over,
+/// but for the machines that its launcher is removing.
 fn forget(turn: &mut Turn<'_>) {
     let view = turn.tables.view();
     let stays = |key: &FleetKey| {
@@ -83,9 +84,22 @@ fn forget(turn: &mut Turn<'_>) {
         cluster.is_some_and(|cluster| cluster.active && cluster.capacity_providers.contains(&key.provider))
             && view.providers.get(&key.provider).is_some_and(|provider| scales(provider))
     };
-    let over: Vec<FleetKey> = view.fleets.keys().filter(|key| !stays(key)).cloned().collect();
-    for key in over.into_iter().take(limits::EXPIRED_PER_TICK) {
-        turn.tables.remove(&EntityKey::Fleet(key));
+    // A cluster that was forgotten has no name left by which its instances could be called.
+    let rest = |fleet: &Fleet| fleet.ended().filter(|_| view.cluster_names.contains_key(&fleet.key.cluster));
+    let over = view.fleets.values().filter(|fleet| !stays(&fleet.key)).map(|fleet| (fleet, rest(fleet)));
+    let over: Vec<(FleetKey, Option<Fleet>)> = over
+        .filter(|(fleet, rest)| rest.as_ref() != Some(&***fleet))
+        .map(|(fleet, rest)| (fleet.key.clone(), rest))
+        .collect();
+    for (key, rest) in over {
+        if !turn.has_room() {
+            turn.reviews.next = Some(turn.now);
+            return;
+        }
+        match rest {
+            Some(rest) => rest.put(turn),
+            None => turn.tables.remove(&EntityKey::Fleet(key)),
+        }
     }
 }
 
@@ -173,6 +187,9 @@ impl<'a> Review<'a> {
 
     /// Those that were drained and have no task go: INACTIVE first, so that nothing can come between.
     fn remove_drained(&mut self, turn: &mut Turn<'_>) {
+        if self.fleet.removals() >= limits::FLEET_REMOVALS {
+            return;
+        }
         let mut gone = Vec::new();
         let leaving = std::mem::take(&mut self.fleet.leaving);
         for id in leaving {
@@ -186,7 +203,7 @@ impl<'a> Review<'a> {
                 true => {
                     let instance = slot.instance.clone();
                     deregister::retire(turn, &instance);
-                    gone.push(id);
+                    gone.push(Departed::of(&instance));
                 }
                 false => self.fleet.leaving.push(id),
             }
@@ -194,10 +211,10 @@ impl<'a> Review<'a> {
         self.remove(turn, gone);
     }
 
-    fn remove(&mut self, turn: &mut Turn<'_>, instances: Vec<InstanceId>) {
-        if !instances.is_empty() {
-            note(turn, &self.fleet.key, FleetNews::Removing { machines: instances.len() });
-            self.order(turn, Work::Remove { instances });
+    fn remove(&mut self, turn: &mut Turn<'_>, machines: Vec<Departed>) {
+        if !machines.is_empty() {
+            note(turn, &self.fleet.key, FleetNews::Removing { machines: machines.len() });
+            self.order(turn, Work::Remove { launcher: self.provider.group_name().into(), machines });
         }
     }
 
@@ -219,7 +236,7 @@ impl<'a> Review<'a> {
     fn shrink(&mut self, turn: &mut Turn<'_>, machines: &[Machine], surplus: usize) {
         let after_ms = turn.config.scaling.scale_in_after_ms;
         let due = self.fleet.surplus.get_or_insert(Surplus { due: turn.now.plus_millis(after_ms) }).due;
-        if due > turn.now || self.fleet.orders.len() >= limits::FLEET_ORDERS {
+        if due > turn.now || self.fleet.removals() >= limits::FLEET_REMOVALS {
             return;
         }
         let room = limits::INSTANCES_LEAVING.saturating_sub(self.fleet.leaving.len());
@@ -243,12 +260,14 @@ impl<'a> Review<'a> {
                 self.fleet.leaving.extend(chosen.iter().map(|key| key.id));
             }
             false => {
+                let mut gone = Vec::new();
                 for key in &chosen {
                     if let Some(instance) = turn.tables.view().instances.get(key).cloned() {
                         deregister::retire(turn, &instance);
+                        gone.push(Departed::of(&instance));
                     }
                 }
-                self.remove(turn, chosen.iter().map(|key| key.id).collect());
+                self.remove(turn, gone);
             }
         }
     }

@@ -15,6 +15,7 @@ use crate::config::{CellConfig, FleetSize, ScalingConfig};
 use crate::entity::Cluster;
 use crate::fixture::{Lab, config, definition, offer};
 use crate::ids::ClusterId;
+use crate::limits;
 use crate::task::status::TaskStatus;
 
 const INVALID: &str = "InvalidParameterException";
@@ -511,6 +512,27 @@ fn what_is_under_way_survives_a_restart_and_ends_with_the_provider() {
         None,
         "nothing is looked at any more"
     );
+}
+
+#[test]
+fn a_machine_is_removed_whatever_becomes_of_its_provider() {
+    let mut lab = bursting(json!({}));
+    machine(&mut lab, 1, "burst");
+    lab.pass(90_000);
+    let order = orders(&mut lab).remove(0);
+    assert_eq!(order.request.container_instances[0].attributes[ATTRIBUTE], "burst".into());
+    answer(&mut lab, &order, Err("not now".into()));
+    put(&mut lab, json!([]), json!([]));
+    lab.pass(3_000);
+    assert_eq!(orders(&mut lab), vec![order.clone()], "its cluster has the provider no more");
+    lab.ok(0, DeleteCapacityProvider, &json!({"capacityProvider": "burst"}));
+    answer(&mut lab, &order, Err("not now either".into()));
+    lab.pass(limits::INACTIVE_LIFE_MS + 10_000);
+    assert!(lab.cell.snapshot().instances.is_empty(), "the instance is forgotten");
+    assert_eq!(orders(&mut lab), vec![order.clone()], "the launcher is told as much as before");
+    answer(&mut lab, &order, Ok(()));
+    lab.pass(3_000);
+    assert!(lab.cell.snapshot().fleets.is_empty(), "then it is over");
 }
 
 /// Whatever comes, and in whatever order: no machine with a task is removed, there are never more than there may be,
