@@ -164,6 +164,10 @@ pub const LAUNCH_PATIENCE_MS: i64 = 10_000;
 pub const SCALE_IN_PAUSE_MS: i64 = 60_000;
 /// Instances of one fleet that are on their way out at once.
 pub const INSTANCES_LEAVING: usize = 40;
+/// What the review of one fleet may change: instances that leave, others that are drained in their place, and the fleet.
+pub const CHANGES_PER_REVIEW: usize = 2 * INSTANCES_LEAVING + 1;
+/// Instances after which a review of fleets goes on with the next tick: some milliseconds.
+pub const INSTANCES_REVIEWED_PER_TICK: usize = 10_000;
 /// Orders to add machines to one fleet that are under way at once.
 pub const FLEET_ORDERS: usize = 16;
 /// Orders to remove machines of one fleet that are under way at once: what is drained meanwhile goes with the next. Each holds

@@ -28,6 +28,14 @@ pub struct FleetKey {
     pub provider: Arc<str>,
 }
 
+impl FleetKey {
+    /// Whose an instance is.
+    pub(crate) fn of(instance: &Instance) -> Option<Self> {
+        let provider = instance.capacity_provider()?.into();
+        Some(Self { cluster: instance.key.cluster, provider })
+    }
+}
+
 /// What is under way between a capacity provider and its launcher in one cluster. Durable; written by
 /// [`super::review`], by the launcher's answers, and when a machine registers.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -156,6 +164,26 @@ impl Fleet {
         self.orders.iter().map(Order::missing).sum()
     }
 
+    /// How many orders to add machines are under way.
+    pub(super) fn additions(&self) -> usize {
+        self.orders.len() - self.removals()
+    }
+
+    /// Takes orders to add machines back, the newest first, as long as all that they would still bring is a surplus.
+    /// Only those that failed and rest: the launcher is not at them.
+    pub(super) fn withdraw(&mut self, mut surplus: usize, now: Timestamp) -> Vec<Order> {
+        let mut withdrawn = Vec::new();
+        for at in (0..self.orders.len()).rev() {
+            let order = &self.orders[at];
+            let rests = order.done_at.is_none() && !order.is_due(now);
+            if rests && !order.removes() && order.missing() <= surplus {
+                surplus -= order.missing();
+                withdrawn.push(self.orders.remove(at));
+            }
+        }
+        withdrawn
+    }
+
     /// How many orders to remove machines are under way.
     pub(super) fn removals(&self) -> usize {
         self.orders.iter().filter(|order| order.removes()).count()
@@ -213,7 +241,7 @@ pub(crate) fn answered(turn: &mut Turn<'_>, answer: LauncherAnswer) {
             let order = &mut fleet.orders[at];
             let failures = order.trouble.as_ref().map_or(0, |trouble| trouble.failures).saturating_add(1);
             let reason: Arc<str> = reason.chars().take(limits::REASON).collect::<String>().into();
-            let retry_at = turn.now.plus_millis(pause_ms(failures));
+            let retry_at = turn.now.plus_millis(retry_pause_ms(failures));
             order.trouble = Some(Trouble { failures, reason: reason.clone(), retry_at });
             note(turn, &answer.fleet, FleetNews::LauncherFailed { order: answer.order, failures, reason });
         }
@@ -221,17 +249,16 @@ pub(crate) fn answered(turn: &mut Turn<'_>, answer: LauncherAnswer) {
     fleet.put(turn);
 }
 
-/// How long after so many failures in a row a launcher is asked again.
-fn pause_ms(failures: u32) -> i64 {
+/// How long after so many failures in a row a launcher is asked again, in milliseconds.
+pub fn retry_pause_ms(failures: u32) -> i64 {
     let doubled = limits::LAUNCHER_RETRY_MS.saturating_mul(1 << failures.saturating_sub(1).min(20));
     doubled.min(limits::LAUNCHER_RETRY_MOST_MS)
 }
 
 /// An instance registered for the first time: if it is one that was asked for, it is on its way no more.
 pub(crate) fn registered(turn: &mut Turn<'_>, instance: &Instance) {
-    let Some(provider) = instance.capacity_provider() else { return };
-    let key = FleetKey { cluster: instance.key.cluster, provider: provider.into() };
-    if turn.tables.view().providers.get(provider).is_none_or(|provider| !provider.scaling.enabled) {
+    let Some(key) = FleetKey::of(instance) else { return };
+    if turn.tables.view().providers.get(&key.provider).is_none_or(|provider| !provider.scaling.enabled) {
         return;
     }
     let mut fleet = turn.tables.view().fleets.get(&key).map_or_else(|| Fleet::new(key), |known| Fleet::clone(known));

@@ -30,13 +30,17 @@ use crate::placement::pool::Slot;
 use crate::tables::Tables;
 
 /// When the next review is. Volatile.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reviews {
     next: Option<Timestamp>,
+    /// Where one that was too much for a tick goes on: behind this fleet.
+    after: Option<FleetKey>,
+    /// Fleets that need more machines than may be asked for: that is said once.
+    refused: BTreeSet<FleetKey>,
 }
 
 /// When the next review is due; `None` while no provider scales.
-pub(crate) fn next_due(tables: &Tables, reviews: Reviews) -> Option<Timestamp> {
+pub(crate) fn next_due(tables: &Tables, reviews: &Reviews) -> Option<Timestamp> {
     let view = tables.view();
     let any = !view.fleets.is_empty() || view.providers.values().any(|provider| scales(provider));
     any.then(|| reviews.next.unwrap_or(Timestamp::from_millis(0)))
@@ -48,31 +52,42 @@ fn scales(provider: &CapacityProvider) -> bool {
 
 /// Reviews every fleet, if it is time.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
-    if turn.reviews.next.is_some_and(|next| next > turn.now) || next_due(turn.tables, *turn.reviews).is_none() {
+    if turn.reviews.next.is_some_and(|next| next > turn.now) || next_due(turn.tables, turn.reviews).is_none() {
         return;
     }
     turn.reviews.next = Some(turn.now.plus_millis(limits::SCALING_REVIEW_MS));
     forget(turn);
+    let mut reviewed = turn.reviews.after.take();
+    let mut looked_at = 0;
+    for (key, provider, size) in scaling_fleets(turn, reviewed.as_ref()) {
+        // A step writes the fleet, retires instances and drains others; who finds no room is the first of the next tick.
+        if looked_at >= limits::INSTANCES_REVIEWED_PER_TICK || !turn.has_room_for(limits::CHANGES_PER_REVIEW) {
+            turn.reviews.next = Some(turn.now);
+            turn.reviews.after = reviewed;
+            return;
+        }
+        looked_at += turn.tables.pool().fleet_size(&key);
+        reviewed = Some(key.clone());
+        Review::new(turn, key, &provider, size).run(turn);
+    }
+}
+
+/// The fleets that scale and have a launcher, in the order of their keys, behind a certain one.
+fn scaling_fleets(turn: &Turn<'_>, after: Option<&FleetKey>) -> Vec<(FleetKey, Arc<CapacityProvider>, FleetSize)> {
     let view = turn.tables.view();
-    let mut keys = Vec::new();
+    let mut fleets = Vec::new();
     for cluster in view.clusters.values().filter(|cluster| cluster.active) {
         for name in cluster.capacity_providers.iter().filter(|name| Reserved::of(name).is_none()) {
-            keys.push(FleetKey { cluster: cluster.id, provider: name.clone() });
-        }
-    }
-    for key in keys {
-        let provider = turn.tables.view().providers.get(&key.provider).filter(|provider| scales(provider)).cloned();
-        let size = provider.as_ref().and_then(|p| turn.config.scaling.launchers.get(p.group_name()).copied());
-        if let (Some(provider), Some(size)) = (provider, size) {
-            // A step writes the fleet, retires instances and drains others; what finds no room waits for the next
-            // review.
-            if turn.tables.changes_made() + 2 * limits::INSTANCES_LEAVING + 1 > limits::CHANGES_PER_GROUP {
-                turn.reviews.next = Some(turn.now);
-                return;
+            let Some(provider) = view.providers.get(name).filter(|provider| scales(provider)) else { continue };
+            let Some(size) = turn.config.scaling.launchers.get(provider.group_name()) else { continue };
+            let key = FleetKey { cluster: cluster.id, provider: name.clone() };
+            if after.is_none_or(|after| *after < key) {
+                fleets.push((key, provider.clone(), *size));
             }
-            Review::new(turn, key, &provider, size).run(turn);
         }
     }
+    fleets.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    fleets
 }
 
 /// What is under way for a provider that its cluster does not have any more, or that does not scale any more, is over,
@@ -96,6 +111,7 @@ fn forget(turn: &mut Turn<'_>) {
             turn.reviews.next = Some(turn.now);
             return;
         }
+        turn.reviews.refused.remove(&key);
         match rest {
             Some(rest) => rest.put(turn),
             None => turn.tables.remove(&EntityKey::Fleet(key)),
@@ -139,8 +155,14 @@ impl<'a> Review<'a> {
                 self.fleet.surplus = None;
                 self.add(turn, more, reservation(needed, there));
             }
-            Some((_, Tracked::Surplus(surplus))) if !any_waits && coming == 0 => self.shrink(turn, &machines, surplus),
-            Some((_, Tracked::Surplus(_) | Tracked::Enough)) | None => self.fleet.surplus = None,
+            Some((_, Tracked::Surplus(surplus))) => {
+                let surplus = surplus - self.withdraw(turn, surplus);
+                match !any_waits && surplus > 0 && self.fleet.coming() == 0 {
+                    true => self.shrink(turn, &machines, surplus),
+                    false => self.fleet.surplus = None,
+                }
+            }
+            Some((_, Tracked::Enough)) | None => self.fleet.surplus = None,
         }
         self.fleet.put(turn);
     }
@@ -185,6 +207,15 @@ impl<'a> Review<'a> {
         }
     }
 
+    /// What is asked for in vain and not needed any more is not asked for any longer. How many machines that is.
+    fn withdraw(&mut self, turn: &mut Turn<'_>, surplus: usize) -> usize {
+        let withdrawn = self.fleet.withdraw(surplus, turn.now);
+        for order in &withdrawn {
+            note(turn, &self.fleet.key, FleetNews::Withdrawn { order: order.id, machines: order.missing() });
+        }
+        withdrawn.iter().map(Order::missing).sum()
+    }
+
     /// Those that were drained and have no task go: INACTIVE first, so that nothing can come between.
     fn remove_drained(&mut self, turn: &mut Turn<'_>) {
         if self.fleet.removals() >= limits::FLEET_REMOVALS {
@@ -219,9 +250,14 @@ impl<'a> Review<'a> {
     }
 
     fn add(&mut self, turn: &mut Turn<'_>, machines: usize, reservation: usize) {
-        if self.fleet.orders.len() >= limits::FLEET_ORDERS {
+        let orders = self.fleet.additions();
+        if orders >= limits::FLEET_ORDERS {
+            if turn.reviews.refused.insert(self.fleet.key.clone()) {
+                note(turn, &self.fleet.key, FleetNews::TooManyOrders { orders });
+            }
             return;
         }
+        turn.reviews.refused.remove(&self.fleet.key);
         let count = u32::try_from(machines).unwrap_or(u32::MAX);
         note(turn, &self.fleet.key, FleetNews::Adding { machines, reservation });
         self.order(turn, Work::Add { count, missing: count });
@@ -276,10 +312,9 @@ impl<'a> Review<'a> {
     fn machines(&self, turn: &Turn<'_>) -> Vec<Machine> {
         let warmup_ms = i64::from(self.provider.scaling.warmup_s).saturating_mul(1_000);
         let leaving: BTreeSet<InstanceId> = self.fleet.leaving.iter().copied().collect();
-        let members = turn.tables.pool().members(self.fleet.key.cluster).filter(|slot| {
+        let members = turn.tables.pool().fleet(&self.fleet.key).filter(|slot| {
             let instance = &slot.instance;
-            instance.capacity_provider() == Some(&*self.fleet.key.provider)
-                && instance.status == InstanceStatus::Active
+            instance.status == InstanceStatus::Active
                 && instance.lost_at.is_none()
                 && !leaving.contains(&instance.key.id)
         });
@@ -297,9 +332,7 @@ impl<'a> Review<'a> {
                 connected: slot.connected,
             }
         };
-        let mut machines: Vec<Machine> = members.map(machine).collect();
-        machines.sort_by_key(|machine| machine.key);
-        machines
+        members.map(machine).collect()
     }
 }
 
