@@ -230,8 +230,10 @@ def test_the_launcher_starts_a_machine_once(launcher: Callable[..., str]) -> Non
     assert launcher(removal, "remove", "a", "b").count("there is no machine") == 2
 
 
-def test_the_launcher_deletes_no_folder_but_a_machines(launcher: Callable[..., str], tmp_path: Path) -> None:
-    """What an agent says of its machine is not taken for a path; a number of a process may be another's by now."""
+def test_the_launcher_deletes_no_folder_but_a_machines(
+    launcher: Callable[..., str], tmp_path: Path
+) -> None:
+    """What an agent says of its machine is no path; a process's number may be another's by now."""
     precious = tmp_path / "precious"
     precious.mkdir()
     for name in ("", "/", ".", "..", "../precious", str(precious), "7-0/..", "lock", "7-0\n"):
