@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -180,8 +181,9 @@ def test_the_command_line_of_aws_makes_and_deletes_them(
     assert deleted["status"] == "INACTIVE"
 
 
-def test_the_launcher_starts_a_machine_once(tmp_path: Path) -> None:
-    """An order that comes again finds its machines; what is removed twice is gone already."""
+@pytest.fixture
+def launcher(tmp_path: Path) -> Callable[..., str]:
+    """Runs the example's launcher as a server does; its agents sleep."""
     data = tmp_path / "data"
     data.mkdir()
     (data / "server.json").write_text('{"endpoint": "http://127.0.0.1:1", "region": "us-east-1"}')
@@ -208,16 +210,38 @@ def test_the_launcher_starts_a_machine_once(tmp_path: Path) -> None:
         assert done.returncode == 0, done.stderr
         return done.stdout
 
+    return launch
+
+
+def test_the_launcher_starts_a_machine_once(launcher: Callable[..., str]) -> None:
+    """An order that comes again finds its machines; what is removed twice is gone already."""
     add = (
         '{"action": "add", "orderId": "7", "count": 2, "cluster": "c", "instanceAttributes": {}}',
         "add",
         "2",
     )
-    assert launch(*add).count("started") == 2
-    assert launch(*add).count("runs already") == 2
+    assert launcher(*add).count("started") == 2
+    assert launcher(*add).count("runs already") == 2
     removal = (
         '{"action": "remove", "orderId": "8", "containerInstances": '
         '[{"attributes": {"machine": "7-0"}}, {"attributes": {"machine": "7-1"}}]}'
     )
-    assert launch(removal, "remove", "a", "b").count("removed") == 2
-    assert launch(removal, "remove", "a", "b").count("there is no machine") == 2
+    assert launcher(removal, "remove", "a", "b").count("removed") == 2
+    assert launcher(removal, "remove", "a", "b").count("there is no machine") == 2
+
+
+def test_the_launcher_deletes_no_folder_but_a_machines(
+    launcher: Callable[..., str], tmp_path: Path
+) -> None:
+    """What an agent says of its machine is no path; a process's number may be another's by now."""
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    for name in ("", "/", ".", "..", "../precious", str(precious), "7-0/..", "lock", "7-0\n"):
+        order = {"action": "remove", "containerInstances": [{"attributes": {"machine": name}}]}
+        assert "there is no machine" in launcher(json.dumps(order), "remove", "a"), name
+    assert precious.is_dir() and (tmp_path / "machines/lock").is_file()
+    machine = tmp_path / "machines/7-0"
+    machine.mkdir()
+    (machine / "pid").write_text("1")
+    order = {"action": "remove", "containerInstances": [{"attributes": {"machine": "7-0"}}]}
+    assert "7-0 removed" in launcher(json.dumps(order), "remove", "a")

@@ -341,8 +341,13 @@ impl Turn<'_> {
 
     /// Whether one more change fits this command's group.
     pub(crate) fn has_room(&self) -> bool {
+        self.has_room_for(1)
+    }
+
+    /// Whether so many changes more fit this command's group.
+    pub(crate) fn has_room_for(&self, changes: usize) -> bool {
         // One is left for the horizon of events, which moves when something is forgotten.
-        self.tables.changes_made() + 1 < limits::CHANGES_PER_GROUP
+        self.tables.changes_made() + changes < limits::CHANGES_PER_GROUP
     }
 
     /// Orders a task to run, if its agent is connected; else it is ordered when the agent connects.
@@ -439,7 +444,7 @@ impl Cell {
         let line = task::waiting::advance::next_due(&self.tables, &self.liveness);
         let joined = identity::next_due(&self.tables);
         let scheduled = schedule::next_due(&self.tables);
-        let scaling = capacity::review::next_due(&self.tables, self.reviews);
+        let scaling = capacity::review::next_due(&self.tables, &self.reviews);
         let all = [forgotten, retired, deleted, loss, network, ended, line, joined, scheduled, scaling];
         all.into_iter().flatten().min()
     }

@@ -123,6 +123,18 @@ pub enum FleetNews {
         /// `CapacityProviderReservation`, in percent.
         reservation: usize,
     },
+    /// Machines are needed, and its launcher is not asked: it has enough to do.
+    TooManyOrders {
+        /// How many orders are under way.
+        orders: usize,
+    },
+    /// An order that failed is taken back: nobody needs its machines any more.
+    Withdrawn {
+        /// The order's number.
+        order: u64,
+        /// How many of them have not come.
+        machines: usize,
+    },
     /// Machines that were asked for did not register within their warm-up.
     Missing {
         /// The order's number.
@@ -169,7 +181,10 @@ impl Decision {
             | Self::BrakeEngaged { .. }
             | Self::ScheduleFailed { .. }
             | Self::ScheduleMissed { .. } => true,
-            Self::Fleet { news, .. } => matches!(news, FleetNews::Missing { .. } | FleetNews::LauncherFailed { .. }),
+            Self::Fleet { news, .. } => matches!(
+                news,
+                FleetNews::Missing { .. } | FleetNews::LauncherFailed { .. } | FleetNews::TooManyOrders { .. }
+            ),
             Self::ReturnsAwaited { .. }
             | Self::InstanceVanished { .. }
             | Self::InstanceReturned { .. }
@@ -258,6 +273,12 @@ impl fmt::Display for FleetNews {
         match self {
             Self::Adding { machines, reservation } => {
                 write!(f, "asking for {machines} more machines: CapacityProviderReservation is {reservation}")
+            }
+            Self::TooManyOrders { orders } => {
+                write!(f, "more machines are needed, but not asked for: {orders} orders are under way already")
+            }
+            Self::Withdrawn { order, machines } => {
+                write!(f, "order {order} is taken back: its {machines} machines are not needed any more")
             }
             Self::Missing { order, machines } => {
                 write!(f, "{machines} machines of order {order} did not come: they are not waited for any longer")

@@ -164,8 +164,17 @@ pub const LAUNCH_PATIENCE_MS: i64 = 10_000;
 pub const SCALE_IN_PAUSE_MS: i64 = 60_000;
 /// Instances of one fleet that are on their way out at once.
 pub const INSTANCES_LEAVING: usize = 40;
-/// Orders of one fleet that are under way at once.
+/// What the review of one fleet may change: instances that leave, others that are drained in their place, and the fleet.
+pub const CHANGES_PER_REVIEW: usize = 2 * INSTANCES_LEAVING + 1;
+/// Instances after which a review of fleets goes on with the next tick: some milliseconds.
+pub const INSTANCES_REVIEWED_PER_TICK: usize = 10_000;
+/// Orders to add machines to one fleet that are under way at once.
 pub const FLEET_ORDERS: usize = 16;
+/// Orders to remove machines of one fleet that are under way at once: what is drained meanwhile goes with the next. Each holds
+/// up to [`INSTANCES_LEAVING`] machines with their attributes, in the record of the fleet: about 10 KB, 1.2 MB at the very most.
+pub const FLEET_REMOVALS: usize = 4;
+/// Attributes of a machine that is to be removed: its custom ones, and those that ECS's agent has besides its capabilities.
+pub const DEPARTED_ATTRIBUTES: usize = 30;
 /// How long after its first failure a launcher is asked again, in milliseconds; then twice as long each time.
 pub const LAUNCHER_RETRY_MS: i64 = 1_000;
 /// And how long at most, in milliseconds.

@@ -22,18 +22,22 @@ from __future__ import annotations
 import fcntl
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import TextIO
 
 HOME = Path(os.environ["LAUNCHER_HOME"])
 DATA = Path(os.environ["LAUNCHER_DATA_DIR"])
 LONGSHORE = os.environ.get("LAUNCHER_LONGSHORE", "longshore")
 # How long an agent has to end before it is killed, in seconds.
 PATIENCE_S = 20
+# What `add` calls a machine. An attribute is the word of whoever registered with it: nothing else is a folder of ours.
+MACHINE = re.compile(r"[0-9]{1,20}-[0-9]{1,6}", re.ASCII)
 
 
 def main() -> None:
@@ -44,14 +48,14 @@ def main() -> None:
         fcntl.flock(lock, fcntl.LOCK_EX)
         if order["action"] == "add":
             for number in range(order["count"]):
-                add(f"{order['orderId']}-{number}", order)
+                add(f"{order['orderId']}-{number}", order, lock)
         else:
             for instance in order["containerInstances"]:
                 # The attribute that `add` gave it says which machine it is.
                 remove(instance["attributes"].get("machine", ""))
 
 
-def add(machine: str, order: dict) -> None:
+def add(machine: str, order: dict, lock: TextIO) -> None:
     """Starts the agent of a machine, if it does not run already."""
     folder = HOME / machine
     if running(folder):
@@ -76,18 +80,25 @@ def add(machine: str, order: dict) -> None:
     }
     (folder / "data").mkdir(exist_ok=True)
     with open(folder / "agent.log", "ab") as log:
-        # In a session of its own: it outlives the launcher, and the server.
+        # In a session of its own: it outlives the launcher, and the server. It writes its number down before it is the
+        # agent, and holds the lock, which is its standard input, until then: if this program is killed in between, the
+        # repeated order waits for it and finds it.
+        begin = 'echo $$ > "$0/pid" && exec "$@" < /dev/null'
         agent = subprocess.Popen(
-            [LONGSHORE, "agent"], env=environment, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+            ["/bin/sh", "-c", begin, folder, LONGSHORE, "agent"],
+            env=environment,
+            stdin=lock,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
         )
-    (folder / "pid").write_text(str(agent.pid))
     print(f"{machine} started as process {agent.pid}")
 
 
 def remove(machine: str) -> None:
     """Ends the agent of a machine and forgets it. One that is not there is gone already."""
     folder = HOME / machine
-    if not machine or not folder.is_dir():
+    if not MACHINE.fullmatch(machine) or not folder.is_dir():
         print(f"there is no machine {machine!r}")
         return
     for number in (signal.SIGTERM, signal.SIGKILL):
@@ -106,7 +117,7 @@ def running(folder: Path) -> int | None:
         pid = int((folder / "pid").read_text())
         environment = Path(f"/proc/{pid}/environ").read_bytes()
         ended = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()[0] == "Z"
-    except (FileNotFoundError, ProcessLookupError, ValueError):
+    except (OSError, ValueError, IndexError):
         return None
     return pid if f"ECS_DATADIR={folder / 'data'}\0".encode() in environment and not ended else None
 

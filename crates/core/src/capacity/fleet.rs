@@ -6,6 +6,7 @@
 //! as being there until it registers, or until its warm-up is over; so it is neither asked for twice nor waited for for
 //! ever.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use longshore_api::Timestamp;
@@ -25,6 +26,14 @@ pub struct FleetKey {
     pub cluster: ClusterId,
     /// The name of their capacity provider.
     pub provider: Arc<str>,
+}
+
+impl FleetKey {
+    /// Whose an instance is.
+    pub(crate) fn of(instance: &Instance) -> Option<Self> {
+        let provider = instance.capacity_provider()?.into();
+        Some(Self { cluster: instance.key.cluster, provider })
+    }
 }
 
 /// What is under way between a capacity provider and its launcher in one cluster. Durable; written by
@@ -79,11 +88,40 @@ pub enum Work {
         /// How many of them have not registered yet.
         missing: u32,
     },
-    /// Remove the machines of these instances; they are INACTIVE.
+    /// Remove the machines of instances that are INACTIVE.
     Remove {
+        /// Who has them: the provider may be gone by then, or have been made anew with another launcher.
+        launcher: Arc<str>,
         /// Which.
-        instances: Vec<InstanceId>,
+        machines: Vec<Departed>,
     },
+}
+
+/// The machine of an instance that is INACTIVE, with what its launcher knows it by: the instance is forgotten in the end,
+/// an order stays until it is done.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Departed {
+    /// The instance that it was.
+    pub instance: InstanceId,
+    /// Its id at EC2, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ec2_instance_id: Option<Arc<str>>,
+    /// Its attributes, but for those that say what its agent is capable of. One without a value has an empty one.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub attributes: BTreeMap<Arc<str>, Arc<str>>,
+}
+
+impl Departed {
+    pub(super) fn of(instance: &Instance) -> Self {
+        let capability = |name: &str| name.starts_with("ecs.capability.") || name.starts_with("com.amazonaws.");
+        let own = instance.attributes.iter().filter(|(name, _)| !capability(name));
+        let valued = own.map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| "".into())));
+        Self {
+            instance: instance.key.id,
+            ec2_instance_id: instance.ec2_instance_id.clone(),
+            attributes: valued.take(limits::DEPARTED_ATTRIBUTES).collect(),
+        }
+    }
 }
 
 /// What went wrong with an order.
@@ -110,6 +148,10 @@ impl Order {
             Work::Remove { .. } => 0,
         }
     }
+
+    pub(super) fn removes(&self) -> bool {
+        matches!(self.work, Work::Remove { .. })
+    }
 }
 
 impl Fleet {
@@ -120,6 +162,38 @@ impl Fleet {
     /// How many machines are on their way.
     pub(super) fn coming(&self) -> usize {
         self.orders.iter().map(Order::missing).sum()
+    }
+
+    /// How many orders to add machines are under way.
+    pub(super) fn additions(&self) -> usize {
+        self.orders.len() - self.removals()
+    }
+
+    /// Takes orders to add machines back, the newest first, as long as all that they would still bring is a surplus.
+    /// Only those that failed and rest: the launcher is not at them.
+    pub(super) fn withdraw(&mut self, mut surplus: usize, now: Timestamp) -> Vec<Order> {
+        let mut withdrawn = Vec::new();
+        for at in (0..self.orders.len()).rev() {
+            let order = &self.orders[at];
+            let rests = order.done_at.is_none() && !order.is_due(now);
+            if rests && !order.removes() && order.missing() <= surplus {
+                surplus -= order.missing();
+                withdrawn.push(self.orders.remove(at));
+            }
+        }
+        withdrawn
+    }
+
+    /// How many orders to remove machines are under way.
+    pub(super) fn removals(&self) -> usize {
+        self.orders.iter().filter(|order| order.removes()).count()
+    }
+
+    /// What is left of it when its provider does not scale its cluster any more: machines whose instances are INACTIVE
+    /// are removed all the same, as nobody would know them afterwards.
+    pub(super) fn ended(&self) -> Option<Self> {
+        let orders: Vec<Order> = self.orders.iter().filter(|order| order.removes()).cloned().collect();
+        (!orders.is_empty()).then(|| Self { orders, ..Self::new(self.key.clone()) })
     }
 
     /// What the launcher failed at last, if it has not succeeded since.
@@ -167,7 +241,7 @@ pub(crate) fn answered(turn: &mut Turn<'_>, answer: LauncherAnswer) {
             let order = &mut fleet.orders[at];
             let failures = order.trouble.as_ref().map_or(0, |trouble| trouble.failures).saturating_add(1);
             let reason: Arc<str> = reason.chars().take(limits::REASON).collect::<String>().into();
-            let retry_at = turn.now.plus_millis(pause_ms(failures));
+            let retry_at = turn.now.plus_millis(retry_pause_ms(failures));
             order.trouble = Some(Trouble { failures, reason: reason.clone(), retry_at });
             note(turn, &answer.fleet, FleetNews::LauncherFailed { order: answer.order, failures, reason });
         }
@@ -175,17 +249,16 @@ pub(crate) fn answered(turn: &mut Turn<'_>, answer: LauncherAnswer) {
     fleet.put(turn);
 }
 
-/// How long after so many failures in a row a launcher is asked again.
-fn pause_ms(failures: u32) -> i64 {
+/// How long after so many failures in a row a launcher is asked again, in milliseconds.
+pub fn retry_pause_ms(failures: u32) -> i64 {
     let doubled = limits::LAUNCHER_RETRY_MS.saturating_mul(1 << failures.saturating_sub(1).min(20));
     doubled.min(limits::LAUNCHER_RETRY_MOST_MS)
 }
 
 /// An instance registered for the first time: if it is one that was asked for, it is on its way no more.
 pub(crate) fn registered(turn: &mut Turn<'_>, instance: &Instance) {
-    let Some(provider) = instance.capacity_provider() else { return };
-    let key = FleetKey { cluster: instance.key.cluster, provider: provider.into() };
-    if turn.tables.view().providers.get(provider).is_none_or(|provider| !provider.scaling.enabled) {
+    let Some(key) = FleetKey::of(instance) else { return };
+    if turn.tables.view().providers.get(&key.provider).is_none_or(|provider| !provider.scaling.enabled) {
         return;
     }
     let mut fleet = turn.tables.view().fleets.get(&key).map_or_else(|| Fleet::new(key), |known| Fleet::clone(known));

@@ -26,7 +26,7 @@ mod tests;
 mod tracking;
 
 pub(crate) use describe::describe;
-pub use fleet::{Fleet, FleetKey, LauncherAnswer, Order, Surplus, Trouble, Work};
+pub use fleet::{Departed, Fleet, FleetKey, LauncherAnswer, Order, Surplus, Trouble, Work, retry_pause_ms};
 pub(crate) use operations::{create, delete, update};
 pub use orders::{LauncherOrder, LauncherRequest, RemovedMachine};
 pub use provider::{CapacityProvider, ManagedScaling, ProviderState};

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 use serde::Serialize;
 
-use super::fleet::{Fleet, FleetKey, Order, Trouble, Work};
-use crate::entity::Instance;
-use crate::ids::{InstanceId, InstanceKey};
+use super::fleet::{Departed, Fleet, FleetKey, Order, Trouble, Work};
 use crate::read::ReadModel;
 
 /// An order that its launcher is to carry out.
@@ -47,7 +45,7 @@ pub struct LauncherRequest {
     pub container_instances: Vec<RemovedMachine>,
 }
 
-/// A machine to remove, by all that its agent said of it.
+/// A machine to remove, by what its agent said of it.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct RemovedMachine {
@@ -56,7 +54,7 @@ pub struct RemovedMachine {
     /// Its id at EC2, if it has one.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ec2_instance_id: Option<Arc<str>>,
-    /// Its attributes. One without a value has an empty one.
+    /// Its attributes, but for its agent's capabilities. One without a value has an empty one.
     pub attributes: BTreeMap<Arc<str>, Arc<str>>,
 }
 
@@ -71,43 +69,37 @@ impl ReadModel {
     }
 
     fn launcher_order(&self, fleet: &Fleet, order: &Order) -> Option<LauncherOrder> {
-        let provider = self.providers.get(&fleet.key.provider)?;
+        let provider = &fleet.key.provider;
         let cluster = self.cluster_names.get(&fleet.key.cluster)?;
         let mut request = LauncherRequest {
             action: "remove",
             order_id: order.id.to_string(),
-            capacity_provider: provider.name.clone(),
+            capacity_provider: provider.clone(),
             cluster: cluster.clone(),
             count: None,
             instance_attributes: BTreeMap::new(),
             container_instances: Vec::new(),
         };
-        match &order.work {
+        let launcher = match &order.work {
             Work::Add { count, .. } => {
                 request.action = "add";
                 request.count = Some(*count);
-                request.instance_attributes.insert(super::ATTRIBUTE, provider.name.clone());
+                request.instance_attributes.insert(super::ATTRIBUTE, provider.clone());
+                self.providers.get(provider)?.group_name().into()
             }
-            Work::Remove { instances } => {
-                request.container_instances =
-                    instances.iter().map(|id| self.removed(&fleet.key, cluster, *id)).collect();
+            Work::Remove { launcher, machines } => {
+                request.container_instances = machines.iter().map(|machine| self.removed(cluster, machine)).collect();
+                launcher.clone()
             }
-        }
-        let launcher = provider.group_name().into();
+        };
         Some(LauncherOrder { launcher, fleet: fleet.key.clone(), order: order.id, request })
     }
 
-    /// An instance that was forgotten meanwhile has its ARN alone.
-    fn removed(&self, fleet: &FleetKey, cluster: &str, id: InstanceId) -> RemovedMachine {
-        let known = self.instances.get(&InstanceKey { cluster: fleet.cluster, id });
-        let attributes = |known: &Arc<Instance>| {
-            let all = known.attributes.iter();
-            all.map(|(name, value)| (name.clone(), value.clone().unwrap_or_else(|| "".into()))).collect()
-        };
+    fn removed(&self, cluster: &str, machine: &Departed) -> RemovedMachine {
         RemovedMachine {
-            container_instance_arn: self.config.instance_arn(cluster, id),
-            ec2_instance_id: known.and_then(|known| known.ec2_instance_id.clone()),
-            attributes: known.map(attributes).unwrap_or_default(),
+            container_instance_arn: self.config.instance_arn(cluster, machine.instance),
+            ec2_instance_id: machine.ec2_instance_id.clone(),
+            attributes: machine.attributes.clone(),
         }
     }
 

@@ -15,7 +15,7 @@ use std::sync::Arc;
 
 use longshore_api::Timestamp;
 
-use super::fleet::{Fleet, FleetKey, Order, Surplus, Work, note};
+use super::fleet::{Departed, Fleet, FleetKey, Order, Surplus, Work, note};
 use super::reservation::{Demand, MachineSize, Room, pack, reservation};
 use super::tracking::{Tracked, step_in, track};
 use super::{CapacityProvider, Reserved};
@@ -30,13 +30,17 @@ use crate::placement::pool::Slot;
 use crate::tables::Tables;
 
 /// When the next review is. Volatile.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Reviews {
     next: Option<Timestamp>,
+    /// Where one that was too much for a tick goes on: behind this fleet.
+    after: Option<FleetKey>,
+    /// Fleets that need more machines than may be asked for: that is said once.
+    refused: BTreeSet<FleetKey>,
 }
 
 /// When the next review is due; `None` while no provider scales.
-pub(crate) fn next_due(tables: &Tables, reviews: Reviews) -> Option<Timestamp> {
+pub(crate) fn next_due(tables: &Tables, reviews: &Reviews) -> Option<Timestamp> {
     let view = tables.view();
     let any = !view.fleets.is_empty() || view.providers.values().any(|provider| scales(provider));
     any.then(|| reviews.next.unwrap_or(Timestamp::from_millis(0)))
@@ -48,34 +52,46 @@ fn scales(provider: &CapacityProvider) -> bool {
 
 /// Reviews every fleet, if it is time.
 pub(crate) fn tick(turn: &mut Turn<'_>) {
-    if turn.reviews.next.is_some_and(|next| next > turn.now) || next_due(turn.tables, *turn.reviews).is_none() {
+    if turn.reviews.next.is_some_and(|next| next > turn.now) || next_due(turn.tables, turn.reviews).is_none() {
         return;
     }
     turn.reviews.next = Some(turn.now.plus_millis(limits::SCALING_REVIEW_MS));
     forget(turn);
-    let view = turn.tables.view();
-    let mut keys = Vec::new();
-    for cluster in view.clusters.values().filter(|cluster| cluster.active) {
-        for name in cluster.capacity_providers.iter().filter(|name| Reserved::of(name).is_none()) {
-            keys.push(FleetKey { cluster: cluster.id, provider: name.clone() });
+    let mut reviewed = turn.reviews.after.take();
+    let mut looked_at = 0;
+    for (key, provider, size) in scaling_fleets(turn, reviewed.as_ref()) {
+        // A step writes the fleet, retires instances and drains others; who finds no room is the first of the next tick.
+        if looked_at >= limits::INSTANCES_REVIEWED_PER_TICK || !turn.has_room_for(limits::CHANGES_PER_REVIEW) {
+            turn.reviews.next = Some(turn.now);
+            turn.reviews.after = reviewed;
+            return;
         }
-    }
-    for key in keys {
-        let provider = turn.tables.view().providers.get(&key.provider).filter(|provider| scales(provider)).cloned();
-        let size = provider.as_ref().and_then(|p| turn.config.scaling.launchers.get(p.group_name()).copied());
-        if let (Some(provider), Some(size)) = (provider, size) {
-            // A step writes the fleet, retires instances and drains others; what finds no room waits for the next
-            // review.
-            if turn.tables.changes_made() + 2 * limits::INSTANCES_LEAVING + 1 > limits::CHANGES_PER_GROUP {
-                turn.reviews.next = Some(turn.now);
-                return;
-            }
-            Review::new(turn, key, &provider, size).run(turn);
-        }
+        looked_at += turn.tables.pool().fleet_size(&key);
+        reviewed = Some(key.clone());
+        Review::new(turn, key, &provider, size).run(turn);
     }
 }
 
-/// What is under way for a provider that its cluster does not have any more, or that does not scale any more, is over.
+/// The fleets that scale and have a launcher, in the order of their keys, behind a certain one.
+fn scaling_fleets(turn: &Turn<'_>, after: Option<&FleetKey>) -> Vec<(FleetKey, Arc<CapacityProvider>, FleetSize)> {
+    let view = turn.tables.view();
+    let mut fleets = Vec::new();
+    for cluster in view.clusters.values().filter(|cluster| cluster.active) {
+        for name in cluster.capacity_providers.iter().filter(|name| Reserved::of(name).is_none()) {
+            let Some(provider) = view.providers.get(name).filter(|provider| scales(provider)) else { continue };
+            let Some(size) = turn.config.scaling.launchers.get(provider.group_name()) else { continue };
+            let key = FleetKey { cluster: cluster.id, provider: name.clone() };
+            if after.is_none_or(|after| *after < key) {
+                fleets.push((key, provider.clone(), *size));
+            }
+        }
+    }
+    fleets.sort_by(|(one, ..), (other, ..)| one.cmp(other));
+    fleets
+}
+
+/// What is under way for a provider that its cluster does not have any more, or that does not scale any more, is over,
+/// but for the machines that its launcher is removing.
 fn forget(turn: &mut Turn<'_>) {
     let view = turn.tables.view();
     let stays = |key: &FleetKey| {
@@ -83,9 +99,23 @@ fn forget(turn: &mut Turn<'_>) {
         cluster.is_some_and(|cluster| cluster.active && cluster.capacity_providers.contains(&key.provider))
             && view.providers.get(&key.provider).is_some_and(|provider| scales(provider))
     };
-    let over: Vec<FleetKey> = view.fleets.keys().filter(|key| !stays(key)).cloned().collect();
-    for key in over.into_iter().take(limits::EXPIRED_PER_TICK) {
-        turn.tables.remove(&EntityKey::Fleet(key));
+    // A cluster that was forgotten has no name left by which its instances could be called.
+    let rest = |fleet: &Fleet| fleet.ended().filter(|_| view.cluster_names.contains_key(&fleet.key.cluster));
+    let over = view.fleets.values().filter(|fleet| !stays(&fleet.key)).map(|fleet| (fleet, rest(fleet)));
+    let over: Vec<(FleetKey, Option<Fleet>)> = over
+        .filter(|(fleet, rest)| rest.as_ref() != Some(&***fleet))
+        .map(|(fleet, rest)| (fleet.key.clone(), rest))
+        .collect();
+    for (key, rest) in over {
+        if !turn.has_room() {
+            turn.reviews.next = Some(turn.now);
+            return;
+        }
+        turn.reviews.refused.remove(&key);
+        match rest {
+            Some(rest) => rest.put(turn),
+            None => turn.tables.remove(&EntityKey::Fleet(key)),
+        }
     }
 }
 
@@ -125,8 +155,14 @@ impl<'a> Review<'a> {
                 self.fleet.surplus = None;
                 self.add(turn, more, reservation(needed, there));
             }
-            Some((_, Tracked::Surplus(surplus))) if !any_waits && coming == 0 => self.shrink(turn, &machines, surplus),
-            Some((_, Tracked::Surplus(_) | Tracked::Enough)) | None => self.fleet.surplus = None,
+            Some((_, Tracked::Surplus(surplus))) => {
+                let surplus = surplus - self.withdraw(turn, surplus);
+                match !any_waits && surplus > 0 && self.fleet.coming() == 0 {
+                    true => self.shrink(turn, &machines, surplus),
+                    false => self.fleet.surplus = None,
+                }
+            }
+            Some((_, Tracked::Enough)) | None => self.fleet.surplus = None,
         }
         self.fleet.put(turn);
     }
@@ -171,8 +207,20 @@ impl<'a> Review<'a> {
         }
     }
 
+    /// What is asked for in vain and not needed any more is not asked for any longer. How many machines that is.
+    fn withdraw(&mut self, turn: &mut Turn<'_>, surplus: usize) -> usize {
+        let withdrawn = self.fleet.withdraw(surplus, turn.now);
+        for order in &withdrawn {
+            note(turn, &self.fleet.key, FleetNews::Withdrawn { order: order.id, machines: order.missing() });
+        }
+        withdrawn.iter().map(Order::missing).sum()
+    }
+
     /// Those that were drained and have no task go: INACTIVE first, so that nothing can come between.
     fn remove_drained(&mut self, turn: &mut Turn<'_>) {
+        if self.fleet.removals() >= limits::FLEET_REMOVALS {
+            return;
+        }
         let mut gone = Vec::new();
         let leaving = std::mem::take(&mut self.fleet.leaving);
         for id in leaving {
@@ -186,7 +234,7 @@ impl<'a> Review<'a> {
                 true => {
                     let instance = slot.instance.clone();
                     deregister::retire(turn, &instance);
-                    gone.push(id);
+                    gone.push(Departed::of(&instance));
                 }
                 false => self.fleet.leaving.push(id),
             }
@@ -194,17 +242,22 @@ impl<'a> Review<'a> {
         self.remove(turn, gone);
     }
 
-    fn remove(&mut self, turn: &mut Turn<'_>, instances: Vec<InstanceId>) {
-        if !instances.is_empty() {
-            note(turn, &self.fleet.key, FleetNews::Removing { machines: instances.len() });
-            self.order(turn, Work::Remove { instances });
+    fn remove(&mut self, turn: &mut Turn<'_>, machines: Vec<Departed>) {
+        if !machines.is_empty() {
+            note(turn, &self.fleet.key, FleetNews::Removing { machines: machines.len() });
+            self.order(turn, Work::Remove { launcher: self.provider.group_name().into(), machines });
         }
     }
 
     fn add(&mut self, turn: &mut Turn<'_>, machines: usize, reservation: usize) {
-        if self.fleet.orders.len() >= limits::FLEET_ORDERS {
+        let orders = self.fleet.additions();
+        if orders >= limits::FLEET_ORDERS {
+            if turn.reviews.refused.insert(self.fleet.key.clone()) {
+                note(turn, &self.fleet.key, FleetNews::TooManyOrders { orders });
+            }
             return;
         }
+        turn.reviews.refused.remove(&self.fleet.key);
         let count = u32::try_from(machines).unwrap_or(u32::MAX);
         note(turn, &self.fleet.key, FleetNews::Adding { machines, reservation });
         self.order(turn, Work::Add { count, missing: count });
@@ -219,7 +272,7 @@ impl<'a> Review<'a> {
     fn shrink(&mut self, turn: &mut Turn<'_>, machines: &[Machine], surplus: usize) {
         let after_ms = turn.config.scaling.scale_in_after_ms;
         let due = self.fleet.surplus.get_or_insert(Surplus { due: turn.now.plus_millis(after_ms) }).due;
-        if due > turn.now || self.fleet.orders.len() >= limits::FLEET_ORDERS {
+        if due > turn.now || self.fleet.removals() >= limits::FLEET_REMOVALS {
             return;
         }
         let room = limits::INSTANCES_LEAVING.saturating_sub(self.fleet.leaving.len());
@@ -243,12 +296,14 @@ impl<'a> Review<'a> {
                 self.fleet.leaving.extend(chosen.iter().map(|key| key.id));
             }
             false => {
+                let mut gone = Vec::new();
                 for key in &chosen {
                     if let Some(instance) = turn.tables.view().instances.get(key).cloned() {
                         deregister::retire(turn, &instance);
+                        gone.push(Departed::of(&instance));
                     }
                 }
-                self.remove(turn, chosen.iter().map(|key| key.id).collect());
+                self.remove(turn, gone);
             }
         }
     }
@@ -257,10 +312,9 @@ impl<'a> Review<'a> {
     fn machines(&self, turn: &Turn<'_>) -> Vec<Machine> {
         let warmup_ms = i64::from(self.provider.scaling.warmup_s).saturating_mul(1_000);
         let leaving: BTreeSet<InstanceId> = self.fleet.leaving.iter().copied().collect();
-        let members = turn.tables.pool().members(self.fleet.key.cluster).filter(|slot| {
+        let members = turn.tables.pool().fleet(&self.fleet.key).filter(|slot| {
             let instance = &slot.instance;
-            instance.capacity_provider() == Some(&*self.fleet.key.provider)
-                && instance.status == InstanceStatus::Active
+            instance.status == InstanceStatus::Active
                 && instance.lost_at.is_none()
                 && !leaving.contains(&instance.key.id)
         });
@@ -279,9 +333,7 @@ impl<'a> Review<'a> {
                 connected: slot.connected,
             }
         };
-        let mut machines: Vec<Machine> = members.map(machine).collect();
-        machines.sort_by_key(|machine| machine.key);
-        machines
+        members.map(machine).collect()
     }
 }
 

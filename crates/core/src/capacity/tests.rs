@@ -15,6 +15,7 @@ use crate::config::{CellConfig, FleetSize, ScalingConfig};
 use crate::entity::Cluster;
 use crate::fixture::{Lab, config, definition, offer};
 use crate::ids::ClusterId;
+use crate::limits;
 use crate::task::status::TaskStatus;
 
 const INVALID: &str = "InvalidParameterException";
@@ -511,6 +512,78 @@ fn what_is_under_way_survives_a_restart_and_ends_with_the_provider() {
         None,
         "nothing is looked at any more"
     );
+}
+
+#[test]
+fn what_a_launcher_cannot_bring_does_not_keep_what_is_there() {
+    let mut lab = bursting(json!({}));
+    (1..=2).for_each(|key| drop(machine(&mut lab, key, "burst")));
+    let tasks = run(&mut lab, 5);
+    lab.pass(1_500);
+    assert_eq!(to_add(&mut lab), 1, "one task found no room");
+    let order = orders(&mut lab).remove(0);
+    answer(&mut lab, &order, Err("no more of them".into()));
+    lab.pass(1_200);
+    assert_eq!(orders(&mut lab), vec![order.clone()], "the task still waits");
+    stop_all(&mut lab, &tasks, 1..=2);
+    lab.pass(3_000);
+    assert_eq!(orders(&mut lab), vec![order.clone()], "the launcher may be at it just now");
+    answer(&mut lab, &order, Err("still none".into()));
+    lab.pass(3_000);
+    assert_eq!(orders(&mut lab), Vec::new(), "nobody needs it any more");
+    lab.pass(70_000);
+    let removal = orders(&mut lab).remove(0);
+    assert_eq!((removal.request.action, removal.request.container_instances.len()), ("remove", 1));
+}
+
+#[test]
+fn an_order_that_is_needed_is_not_given_anew() {
+    let mut lab = bursting(json!({"minimumScalingStepSize": 5}));
+    machine(&mut lab, 1, "burst");
+    run(&mut lab, 3);
+    lab.pass(1_500);
+    let order = orders(&mut lab).remove(0);
+    assert_eq!(order.request.count, Some(5), "one is needed, and four are a surplus");
+    for _ in 0..30 {
+        for due in orders(&mut lab) {
+            assert_eq!(due, order, "it is tried again, later and later");
+            answer(&mut lab, &due, Err("none".into()));
+        }
+        lab.pass(1_000);
+    }
+}
+
+#[test]
+fn a_fleet_is_found_by_the_attribute_of_its_instances() {
+    let mut lab = bursting(json!({}));
+    machine(&mut lab, 1, "burst");
+    machine(&mut lab, 2, "other");
+    lab.instance(3, 1_000, 1_000);
+    lab.pass(200_000);
+    let gone: Vec<_> = orders(&mut lab).into_iter().flat_map(|order| order.request.container_instances).collect();
+    assert_eq!(gone.len(), 1, "of three without tasks only one is the provider's");
+    assert_eq!(gone[0].attributes[ATTRIBUTE], "burst".into());
+}
+
+#[test]
+fn a_machine_is_removed_whatever_becomes_of_its_provider() {
+    let mut lab = bursting(json!({}));
+    machine(&mut lab, 1, "burst");
+    lab.pass(90_000);
+    let order = orders(&mut lab).remove(0);
+    assert_eq!(order.request.container_instances[0].attributes[ATTRIBUTE], "burst".into());
+    answer(&mut lab, &order, Err("not now".into()));
+    put(&mut lab, json!([]), json!([]));
+    lab.pass(3_000);
+    assert_eq!(orders(&mut lab), vec![order.clone()], "its cluster has the provider no more");
+    lab.ok(0, DeleteCapacityProvider, &json!({"capacityProvider": "burst"}));
+    answer(&mut lab, &order, Err("not now either".into()));
+    lab.pass(limits::INACTIVE_LIFE_MS + 10_000);
+    assert!(lab.cell.snapshot().instances.is_empty(), "the instance is forgotten");
+    assert_eq!(orders(&mut lab), vec![order.clone()], "the launcher is told as much as before");
+    answer(&mut lab, &order, Ok(()));
+    lab.pass(3_000);
+    assert!(lab.cell.snapshot().fleets.is_empty(), "then it is over");
 }
 
 /// Whatever comes, and in whatever order: no machine with a task is removed, there are never more than there may be,

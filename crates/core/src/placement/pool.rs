@@ -7,6 +7,7 @@ use std::sync::Arc;
 use longshore_api::Timestamp;
 use longshore_api::ecs::types;
 
+use crate::capacity::FleetKey;
 use crate::entity::{Instance, Task};
 use crate::entropy::Entropy;
 use crate::ids::{ClusterId, InstanceKey, TaskId};
@@ -31,6 +32,8 @@ pub(crate) struct Pool {
     hosts: BTreeMap<Arc<str>, HostBook>,
     /// The instances of each host: what one of them publishes, none of them can.
     residents: BTreeMap<Arc<str>, BTreeSet<InstanceKey>>,
+    /// The instances of each capacity provider in each cluster.
+    fleets: BTreeMap<FleetKey, BTreeSet<InstanceKey>>,
     dirty: BTreeSet<usize>,
     /// The clusters in which tasks wait for an instance to change, and the instances of those that did.
     watched: BTreeSet<ClusterId>,
@@ -144,6 +147,7 @@ impl Pool {
         let member = roster.indexes.len() as u32;
         roster.indexes.push(index);
         self.residents.entry(host.clone()).or_default().insert(instance.key);
+        self.enlist(instance);
         self.slots.push(Slot {
             instance: instance.clone(),
             status: instance.status,
@@ -215,9 +219,14 @@ impl Pool {
             }
         }
         let held = slot.held.whole();
+        let moves = old.capacity_provider() != new.capacity_provider();
         let from = std::mem::replace(&mut slot.host, host_of(new));
         let to = slot.host.clone();
         self.move_in(new.key, &from, &to);
+        if moves {
+            self.strike_off(old);
+            self.enlist(new);
+        }
         self.book_release(&from, &Holding::of_instance(old));
         self.book_release(&from, &held);
         self.book_take(&to, &held);
@@ -238,6 +247,24 @@ impl Pool {
             residents.remove(&key);
             if residents.is_empty() {
                 self.residents.remove(host);
+            }
+        }
+    }
+
+    /// An instance belongs to its capacity provider.
+    fn enlist(&mut self, instance: &Instance) {
+        if let Some(fleet) = FleetKey::of(instance) {
+            self.fleets.entry(fleet).or_default().insert(instance.key);
+        }
+    }
+
+    /// And no more.
+    fn strike_off(&mut self, instance: &Instance) {
+        let Some(fleet) = FleetKey::of(instance) else { return };
+        if let Some(members) = self.fleets.get_mut(&fleet) {
+            members.remove(&instance.key);
+            if members.is_empty() {
+                self.fleets.remove(&fleet);
             }
         }
     }
@@ -271,6 +298,7 @@ impl Pool {
             }
         }
         self.move_out(old.key, &slot.host);
+        self.strike_off(old);
         self.book_release(&slot.host, &Holding::of_instance(&slot.instance));
     }
 
@@ -384,6 +412,16 @@ impl Pool {
     /// The instances of a cluster.
     pub(crate) fn members(&self, cluster: ClusterId) -> impl Iterator<Item = &Slot> {
         self.rosters.get(&cluster).into_iter().flat_map(|roster| &roster.indexes).map(|&index| &self.slots[index])
+    }
+
+    /// The instances of a capacity provider in a cluster, in the order of their keys.
+    pub(crate) fn fleet(&self, fleet: &FleetKey) -> impl Iterator<Item = &Slot> {
+        self.fleets.get(fleet).into_iter().flatten().filter_map(|key| self.slot(*key))
+    }
+
+    /// How many there are.
+    pub(crate) fn fleet_size(&self, fleet: &FleetKey) -> usize {
+        self.fleets.get(fleet).map_or(0, BTreeSet::len)
     }
 
     /// How many instances a cluster has.
