@@ -16,6 +16,7 @@ import pytest
 from support.ecs import Tasks, container
 from support.processes import LOGS, Server, clean_environment, exported
 from support.waiting import until
+from test_agent.engine import Engine
 
 EXAMPLES = Path(__file__).resolve().parent.parent / "examples" / "schedulers"
 PACKING = EXAMPLES / "packing" / "Cargo.toml"
@@ -122,6 +123,25 @@ def test_first_fit(
     mine.until(7)
     assert child.poll() is None
     child.kill()
+
+
+def test_first_fit_keeps_more_than_a_page_lists(
+    server: Server, ecs: Any, cluster: str, fleet: Callable[..., Engine], begin: Begin
+) -> None:
+    fleet(cpu=100_000, memory=100_000)
+    tasks = Tasks(ecs, cluster, f"f-{cluster}")
+    definition = tasks.define(container())
+    scheduler = str(EXAMPLES / "first_fit.py")
+    child = begin(sys.executable, scheduler, "--cluster", cluster, "--count", "120", definition)
+
+    def copies() -> int:
+        pages = ecs.get_paginator("list_tasks").paginate(cluster=cluster, startedBy="first-fit")
+        return sum(len(page["taskArns"]) for page in pages)
+
+    until(lambda: copies() >= 120, "120 copies", 60)
+    # Each of them is an event, at which it looks again.
+    time.sleep(3)
+    assert copies() == 120 and child.poll() is None
 
 
 @pytest.fixture(scope="module")

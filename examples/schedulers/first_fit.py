@@ -42,9 +42,10 @@ def changes():
 
 def place(wanted, cpu, memory):
     """Goes through the instances in the order of their registration, and starts on each as many as fit."""
-    for arns in filter(None, (page["containerInstanceArns"] for page in machines)):
-        described = ecs.describe_container_instances(cluster=args.cluster, containerInstances=arns)
-        for one in described["containerInstances"]:
+    for page in ecs.get_paginator("list_container_instances").paginate(cluster=args.cluster, status="ACTIVE"):
+        arns = page["containerInstanceArns"]
+        found = ecs.describe_container_instances(cluster=args.cluster, containerInstances=arns) if arns else {}
+        for one in found.get("containerInstances", []):
             left = {resource["name"]: resource["integerValue"] for resource in one["remainingResources"]}
             where = {"cluster": args.cluster, "containerInstances": [one["containerInstanceArn"]], "startedBy": NAME}
             for _ in range(min(wanted, left["CPU"] // max(cpu, 1), left["MEMORY"] // max(memory, 1))):
@@ -53,8 +54,7 @@ def place(wanted, cpu, memory):
 
 parts = ecs.describe_task_definition(taskDefinition=args.definition)["taskDefinition"]["containerDefinitions"]
 size = [sum(part.get(name, 0) for part in parts) for name in ("cpu", "memory")]
-machines = ecs.get_paginator("list_container_instances").paginate(cluster=args.cluster, status="ACTIVE")
-running = ecs.get_paginator("list_tasks").paginate(cluster=args.cluster, startedBy=NAME, desiredStatus="RUNNING")
 for _ in changes():
+    running = ecs.get_paginator("list_tasks").paginate(cluster=args.cluster, startedBy=NAME, desiredStatus="RUNNING")
     if (missing := args.count - sum(len(page["taskArns"]) for page in running)) > 0:
         place(missing, *size)
