@@ -170,8 +170,9 @@ pub const CHANGES_PER_REVIEW: usize = 2 * INSTANCES_LEAVING + 1;
 pub const INSTANCES_REVIEWED_PER_TICK: usize = 10_000;
 /// Orders to add machines to one fleet that are under way at once.
 pub const FLEET_ORDERS: usize = 16;
-/// Orders to remove machines of one fleet that are under way at once: what is drained meanwhile goes with the next. Each holds
-/// up to [`INSTANCES_LEAVING`] machines with their attributes, in the record of the fleet: about 10 KB, 1.2 MB at the very most.
+/// Orders to remove machines of one fleet that are under way at once: what is drained meanwhile goes with the next. Each
+/// holds up to [`INSTANCES_LEAVING`] machines with their attributes, in the record of the fleet: about 10 KB, 1.2 MB at
+/// the very most.
 pub const FLEET_REMOVALS: usize = 4;
 /// Attributes of a machine that is to be removed: its custom ones, and those that ECS's agent has besides its capabilities.
 pub const DEPARTED_ATTRIBUTES: usize = 30;

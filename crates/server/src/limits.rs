@@ -9,6 +9,9 @@ use longshore_core::config::LossPolicy;
 pub const LAUNCHER_LOOK_EVERY: Duration = Duration::from_millis(200);
 /// How long a launcher may take for one order: cloud providers answer within seconds, and machines come up afterwards.
 pub const LAUNCHER_TIME: Duration = Duration::from_secs(300);
+/// How long the outputs of a launcher that has ended are read: what it started and left behind may keep them open for
+/// ever.
+pub const LAUNCHER_LAST_WORDS: Duration = Duration::from_secs(1);
 /// Bytes of what a launcher prints that are logged, of each of its two streams.
 pub const LAUNCHER_OUTPUT_BYTES: usize = 16 << 10;
 /// Bytes of an external scheduler's answer: twenty-five placements are five kilobytes.

@@ -97,8 +97,8 @@ pub enum Work {
     },
 }
 
-/// The machine of an instance that is INACTIVE, with what its launcher knows it by: the instance is forgotten in the end,
-/// an order stays until it is done.
+/// The machine of an instance that is INACTIVE, with what its launcher knows it by: the instance is forgotten in the
+/// end, an order stays until it is done.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Departed {
     /// The instance that it was.

@@ -60,7 +60,8 @@ pub(crate) fn tick(turn: &mut Turn<'_>) {
     let mut reviewed = turn.reviews.after.take();
     let mut looked_at = 0;
     for (key, provider, size) in scaling_fleets(turn, reviewed.as_ref()) {
-        // A step writes the fleet, retires instances and drains others; who finds no room is the first of the next tick.
+        // A step writes the fleet, retires instances and drains others; who finds no room is the first of the next
+        // tick.
         if looked_at >= limits::INSTANCES_REVIEWED_PER_TICK || !turn.has_room_for(limits::CHANGES_PER_REVIEW) {
             turn.reviews.next = Some(turn.now);
             turn.reviews.after = reviewed;

@@ -5,19 +5,23 @@
 //! remembered: after a crash the orders that were not answered are read again, and carried out again under the same
 //! numbers, by which a launcher knows what it has done.
 //!
+//! While the store cannot be written nothing is answered, and what was done stays an order ([`attempts`]).
+//!
 //! What is to be done is the core's ([`longshore_core::capacity`]); how it is said is the business of [`executable`].
 
+mod attempts;
 mod executable;
 
-use std::collections::BTreeSet;
 use std::path::PathBuf;
 use std::sync::Arc;
 
 use longshore_core::capacity::{LauncherAnswer, LauncherOrder};
 use longshore_core::cell::Command;
 use longshore_core::config::FleetSize;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use self::attempts::{Attempts, Next};
 use crate::clock;
 use crate::limits::LAUNCHER_LOOK_EVERY;
 use crate::orchestrator::Orchestrator;
@@ -37,30 +41,27 @@ pub struct LauncherConfig {
 /// Carries out the orders of one launcher until the server stops.
 pub(crate) async fn serve(config: LauncherConfig, runner: Runner, stop: CancellationToken) {
     let mut look = tokio::time::interval(LAUNCHER_LOOK_EVERY);
-    // Those whose success is not in the committed state yet, because it cannot be written: they are told again, not
-    // done again.
-    let mut done: BTreeSet<u64> = BTreeSet::new();
+    let mut attempts = Attempts::default();
     loop {
         tokio::select! {
             _ = look.tick() => {}
             () = stop.cancelled() => return,
         }
         let orders = runner.snapshot().launcher_orders(clock::cell().now);
-        let mut own = orders.into_iter().filter(|order| order.launcher == config.name);
-        let Some(order) = own.next() else {
-            done.clear();
+        let own: Vec<LauncherOrder> = orders.into_iter().filter(|order| order.launcher == config.name).collect();
+        attempts.keep(|number| own.iter().any(|order| order.order == number));
+        let (now, mut own) = (Instant::now(), own.into_iter());
+        let Some((next, order)) = own.find_map(|order| Some((attempts.next(order.order, now)?, order))) else {
             continue;
         };
-        let outcome = match done.contains(&order.order) {
-            true => Ok(()),
-            false => tokio::select! {
+        let outcome = match next {
+            Next::Tell => Ok(()),
+            Next::Do => tokio::select! {
                 outcome = carry_out(&config, &order) => outcome,
                 () = stop.cancelled() => return,
             },
         };
-        if outcome.is_ok() {
-            done.insert(order.order);
-        }
+        attempts.note(order.order, outcome.is_ok(), Instant::now());
         let answer = LauncherAnswer { fleet: order.fleet, order: order.order, outcome };
         runner.command(Command::LauncherAnswered(answer)).await;
     }
