@@ -57,6 +57,9 @@ pub struct AskedTask {
     pub started_by: Option<String>,
     /// As asked for.
     pub launch_type: String,
+    /// The capacity provider whose instances alone can take it, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_provider_name: Option<String>,
     /// CPU units that it reserves.
     pub cpu: u32,
     /// Memory that it reserves, in MiB.
@@ -191,6 +194,7 @@ impl ReadModel {
             group: task.group.to_string(),
             started_by: task.started_by.as_deref().map(str::to_owned),
             launch_type: task.launch_type.as_str().to_owned(),
+            capacity_provider_name: task.capacity_provider.as_deref().map(str::to_owned),
             cpu: task.cpu.0,
             memory: task.memory.0,
             gpus,
@@ -222,7 +226,7 @@ impl ReadModel {
             memory: task.memory,
             host_ports: &task.host_ports,
             gpus,
-            requires: &required_for(&effective, task.launch_type),
+            requires: &required_for(&effective, task.launch_type, task.capacity_provider.as_deref()),
             network: network.as_ref().map(|(book, subnets)| (book, subnets)),
             placement: &placement,
         };
