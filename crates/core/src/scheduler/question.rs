@@ -160,7 +160,10 @@ impl ReadModel {
             keys = self.asking.behind(cluster.id, None).take(most).collect();
         }
         let mut kinds: BTreeMap<KindId, Arc<[Candidate]>> = BTreeMap::new();
-        let tasks: Vec<AskedTask> = keys.iter().filter_map(|key| self.asked(cluster, *key, &mut kinds)).collect();
+        let key = |id| InstanceKey { cluster: cluster.id, id: InstanceId(id) };
+        let instances = self.instances.range(key(0)..=key(u128::MAX)).count();
+        let tasks: Vec<AskedTask> =
+            keys.iter().filter_map(|key| self.asked(cluster, instances, *key, &mut kinds)).collect();
         let waiting = self.asking.count(cluster.id);
         let more_tasks = waiting > tasks.len();
         let last = keys.last().map(|key| key.id);
@@ -171,6 +174,7 @@ impl ReadModel {
     fn asked(
         &self,
         cluster: &Cluster,
+        instances: usize,
         key: TaskKey,
         kinds: &mut BTreeMap<KindId, Arc<[Candidate]>>,
     ) -> Option<AskedTask> {
@@ -183,7 +187,7 @@ impl ReadModel {
         let candidates = match kinds.get(&waiting.kind) {
             Some(candidates) => candidates.clone(),
             None => {
-                let candidates: Arc<[Candidate]> = self.candidates(cluster, task, gpus).into();
+                let candidates: Arc<[Candidate]> = self.candidates(cluster, instances, task, gpus).into();
                 kinds.insert(waiting.kind, candidates.clone());
                 candidates
             }
@@ -206,9 +210,9 @@ impl ReadModel {
         })
     }
 
-    /// The instances that can take a task, at most so many: of more of them, those behind a place that follows from the task, so
-    /// that not every task is offered the same.
-    fn candidates(&self, cluster: &Cluster, task: &Task, gpus: u32) -> Vec<Candidate> {
+    /// The instances that can take a task, and others of its kind, at most so many. Of more of them, those behind a place that
+    /// follows from the task: other kinds are offered others, and so may be the same kind in another question.
+    fn candidates(&self, cluster: &Cluster, instances: usize, task: &Task, gpus: u32) -> Vec<Candidate> {
         let Some((waiting, known)) = task.waiting.as_ref().zip(self.definitions.get(&task.definition)) else {
             return Vec::new();
         };
@@ -232,8 +236,7 @@ impl ReadModel {
         };
         let key = |id| InstanceKey { cluster: cluster.id, id: InstanceId(id) };
         // Ids begin with the time, the task's is later than all: its random end says where to begin.
-        let count = self.instances.range(key(0)..=key(u128::MAX)).count();
-        let skipped = (task.key.id.0 % (count.max(1) as u128)) as usize;
+        let skipped = (task.key.id.0 % (instances.max(1) as u128)) as usize;
         let all = || self.instances.range(key(0)..=key(u128::MAX)).map(|(_, instance)| instance);
         let turned = all().skip(skipped).chain(all().take(skipped));
         explain::takers(self, cluster, turned, &need)
