@@ -57,6 +57,9 @@ pub struct AskedTask {
     pub started_by: Option<String>,
     /// As asked for.
     pub launch_type: String,
+    /// The capacity provider whose instances alone can take it, if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub capacity_provider_name: Option<String>,
     /// CPU units that it reserves.
     pub cpu: u32,
     /// Memory that it reserves, in MiB.
@@ -157,7 +160,10 @@ impl ReadModel {
             keys = self.asking.behind(cluster.id, None).take(most).collect();
         }
         let mut kinds: BTreeMap<KindId, Arc<[Candidate]>> = BTreeMap::new();
-        let tasks: Vec<AskedTask> = keys.iter().filter_map(|key| self.asked(cluster, *key, &mut kinds)).collect();
+        let key = |id| InstanceKey { cluster: cluster.id, id: InstanceId(id) };
+        let instances = self.instances.range(key(0)..=key(u128::MAX)).count();
+        let tasks: Vec<AskedTask> =
+            keys.iter().filter_map(|key| self.asked(cluster, instances, *key, &mut kinds)).collect();
         let waiting = self.asking.count(cluster.id);
         let more_tasks = waiting > tasks.len();
         let last = keys.last().map(|key| key.id);
@@ -168,6 +174,7 @@ impl ReadModel {
     fn asked(
         &self,
         cluster: &Cluster,
+        instances: usize,
         key: TaskKey,
         kinds: &mut BTreeMap<KindId, Arc<[Candidate]>>,
     ) -> Option<AskedTask> {
@@ -180,7 +187,7 @@ impl ReadModel {
         let candidates = match kinds.get(&waiting.kind) {
             Some(candidates) => candidates.clone(),
             None => {
-                let candidates: Arc<[Candidate]> = self.candidates(cluster, task, gpus).into();
+                let candidates: Arc<[Candidate]> = self.candidates(cluster, instances, task, gpus).into();
                 kinds.insert(waiting.kind, candidates.clone());
                 candidates
             }
@@ -191,6 +198,7 @@ impl ReadModel {
             group: task.group.to_string(),
             started_by: task.started_by.as_deref().map(str::to_owned),
             launch_type: task.launch_type.as_str().to_owned(),
+            capacity_provider_name: task.capacity_provider.as_deref().map(str::to_owned),
             cpu: task.cpu.0,
             memory: task.memory.0,
             gpus,
@@ -202,9 +210,9 @@ impl ReadModel {
         })
     }
 
-    /// The instances that can take a task, at most so many: of more of them, those behind a place that follows from the task, so
-    /// that not every task is offered the same.
-    fn candidates(&self, cluster: &Cluster, task: &Task, gpus: u32) -> Vec<Candidate> {
+    /// The instances that can take a task, and others of its kind, at most so many. Of more of them, those behind a place that
+    /// follows from the task: other kinds are offered others, and so may be the same kind in another question.
+    fn candidates(&self, cluster: &Cluster, instances: usize, task: &Task, gpus: u32) -> Vec<Candidate> {
         let Some((waiting, known)) = task.waiting.as_ref().zip(self.definitions.get(&task.definition)) else {
             return Vec::new();
         };
@@ -222,14 +230,13 @@ impl ReadModel {
             memory: task.memory,
             host_ports: &task.host_ports,
             gpus,
-            requires: &required_for(&effective, task.launch_type),
+            requires: &required_for(&effective, task.launch_type, task.capacity_provider.as_deref()),
             network: network.as_ref().map(|(book, subnets)| (book, subnets)),
             placement: &placement,
         };
         let key = |id| InstanceKey { cluster: cluster.id, id: InstanceId(id) };
         // Ids begin with the time, the task's is later than all: its random end says where to begin.
-        let count = self.instances.range(key(0)..=key(u128::MAX)).count();
-        let skipped = (task.key.id.0 % (count.max(1) as u128)) as usize;
+        let skipped = (task.key.id.0 % (instances.max(1) as u128)) as usize;
         let all = || self.instances.range(key(0)..=key(u128::MAX)).map(|(_, instance)| instance);
         let turned = all().skip(skipped).chain(all().take(skipped));
         explain::takers(self, cluster, turned, &need)

@@ -1,7 +1,9 @@
 //! What an external scheduler can do, and what it cannot.
 
 use longshore_api::admin;
-use longshore_api::ecs::Operation::{RegisterTaskDefinition, RunTask, StopTask};
+use longshore_api::ecs::Operation::{
+    CreateCapacityProvider, PutClusterCapacityProviders, RegisterTaskDefinition, RunTask, StopTask,
+};
 use serde_json::{Value, json};
 
 use super::{Question, Wish};
@@ -130,6 +132,30 @@ fn who_is_not_decided_about_goes_the_way_of_the_fallback() {
     let statuses: Vec<&str> = all.iter().map(|(status, _)| status.as_str()).collect();
     assert_eq!(statuses, ["PENDING", "PENDING", "STOPPED"], "{all:?}");
     assert!(all[2].1.contains("RESOURCE:CPU"), "{all:?}");
+}
+
+#[test]
+fn tasks_of_a_capacity_provider_are_offered_its_instances_alone() {
+    let mut lab = lab("wait");
+    let provider = json!({"name": "burst", "autoScalingGroupProvider": {"autoScalingGroupArn": "group"}});
+    lab.ok(0, CreateCapacityProvider, &provider);
+    let strategy = json!([{"capacityProvider": "burst", "weight": 1}]);
+    let put =
+        json!({"cluster": "default", "capacityProviders": ["burst"], "defaultCapacityProviderStrategy": strategy});
+    lab.ok(0, PutClusterCapacityProviders, &put);
+    let other = lab.instance(1, 1_000, 1_000);
+    let mut offer = crate::fixture::offer("host-2", 1_000, 1_000);
+    let attributes = offer["attributes"].as_array_mut().expect("attributes");
+    attributes.push(json!({"name": crate::capacity::ATTRIBUTE, "value": "burst"}));
+    let own = lab.register(2, &offer);
+    lab.connect(2, &own);
+    let tasks = run(&mut lab, 1);
+    let asked = question(&mut lab).expect("a question");
+    let offered: Vec<&str> = asked.tasks[0].candidates.iter().map(|one| one.container_instance_arn.as_str()).collect();
+    assert_eq!(offered, [own.as_str()]);
+    let json = serde_json::to_value(&asked).expect("JSON");
+    assert_eq!(json["tasks"][0]["capacityProviderName"], "burst");
+    assert_eq!(wish(&mut lab, &[(&tasks[0], &other), (&tasks[0], &own)]), [Some("ATTRIBUTE".to_owned()), None]);
 }
 
 #[test]

@@ -55,8 +55,7 @@ impl Asked<'_> {
         let network = network::requested(turn, resolved.network_mode, self.launch_type, self.network)?;
         let known = turn.tables.view().definitions.get(self.definition).ok_or_else(missing)?;
         let effective = task_definition::merge(&known.record.document, &known.resolved, self.overrides)?;
-        let mut requires = requires(known, &effective, self.launch_type.unwrap_or(LaunchType::Ec2))?;
-        requires.extend(self.provider.and_then(capacity::required_attribute));
+        let requires = requires(known, &effective, self.launch_type.unwrap_or(LaunchType::Ec2), self.provider)?;
         let gpus = effective.gpus();
         let host_ports = known.resolved.host_ports.clone();
         let needs = (requires.as_slice(), host_ports.as_slice(), least(&gpus));
@@ -69,6 +68,7 @@ fn requires(
     known: &KnownDefinition,
     effective: &EffectiveTask,
     launch_type: LaunchType,
+    provider: Option<&str>,
 ) -> Result<Vec<RequiredAttribute>, ApiError> {
     let compatible = match launch_type {
         LaunchType::External => known.resolved.external,
@@ -84,14 +84,19 @@ fn requires(
     if launch_type == LaunchType::Fargate && !task_definition::is_fargate_size(cpu, memory) {
         return Err(ApiError::invalid_parameter(task_definition::no_fargate_size(cpu, memory)));
     }
-    Ok(required_for(effective, launch_type))
+    Ok(required_for(effective, launch_type, provider))
 }
 
-/// What an instance must have for a task of a launch type.
-pub(crate) fn required_for(effective: &EffectiveTask, launch_type: LaunchType) -> Vec<RequiredAttribute> {
+/// What an instance must have for a task of a launch type, or of a capacity provider.
+pub(crate) fn required_for(
+    effective: &EffectiveTask,
+    launch_type: LaunchType,
+    provider: Option<&str>,
+) -> Vec<RequiredAttribute> {
     let external =
         (launch_type == LaunchType::External).then(|| RequiredAttribute { name: EXTERNAL.to_owned(), value: None });
-    effective.requires.iter().cloned().chain(external).collect()
+    let own = provider.and_then(capacity::required_attribute);
+    effective.requires.iter().cloned().chain(external).chain(own).collect()
 }
 
 /// How many GPUs an instance must have free.

@@ -1,6 +1,6 @@
 //! One question to a scheduler, and what it leads to.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use longshore_client::{Transport, post_json};
 use longshore_core::cell::{Command, Reply};
@@ -14,7 +14,10 @@ use crate::runner::Runner;
 /// The first pause after a question that was not answered; it doubles.
 const FIRST_PAUSE: Duration = Duration::from_millis(250);
 /// The longest pause.
-const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+pub(super) const LONGEST_PAUSE: Duration = Duration::from_secs(15);
+/// The least between two questions when the first placed nothing: tasks in a full cluster, however many, are no reason to keep
+/// us and the scheduler busy.
+pub(super) const REST: Duration = Duration::from_millis(100);
 /// When a scheduler that left tasks undecided is asked about them again although nothing happened here: it may know of
 /// something that we do not.
 const REMINDER: Duration = Duration::from_secs(5);
@@ -37,8 +40,10 @@ pub(super) struct Conversation {
 pub(super) enum Next {
     /// Nothing waits for it.
     Nothing,
-    /// There are tasks that it was not asked about.
+    /// It places tasks, and there are more.
     AtOnce,
+    /// It placed nothing, and there are tasks that it was not asked about: not before so long.
+    Rested(Duration),
     /// It left tasks undecided: when there is a new one, or an instance changed, or after this long.
     WhenSomethingHappens {
         /// At last.
@@ -64,9 +69,18 @@ impl Conversation {
         let snapshot = runner.snapshot();
         let Some(name) = snapshot.cluster_name(cluster).cloned() else { return Next::Nothing };
         let (after, refused) = (self.after, self.refused.clone());
+        let began = Instant::now();
         // It looks at every instance.
         let question = tokio::task::spawn_blocking(move || snapshot.scheduler_question(cluster, after, refused)).await;
-        let Ok(Some(question)) = question else { return Next::Nothing };
+        let question = match question {
+            Ok(Some(question)) => question,
+            Ok(None) => return Next::Nothing,
+            Err(error) => {
+                tracing::error!(cluster = %name, %error, "a question to a scheduler could not be made");
+                return Next::After(LONGEST_PAUSE);
+            }
+        };
+        let cost = began.elapsed();
         let url = question.hook.url.clone();
         let answer = match exchange(transport, &question).await {
             Ok(answer) => answer,
@@ -89,14 +103,22 @@ impl Conversation {
         self.refused = place(runner, &name, wishes).await;
         self.after = question.last;
         let placed = wished - self.refused.len();
-        self.left = if placed > 0 { 0 } else { self.left + question.tasks.len() };
-        match placed > 0 || self.left < question.waiting {
-            true => Next::AtOnce,
-            false => {
-                self.left = 0;
-                Next::WhenSomethingHappens { at_last: REMINDER }
-            }
+        self.answered(placed, &question, cost)
+    }
+
+    /// When to go on after an answer that placed so many tasks, to a question that took so long to make.
+    fn answered(&mut self, placed: usize, question: &Question, cost: Duration) -> Next {
+        if placed > 0 {
+            self.left = 0;
+            return Next::AtOnce;
         }
+        self.left += question.tasks.len();
+        if self.left < question.waiting {
+            // Questions that are dear to make are rarer: they take half of one thread's time at most.
+            return Next::Rested(REST.max(cost));
+        }
+        self.left = 0;
+        Next::WhenSomethingHappens { at_last: REMINDER }
     }
 }
 
@@ -130,4 +152,53 @@ async fn place(runner: &Runner, cluster: &std::sync::Arc<str>, mut wishes: Vec<W
     };
     refused.extend(wishes.into_iter().map(unavailable));
     refused
+}
+
+#[cfg(test)]
+mod tests {
+    use longshore_api::Timestamp;
+    use longshore_api::admin::SchedulerFallback;
+    use longshore_core::scheduler::{AskedTask, SchedulerHook};
+
+    use super::*;
+
+    /// A question about 25 of so many tasks.
+    fn question(waiting: usize) -> Question {
+        let task = AskedTask {
+            task_arn: "t".to_owned(),
+            task_definition_arn: "d".to_owned(),
+            group: "g".to_owned(),
+            started_by: None,
+            launch_type: "EC2".to_owned(),
+            capacity_provider_name: None,
+            cpu: 0,
+            memory: 0,
+            gpus: 0,
+            host_ports: Vec::new(),
+            tags: Vec::new(),
+            created_at: Timestamp::default(),
+            decide_by: None,
+            candidates: Vec::new().into(),
+        };
+        let hook = SchedulerHook {
+            url: "http://h/".into(),
+            deadline_s: 5,
+            fallback: SchedulerFallback::Wait,
+            since: Timestamp::default(),
+        };
+        let (tasks, refused) = (vec![task; 25], Vec::new());
+        Question { hook, last: None, waiting, cluster: "c".to_owned(), tasks, more_tasks: true, refused }
+    }
+
+    #[test]
+    fn a_sweep_that_places_nothing_rests_between_its_questions_and_then_waits() {
+        let mut talk = Conversation::default();
+        let (cheap, dear) = (Duration::from_millis(1), Duration::from_millis(700));
+        assert_eq!(talk.answered(0, &question(75), cheap), Next::Rested(REST));
+        assert_eq!(talk.answered(0, &question(75), dear), Next::Rested(dear));
+        assert_eq!(talk.answered(0, &question(75), cheap), Next::WhenSomethingHappens { at_last: REMINDER });
+        assert_eq!(talk.answered(0, &question(75), cheap), Next::Rested(REST));
+        assert_eq!(talk.answered(1, &question(75), dear), Next::AtOnce, "while it places, it is not held up");
+        assert_eq!(talk.answered(0, &question(75), cheap), Next::Rested(REST), "and the count begins anew");
+    }
 }

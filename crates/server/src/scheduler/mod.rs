@@ -8,22 +8,18 @@ mod call;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
 
 use longshore_client::{Proxies, Transport, Trust};
 use longshore_core::cell::Delivery;
 use longshore_core::ids::ClusterId;
 use tokio::sync::Notify;
-use tokio::task::JoinSet;
+use tokio::task::{self, JoinSet};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::runner::{Perform, Runner};
 use crate::sessions::Sessions;
-use call::{Conversation, Next};
-
-/// Between two questions when the first placed nothing: a cluster of many machines changes all the time.
-const REST: Duration = Duration::from_millis(100);
+use call::{Conversation, LONGEST_PAUSE, Next, REST};
 
 /// The clusters whose schedulers are to be asked.
 #[derive(Debug, Default)]
@@ -48,11 +44,18 @@ impl Perform for Performers {
     }
 }
 
+/// What has the conversation with a scheduler.
+#[derive(Debug)]
+enum Talk {
+    Idle(Conversation),
+    /// The question that is under way.
+    UnderWay(task::Id),
+}
+
 /// How it stands with a cluster's scheduler.
 #[derive(Debug)]
 struct Asked {
-    /// None while a question is under way.
-    conversation: Option<Conversation>,
+    talk: Talk,
     /// Something happened since the last question.
     wanted: bool,
     /// It is not asked before.
@@ -63,14 +66,15 @@ struct Asked {
 
 impl Asked {
     fn new(now: Instant) -> Self {
-        Self { conversation: Some(Conversation::default()), wanted: false, not_before: now, at: None }
+        Self { talk: Talk::Idle(Conversation::default()), wanted: false, not_before: now, at: None }
     }
 
     /// When it is to be asked next, if no question is under way.
     fn due(&self) -> Option<Instant> {
-        self.conversation.as_ref()?;
-        let wanted = self.wanted.then_some(self.not_before);
-        wanted.into_iter().chain(self.at).min()
+        match self.talk {
+            Talk::UnderWay(_) => None,
+            Talk::Idle(_) => self.wanted.then_some(self.not_before).into_iter().chain(self.at).min(),
+        }
     }
 }
 
@@ -105,17 +109,22 @@ impl Schedulers {
                 }
                 Some(ended) = calls.join_next(), if !calls.is_empty() => match ended {
                     Ok((cluster, conversation, next)) => heard(&mut clusters, cluster, conversation, next),
-                    // A call that panicked: its tasks wait for their deadlines, or for the next start.
-                    Err(error) => tracing::error!(%error, "a question to a scheduler panicked"),
+                    Err(error) => {
+                        tracing::error!(%error, "a question to a scheduler panicked");
+                        panicked(&mut clusters, error.id());
+                    }
                 },
                 () = alarm => {}
             }
             let now = Instant::now();
             for (cluster, asked) in &mut clusters {
-                let due = asked.due().is_some_and(|at| at <= now);
-                if let Some(conversation) = asked.conversation.take_if(|_| due) {
-                    (asked.wanted, asked.at) = (false, None);
-                    calls.spawn(conversation.go_on(runner.clone(), transport.clone(), *cluster));
+                if asked.due().is_none_or(|at| at > now) {
+                    continue;
+                }
+                if let Talk::Idle(conversation) = &mut asked.talk {
+                    let conversation = std::mem::take(conversation);
+                    let call = calls.spawn(conversation.go_on(runner.clone(), transport.clone(), *cluster));
+                    *asked = Asked { talk: Talk::UnderWay(call.id()), wanted: false, at: None, ..*asked };
                 }
             }
         }
@@ -132,8 +141,50 @@ fn heard(clusters: &mut BTreeMap<ClusterId, Asked>, cluster: ClusterId, conversa
             return;
         }
         Next::Nothing | Next::AtOnce => (asked.not_before, asked.at) = (now, (next == Next::AtOnce).then_some(now)),
+        Next::Rested(rest) => (asked.not_before, asked.at) = (now + rest, Some(now + rest)),
         Next::WhenSomethingHappens { at_last } => (asked.not_before, asked.at) = (now + REST, Some(now + at_last)),
         Next::After(pause) => (asked.not_before, asked.at) = (now + pause, Some(now + pause)),
     }
-    asked.conversation = Some(conversation);
+    asked.talk = Talk::Idle(conversation);
+}
+
+/// A question came to nothing, and its conversation with it: its cluster begins anew, later.
+fn panicked(clusters: &mut BTreeMap<ClusterId, Asked>, call: task::Id) {
+    let asked = clusters.values_mut().find(|asked| matches!(asked.talk, Talk::UnderWay(one) if one == call));
+    if let Some(asked) = asked {
+        let later = Instant::now() + LONGEST_PAUSE;
+        *asked = Asked { not_before: later, at: Some(later), ..Asked::new(later) };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_cluster_whose_question_panicked_is_asked_again() {
+        let (first, second) = (ClusterId(1), ClusterId(2));
+        let mut calls = JoinSet::<()>::new();
+        let call = calls.spawn(async { panic!("as a test") });
+        let under_way = Asked { talk: Talk::UnderWay(call.id()), ..Asked::new(Instant::now()) };
+        let mut clusters = BTreeMap::from([(first, under_way), (second, Asked::new(Instant::now()))]);
+        assert_eq!(clusters[&first].due(), None);
+        let error = calls.join_next().await.expect("it ends").expect_err("it panics");
+        panicked(&mut clusters, error.id());
+        assert!(clusters[&first].due().is_some_and(|at| at > Instant::now()), "it is, but not at once");
+        assert_eq!(clusters[&second].due(), None, "nothing happened to the other");
+    }
+
+    #[test]
+    fn what_changes_meanwhile_cuts_no_rest_short() {
+        let cluster = ClusterId(1);
+        let mut clusters = BTreeMap::from([(cluster, Asked::new(Instant::now()))]);
+        let (began, rest) = (Instant::now(), Duration::from_secs(300));
+        heard(&mut clusters, cluster, Conversation::default(), Next::Rested(rest));
+        assert!(clusters[&cluster].due().is_some_and(|at| at >= began + rest));
+        clusters.get_mut(&cluster).expect("it is there").wanted = true;
+        assert!(clusters[&cluster].due().is_some_and(|at| at >= began + rest));
+    }
 }
