@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import re
 import time
 from collections.abc import Callable
 from typing import Any
 
+import pytest
+
 from support import people
 from support.admin import Admin
 from support.ecs import Tasks, container
 from support.events import INSTANCE, TASK, Stream, history, request
 from support.processes import Agent, Server
+from support.waiting import until
 from test_agent.engine import Engine
 
 Fleet = Callable[..., Engine]
@@ -142,6 +146,66 @@ def test_what_is_asked_wrongly_is_refused(server: Server, cluster: str) -> None:
     ):
         answer = refused(request(server, **query))
         assert answer[0] == status and said in answer[2], answer
+    for name, values in (("after", ("oldest", "latest")), ("cluster", ("default", cluster))):
+        answer = refused(request(server, repeated=[(name, value) for value in values]))
+        assert answer[0] == 400 and f"'{name}' is given twice" in answer[2], answer
+
+
+def change(ecs: Any, cluster: str, engine: Engine, times: int) -> None:
+    """Changes an instance so often."""
+    for rack in range(times):
+        attribute = {"name": "rack", "value": str(rack), "targetId": engine.instance.arn}
+        ecs.put_attributes(cluster=cluster, attributes=[attribute])
+
+
+def test_a_cursor_behind_which_something_is_forgotten_is_refused(
+    server: Server, ecs: Any, cluster: str, fleet: Fleet
+) -> None:
+    """An instance remembers its newest sixteen changes."""
+    engine = fleet()
+    with Stream(server, cluster=cluster) as stream:
+        stale = stream.cursor
+    change(ecs, cluster, engine, 15)
+    with Stream(server, after=stale, cluster=cluster, follow="false") as again:
+        assert len(again.rest()) == 15
+    change(ecs, cluster, engine, 10)
+    status, code, message = refused(request(server, after=stale, cluster=cluster))
+    assert (status, code) == (410, "CursorExpiredException")
+    said = people.complaint(server.data, "events", "--since", stale)
+    assert "CursorExpiredException" in said
+    # The cursor that the refusal names is good, and so is the old one for who reads of tasks alone.
+    named = re.search(r"take the cursor (\d+)", message)
+    assert named
+    for query in ({"after": named[1]}, {"after": stale, "detail_type": TASK}):
+        with Stream(server, cluster=cluster, follow="false", **query) as begun:
+            assert begun.rest() == []
+
+
+def test_there_are_so_many_readers_and_no_more(stage: Any) -> None:
+    server: Server = stage.server()
+    readers = [Stream(server) for _ in range(64)]
+    assert refused(request(server))[:2] == (400, "ThrottlingException")
+    readers.pop().answer.close()
+
+    def admitted() -> bool:
+        answer = request(server)
+        answer.close()
+        return answer.status == 200
+
+    until(admitted, "room for another reader", 30)
+    for reader in readers:
+        reader.answer.close()
+
+
+def test_a_stream_that_the_server_breaks_off_has_no_proper_end(stage: Any) -> None:
+    server: Server = stage.server()
+    stream = Stream(server)
+    server.end()
+    with pytest.raises(http.client.IncompleteRead):
+        stream.answer.read()
+    server.start()
+    with Stream(server, after="oldest", follow="false") as whole:
+        whole.answer.read()
 
 
 def test_a_reader_that_does_not_read_holds_up_nobody(
@@ -166,6 +230,24 @@ def test_a_reader_that_does_not_read_holds_up_nobody(
         slow.until(arn, "RUNNING")
     slow.answer.close()
     assert [event["id"] for event in slow.seen] == [event["id"] for event in quick.seen]
+
+
+def test_a_reader_that_falls_behind_what_is_remembered_is_not_told_that_this_was_all(
+    server: Server, ecs: Any, cluster: str, fleet: Fleet
+) -> None:
+    engine = fleet(cpu=100_000, memory=100_000)
+    tasks = Tasks(ecs, cluster, f"f-{cluster}")
+    tasks.define(container(environment=[{"name": "TEXT", "value": "x" * 100}]))
+    big = {"containerOverrides": [{"name": "main", "command": ["x" * 7_000]}]}
+    with Stream(server, cluster=cluster) as stream:
+        begin = stream.cursor
+    for _ in range(60):
+        tasks.request(count=10, overrides=big)
+    # It takes what its socket takes, and is far from the end when that is forgotten.
+    slow = Stream(server, after=begin, cluster=cluster, follow="false")
+    change(ecs, cluster, engine, 40)
+    with pytest.raises(http.client.IncompleteRead):
+        slow.answer.read()
 
 
 def test_people_see_it_and_scripts_go_on(

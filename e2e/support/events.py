@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import json
+from collections.abc import Sequence
 from typing import Any
 from urllib.parse import quote, urlencode, urlsplit
 
@@ -18,11 +19,15 @@ INSTANCE = "ECS Container Instance State Change"
 
 
 def request(
-    server: Server, key: dict[str, str] | None = None, last: str | None = None, **query: str
+    server: Server,
+    key: dict[str, str] | None = None,
+    last: str | None = None,
+    repeated: Sequence[tuple[str, str]] = (),
+    **query: str,
 ) -> http.client.HTTPResponse:
     """Asks for events; the answer, of which nothing but the head is read."""
-    query = {name.replace("_", "-"): value for name, value in query.items()}
-    url = f"{server.endpoint}/events?{urlencode(query, quote_via=quote)}"
+    parameters = [(name.replace("_", "-"), value) for name, value in query.items()]
+    url = f"{server.endpoint}/events?{urlencode([*parameters, *repeated], quote_via=quote)}"
     signed = AWSRequest("GET", url)
     key = key or server.key
     credentials = Credentials(key["accessKeyId"], key["secretAccessKey"])

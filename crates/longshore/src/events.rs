@@ -31,8 +31,11 @@ async fn show(args: &EventsArgs, reach: &Reach) -> Result<(), CliError> {
     // The first connection has to be made; one that breaks later is made again.
     let mut began = false;
     loop {
+        let before = cursor.clone();
         let ended = read(args, reach, &mut cursor, &mut began).await;
         match ended {
+            // It broke off in the middle. Who asks for the rest gets it, or learns why there is none.
+            Err(CliError::Call(CallError::Transport { .. })) if !args.follow && cursor != before => {}
             Ok(()) | Err(CliError::Call(CallError::Transport { .. }) | CliError::NotRunning { .. })
                 if args.follow && began =>
             {

@@ -4,9 +4,12 @@
 //! for a slow reader, and it holds one piece of memory. Whoever takes nothing for [`EdgeLimits::idle_timeout`] is disconnected
 //! like any silent connection, and goes on from its last cursor when it is back.
 //!
+//! A body comes to its proper end only when it has told all that it was asked for, which is when its reader does not follow. Any other
+//! end is an error of the body, so that nobody takes a part for the whole.
+//!
 //! [`EdgeLimits::idle_timeout`]: crate::limits::EdgeLimits::idle_timeout
 
-use std::convert::Infallible;
+use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::io;
 use std::sync::Arc;
@@ -83,15 +86,15 @@ pub(super) fn answer(
         _permit: permit,
     };
     let greeting = Bytes::from(format!("retry: {RETRY_MS}\nid: {at}\n\n"));
-    let pieces = stream::unfold((reader, Some(greeting)), |(mut reader, greeting)| async move {
+    let pieces = stream::try_unfold((reader, Some(greeting)), |(mut reader, greeting)| async move {
         reader.activity.touch();
         let piece = match greeting {
-            Some(greeting) => greeting,
+            Some(greeting) => Some(greeting),
             None => reader.next().await?,
         };
-        Some((Ok::<_, Infallible>(Frame::data(piece)), (reader, None)))
+        Ok(piece.map(|piece| (Frame::data(piece), (reader, None))))
     });
-    let body = StreamBody::new(pieces).map_err(|never| -> io::Error { match never {} }).boxed_unsync();
+    let body = StreamBody::new(pieces).boxed_unsync();
     let mut response = Response::new(Either::Right(body));
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
@@ -119,7 +122,14 @@ impl Asked {
         let parameters =
             query::parameters(query).ok_or_else(|| ApiError::invalid_parameter("The query is not UTF-8."))?;
         let mut asked = Self { follow: true, ..Self::default() };
+        let mut given = BTreeSet::new();
         for (name, value) in parameters {
+            if !given.insert(name.clone()) && name != "detail-type" {
+                return Err(ApiError::invalid_parameter(format!(
+                    "'{}' is given twice: of the parameters only detail-type may be repeated.",
+                    name.escape_default()
+                )));
+            }
             match name.as_str() {
                 "after" => asked.start = start(&value)?,
                 "cluster" => asked.filter.cluster = Some(value),
@@ -188,33 +198,36 @@ struct Reader {
 }
 
 impl Reader {
-    /// The next piece, as soon as there is one; nothing when it is over.
-    async fn next(&mut self) -> Option<Bytes> {
+    /// The next piece, as soon as there is one; nothing when all that was asked for is told.
+    ///
+    /// # Errors
+    /// When the stream ends before that.
+    async fn next(&mut self) -> io::Result<Option<Bytes>> {
         let keep_alive = Instant::now() + EVENT_KEEP_ALIVE;
         loop {
             self.publications.borrow_and_update();
             let view = self.orchestrator.view();
             let Reading { events, next, complete } = match view.read_events(&self.principal, self.at, &self.filter) {
                 Ok(reading) => reading,
-                Err(error) => return self.end(&error),
+                Err(error) => return Err(self.expired(&error)),
             };
             drop(view);
             self.at = next;
             if !events.is_empty() {
                 self.told = next;
-                return Some(piece(&events));
+                return Ok(Some(piece(&events)));
             }
             if !complete {
                 tokio::task::yield_now().await;
                 continue;
             }
             if !self.follow {
-                return self.farewell();
+                return Ok(self.farewell());
             }
             tokio::select! {
-                published = self.publications.changed() => published.ok()?,
-                () = sleep_until(keep_alive) => return Some(self.sign_of_life()),
-                () = self.closing.cancelled() => return None,
+                published = self.publications.changed() => published.map_err(|_| broken_off("the server has ended"))?,
+                () = sleep_until(keep_alive) => return Ok(Some(self.sign_of_life())),
+                () = self.closing.cancelled() => return Err(broken_off("the server stops")),
             }
         }
     }
@@ -232,10 +245,15 @@ impl Reader {
     }
 
     /// The stream cannot go on: the reader fell so far behind that what it lacks is forgotten. Its next request is told so.
-    fn end(&mut self, error: &ApiError) -> Option<Bytes> {
+    fn expired(&self, error: &ApiError) -> io::Error {
         tracing::info!(reader = %self.principal.access_key_id, code = error.code.name, "a stream of events ends");
-        None
+        broken_off("the cursor expired")
     }
+}
+
+/// Why a stream ends that could have gone on.
+fn broken_off(why: &'static str) -> io::Error {
+    io::Error::new(io::ErrorKind::ConnectionAborted, why)
 }
 
 /// Events as the format of server-sent events has them: each with the cursor behind it.
@@ -273,10 +291,15 @@ mod tests {
             ("follow=perhaps", "follow"),
             ("colour=red", "'colour'"),
             ("after=%FF", "UTF-8"),
+            ("after=1&cluster=prod&after=2", "'after' is given twice"),
+            ("cluster=prod&cluster=dev", "'cluster' is given twice"),
+            ("follow=true&follow=false", "'follow' is given twice"),
         ] {
             let refused = Asked::read(query, None).unwrap_err();
             assert!(refused.message.contains(named), "{query}: {}", refused.message);
         }
         assert!(Asked::read("", Some("yesterday")).is_err());
+        let both = "detail-type=ECS+Task+State+Change&detail-type=ECS+Container+Instance+State+Change";
+        assert_eq!(Asked::read(both, None).unwrap().filter.kinds, DetailType::ALL.into());
     }
 }
