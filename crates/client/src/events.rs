@@ -140,7 +140,7 @@ mod tests {
         let client = Client::new(ClientConfig::new(url, "us-east-1", credentials())).unwrap();
         let server = async {
             let (mut socket, _) = listener.accept().await.unwrap();
-            socket.read(&mut [0; 4_096]).await.unwrap();
+            assert_ne!(socket.read(&mut [0; 4_096]).await.unwrap(), 0, "a request");
             socket.write_all(answer.as_bytes()).await.unwrap();
             (!closes).then_some(socket)
         };
