@@ -17,7 +17,7 @@ from support.hosts import HostCluster, Hosts
 from support.waiting import until
 
 HOSTS = ("h1", "h2", "h3")
-LOST_AFTER = 3.0
+LOST_AFTER = 5.0
 # How late a loss may be noticed: the server's heartbeats are LOST_AFTER / 4 apart.
 NOTICED_WITHIN = 2.0
 pytestmark = pytest.mark.timeout(150)

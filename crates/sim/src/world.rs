@@ -129,8 +129,10 @@ impl World {
         self.run_until(settled)?;
         self.check_settled()?;
         let messages = self.network.messages;
+        let waits = self.oracle.tasks.values().any(|task| task.waiting.is_some());
         self.run_until(settled.plus_millis(WATCHED_MS))?;
-        if self.network.messages != messages {
+        // What ends by itself makes room for what waits, which is then ordered.
+        if self.network.messages != messages && !waits {
             let more = self.network.messages - messages;
             return broken(7, format!("everything has settled, and still {more} messages were sent"));
         }
