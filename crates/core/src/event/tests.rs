@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use super::{Cursor, DetailType, Filter, Start};
 use crate::cell::Cell;
 use crate::entity::Entity;
-use crate::fixture::{Lab, config, definition, principal};
+use crate::fixture::{Lab, definition, principal};
 use crate::limits::MILESTONES_PER_INSTANCE;
 use crate::principal::{Principal, Role};
 
@@ -52,7 +52,7 @@ fn oldest(lab: &mut Lab, filter: &Filter) -> Cursor {
 
 /// The same state in another process: what the store holds, and nothing else.
 fn restart(lab: &mut Lab) {
-    let mut cell = Cell::new(config());
+    let mut cell = Cell::new(lab.cell.config().as_ref().clone());
     for entity in lab.cell.entities() {
         let (key, value) = (entity.key().encode(), entity.encode().expect("JSON"));
         cell.load(Entity::decode(&key, &value).expect("what was written"));
