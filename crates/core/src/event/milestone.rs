@@ -83,7 +83,9 @@ impl<S: Copy> Milestones<S> {
     /// Adds the newest one; of one command only the last is told. At most `most` are kept: the number of the newest that is
     /// dropped for it, or 0.
     fn push(&mut self, newest: Milestone<S>, most: usize) -> u64 {
-        let mut kept: Vec<_> = self.0.iter().filter(|milestone| milestone.number < newest.number).copied().collect();
+        // Every placement comes by here: one allocation, of the right size.
+        let mut kept = Vec::with_capacity(self.0.len() + 1);
+        kept.extend(self.0.iter().filter(|milestone| milestone.number < newest.number).copied());
         let surplus = (kept.len() + 1).saturating_sub(most);
         let forgotten = kept.drain(..surplus).next_back().map_or(0, |oldest| oldest.number);
         kept.push(newest);

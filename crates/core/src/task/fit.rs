@@ -136,6 +136,17 @@ impl Fit {
         }
     }
 
+    /// The instances of the cluster that do not take it, and why; those that are INACTIVE are nobody's to ask.
+    pub(super) fn refusals<'a>(&'a self, turn: &'a Turn<'_>) -> impl Iterator<Item = (InstanceId, Refusal)> + 'a {
+        let pool = turn.tables.pool();
+        pool.members(self.cluster)
+            .filter_map(move |slot| {
+                let refusal = pool.fits(slot, self.need(turn.tables.addresses())).err()?;
+                Some((slot.instance.key.id, refusal))
+            })
+            .filter(|(_, refusal)| *refusal != Refusal::Inactive)
+    }
+
     /// The instance that the next copy goes to, if one can take it.
     pub(super) fn choose(&self, turn: &mut Turn<'_>) -> Option<InstanceId> {
         let (pool, addresses) = turn.tables.scheduler();

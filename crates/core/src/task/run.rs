@@ -13,7 +13,6 @@ use crate::entity::{Cluster, Made};
 use crate::idempotency::{self, Scope, Seen};
 use crate::ids::{TaskId, TaskKey};
 use crate::limits;
-use crate::placement::Refusal;
 use crate::read::ReadModel;
 use crate::task::describe::{FARGATE_PLATFORM, document};
 use crate::task::launch::{Copy, Launch, failure};
@@ -191,13 +190,8 @@ fn wait(
 
 /// Why each ACTIVE instance refuses one more copy.
 fn refusals(turn: &Turn<'_>, cluster: &Cluster, copy: &Copy) -> Vec<types::Failure> {
-    let pool = turn.tables.pool();
-    pool.members(cluster.id)
-        .filter_map(|slot| Some((slot, pool.fits(slot, copy.fit.need(turn.tables.addresses())).err()?)))
-        .filter(|(_, refusal)| *refusal != Refusal::Inactive)
-        .take(limits::RUN_TASK_FAILURES)
-        .map(|(slot, refusal)| failure(turn, cluster, slot.instance.key.id, &refusal))
-        .collect()
+    let first = copy.fit.refusals(turn).take(limits::RUN_TASK_FAILURES);
+    first.map(|(instance, refusal)| failure(turn, cluster, instance, &refusal)).collect()
 }
 
 /// The answer for what was made, as it is now.

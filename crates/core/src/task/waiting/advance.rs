@@ -54,7 +54,7 @@ pub(crate) type Fits = BTreeMap<KindId, Fit>;
 /// Room for what one step writes: a task, the block of addresses that its host needs, and subnets that are adopted anew; and for the
 /// horizon of events.
 pub(crate) fn has_room(turn: &Turn<'_>) -> bool {
-    turn.tables.changes_made() + limits::CHANGES_PER_PLACEMENT < limits::CHANGES_PER_GROUP
+    turn.has_room_for(limits::CHANGES_PER_PLACEMENT)
 }
 
 /// Ends what waited or ran long enough; nothing while there is something that may be placed, which can be the same task, or an
@@ -123,9 +123,9 @@ fn scheduler_of(tables: &Tables, cluster: ClusterId) -> Option<&SchedulerHook> {
 fn gave_up(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) -> Stop {
     let refusal = match Fit::again(turn, task, waiting) {
         Err(error) => error.message,
-        Ok(fit) => match refusal(turn, task, &fit) {
+        Ok(fit) => match fit.refusals(turn).next() {
             Some((instance, refusal)) => {
-                format!("{} (container instance {}: {refusal})", refusal.reason(), instance.id)
+                format!("{} (container instance {instance}: {refusal})", refusal.reason())
             }
             None => "No Container Instances were found in your cluster.".to_owned(),
         },
@@ -133,16 +133,6 @@ fn gave_up(turn: &mut Turn<'_>, task: &Task, waiting: &Waiting) -> Stop {
     let waited = crate::decision::seconds(turn.now.since(task.created_at));
     let reason = format!("The task waited {waited} for an instance, which is its maximum: {refusal}");
     Stop { code: types::TaskStopCode::TaskFailedToStart, reason: reason.into() }
-}
-
-/// The first ACTIVE instance of a task's cluster, and why it does not take it.
-fn refusal(turn: &Turn<'_>, task: &Task, fit: &Fit) -> Option<(InstanceKey, Refusal)> {
-    let pool = turn.tables.pool();
-    let refusals = pool.members(task.key.cluster).filter_map(|slot| {
-        let refusal = pool.fits(slot, fit.need(turn.tables.addresses())).err()?;
-        Some((slot.instance.key, refusal))
-    });
-    refusals.into_iter().find(|(_, refusal)| *refusal != Refusal::Inactive)
 }
 
 /// There is no code of ECS's for it. Who limits the run time of a task of ECS has it stopped, which is this one.
